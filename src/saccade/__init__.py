@@ -1,0 +1,48 @@
+"""Saccade: see fast. Vision models that cost little on real machines.
+
+Public names are loaded when first used, so that `import saccade` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from saccade.nn.fold import fold
+    from saccade.registry import create_model, list_models
+    from saccade.runtime import load_predictor
+    from saccade.weights import load_model, load_weights, save_weights
+
+_HOMES = {
+    "create_model": "saccade.registry",
+    "list_models": "saccade.registry",
+    "fold": "saccade.nn.fold",
+    "load_model": "saccade.weights",
+    "load_weights": "saccade.weights",
+    "save_weights": "saccade.weights",
+    "load_predictor": "saccade.runtime",
+}
+
+__all__ = [
+    "__version__",
+    "create_model",
+    "fold",
+    "list_models",
+    "load_model",
+    "load_predictor",
+    "load_weights",
+    "save_weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the home of a public name on first use."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'saccade' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)

@@ -1,0 +1,69 @@
+"""The command line: which command lives where, and how errors end. Commands are imported when called."""
+
+import os
+import sys
+import traceback
+
+import cyclopts
+
+import saccade
+from saccade.errors import SaccadeError
+
+app = cyclopts.App(
+    name="saccade",
+    help="See fast: train, measure, verify and ship vision models that cost little on real machines.",
+    version=lambda: saccade.__version__,
+    help_epilogue="Example: saccade train --data photos/ --model shvit_s1",
+)
+COMMANDS = {
+    "train": ("saccade.cli.train:train", "Train or fine-tune a model on a folder of images."),
+    "eval": ("saccade.cli.evaluate:evaluate", "Measure a trained model's accuracy and write a report page."),
+    "predict": ("saccade.cli.predict:predict", "Run a model over a folder of images at full speed."),
+    "explain": ("saccade.cli.explain:explain", "Draw where a model looked in one picture."),
+    "export": ("saccade.cli.export:export", "Write a verified bundle: model, preprocessing and labels."),
+    "bench": ("saccade.cli.bench:bench", "Measure models against each other on this machine."),
+    "models": ("saccade.cli.models:app", "List the models, or show one."),
+    "weights": ("saccade.cli.weights:app", "Convert, fetch and verify weights."),
+    "data": ("saccade.cli.data:app", "Check, convert and split data."),
+    "doctor": ("saccade.cli.doctor:doctor", "Say what is installed, what works here, and what does not."),
+}
+for _name, (_home, _help) in COMMANDS.items():
+    app.command(_home, name=_name, help=_help)
+
+
+def main(tokens: list[str] | None = None) -> int:
+    """Run one command and return the process's exit code.
+
+    0 done, 1 a check failed, 2 the user's error (one sentence, no traceback), 130 interrupted.
+    `--debug` anywhere, or SACCADE_DEBUG=1, shows the traceback too.
+    """
+    tokens = list(sys.argv[1:] if tokens is None else tokens)
+    debug = "--debug" in tokens or bool(os.environ.get("SACCADE_DEBUG"))
+    tokens = [token for token in tokens if token != "--debug"]
+    try:
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        return 0
+    except SaccadeError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except cyclopts.CycloptsError as error:
+        return _fail(" ".join(str(error).split()), 2, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(str(error), 2, debug)
+
+
+def _fail(sentence: str, code: int, debug: bool) -> int:
+    """Print one sentence on stderr, the traceback before it when asked for."""
+    if debug:
+        traceback.print_exc()
+    print(f"saccade: {sentence}", file=sys.stderr)
+    return code
+
+
+def entry() -> None:
+    """Run as a console script."""
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""What a recipe says about data: where it is, how it is split, how it is augmented."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class DataConfig:
+    """Where the samples are and how they are grouped."""
+
+    source: str = ""
+    """Folder of class folders, CSV of path,label, WebDataset shards (braces or URL), or a built-in name (digits)."""
+    val: str = ""
+    """Validation source in the same form; empty: `val/` beside `train/`, else a stratified part of `source`."""
+    val_fraction: float = 0.2
+    """Fraction kept for validation when there is no validation source; in (0, 0.9)."""
+    size: int = 0
+    """Side of the square input in pixels; 0: the model's own."""
+    batch: int = 64
+    """Samples per process and step."""
+    workers: int = -1
+    """Loader processes; -1: one per core less one, 0: load in the training process."""
+    max_pixels: int = 178_956_970
+    """Images with more pixels are refused as decompression bombs."""
+    repeats: int = 1
+    """Repeated augmentation: copies of each sample shared over the processes (3 in the SHViT recipe)."""
+
+
+@dataclass
+class AugmentConfig:
+    """How training images are changed. Defaults suit a small folder of photographs."""
+
+    scale: tuple[float, float] = (0.35, 1.0)
+    """Area range of the random resized crop; (1, 1) keeps the whole picture."""
+    ratio: tuple[float, float] = (0.75, 1.3333333333333333)
+    """Aspect range of the random resized crop."""
+    interpolation: str = "bicubic"
+    """Resize filter: bicubic, bilinear or random (one of the two)."""
+    hflip: float = 0.5
+    """Probability of a mirror image; set 0 for text, digits and anything with a handedness."""
+    vflip: float = 0.0
+    color_jitter: float = 0.0
+    """Brightness, contrast and saturation jitter; ignored, as in timm, when `rand_augment` is set."""
+    rand_augment: str = ""
+    """timm's string, such as rand-m9-mstd0.5-inc1; empty: off."""
+    three_augment: bool = False
+    """Grey scale, solarise or blur, one of the three (DeiT III)."""
+    random_erasing: float = 0.0
+    """Probability of erasing a rectangle with noise (pixel mode, one rectangle)."""
+    mixup: float = 0.0
+    """Beta parameter of mixup; 0: off."""
+    cutmix: float = 0.0
+    """Beta parameter of cutmix; 0: off."""
+    mix_prob: float = 1.0
+    """Probability that a batch is mixed at all."""
+    mix_switch: float = 0.5
+    """Probability of cutmix when both are on."""

@@ -1,0 +1,67 @@
+"""Every error that Saccade raises for a user to read, and how the command line ends on it.
+
+    SaccadeError (exit 2)
+    ├── ConfigError      a name, option, flag or recipe key that cannot be right
+    ├── DataError        an image, folder, table or shard that cannot be read as asked
+    ├── WeightsError     a checkpoint that is unsafe, damaged, or for another model
+    ├── ShapeError       a tensor of a shape the function does not take
+    ├── MissingExtraError  an optional package that is not installed
+    └── CheckFailed      (exit 1) the work was done and its own check says it is wrong
+
+A message is one sentence that names the file or field, what was expected, and the way out.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SaccadeError(Exception):
+    """Base of all errors meant for the user; `exit_code` is what the command line returns."""
+
+    exit_code = 2
+
+
+class ConfigError(SaccadeError, ValueError):
+    """A name, option, flag or recipe key that cannot be right."""
+
+
+class DataError(SaccadeError, ValueError):
+    """Input data that cannot be read as asked."""
+
+
+class WeightsError(SaccadeError, ValueError):
+    """A checkpoint that is unsafe, damaged, or made for another model."""
+
+
+class ShapeError(SaccadeError, ValueError):
+    """A tensor of a shape the function does not take."""
+
+
+class MissingExtraError(SaccadeError, ImportError):
+    """An optional package that is not installed."""
+
+
+class CheckFailed(SaccadeError):
+    """The work was done, and its own check says the result is wrong."""
+
+    exit_code = 1
+
+
+def did_you_mean(name: str, choices: Iterable[str], count: int = 3) -> str:
+    """Write the end of an error message: the nearest of `choices`, or all when they are few.
+
+    Args:
+        name: What the user wrote.
+        choices: What would have been right.
+        count: At most so many suggestions.
+
+    Returns:
+        A clause that starts with "; " ready to append, or "" when there are no choices.
+    """
+    choices = sorted(choices)
+    near = difflib.get_close_matches(name, choices, n=count, cutoff=0.5)
+    if near:
+        return f"; did you mean {' or '.join(repr(n) for n in near)}?"
+    if 0 < len(choices) <= 12:
+        return f"; choose from {', '.join(choices)}"
+    return f"; there are {len(choices)} choices, such as {', '.join(choices[:count])}" if choices else ""

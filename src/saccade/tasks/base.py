@@ -1,0 +1,119 @@
+"""The task interface: all that differs between classification, detection, radar and language.
+
+`train`, `evaluate`, `predict`, `explain`, `export` and `bench` know only this. A task says which data it
+reads, how a batch becomes a loss, how outputs become marks and rows, and what an example input looks like.
+Batches are dictionaries; the keys below are common to all tasks, the rest belongs to the task:
+
+    image   (batch, channels, height, width) float32, normalised: the first input of the network
+    index   (batch,) int64: position of each sample in its data set
+    name    list of str: what to call each sample in reports
+    broken  list of (name, reason): samples of this batch that could not be read (already left out or replaced)
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+if TYPE_CHECKING:
+    from saccade.data.config import AugmentConfig, DataConfig
+    from saccade.weights.card import Card
+
+Batch = dict[str, Any]
+
+
+@dataclass
+class TaskData:
+    """The two sides of a task's data and what a network must know of them."""
+
+    train: Dataset | None
+    """Training samples, augmented; None when only `val` was asked for."""
+    val: Dataset
+    """Validation samples under the evaluation transform, in a fixed order."""
+    labels: list[str]
+    """Class names in the order of the outputs; empty where a task has none."""
+    preprocess: dict[str, Any]
+    """The evaluation transform as a dictionary, for the card."""
+    notes: list[str] = field(default_factory=list)
+    """Lines worth telling the user: how the split was made, what was left out."""
+
+
+class Marks(abc.ABC):
+    """Gathers outputs over a data set and says how good they are."""
+
+    @abc.abstractmethod
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Take in one batch of outputs (on any device)."""
+
+    @abc.abstractmethod
+    def merge(self, others: list[Marks]) -> None:
+        """Take in what other processes gathered (each was pickled between our own processes)."""
+
+    @abc.abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Return the marks by name; every value a plain float."""
+
+
+class Task(abc.ABC):
+    """What differs between tasks, and nothing else. Stateless but for its configuration."""
+
+    name: ClassVar[str]
+    main_mark: ClassVar[str]
+    """Which entry of `Marks.compute()` picks the best checkpoint (larger is better)."""
+
+    @abc.abstractmethod
+    def open(self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True) -> TaskData:
+        """Find and split the data. `card` names the model, and its labels when they are already fixed."""
+
+    @abc.abstractmethod
+    def collate(self, samples: list[dict[str, Any]]) -> Batch:
+        """Join samples of a data set into one batch."""
+
+    @abc.abstractmethod
+    def build_model(self, card: Card) -> nn.Module:
+        """Make the network a card describes, with fresh weights."""
+
+    @abc.abstractmethod
+    def mix(self, batch: Batch, augment: AugmentConfig, *, seed: int) -> Batch:
+        """Apply augmentation that needs the whole batch (mixup); a pure function of batch and seed."""
+
+    @abc.abstractmethod
+    def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
+        """Run the network and return at least {"loss": scalar}; further entries are logged."""
+
+    @abc.abstractmethod
+    def marks(self, card: Card) -> Marks:
+        """Make an empty accumulator."""
+
+    @abc.abstractmethod
+    def rows(self, outputs: Any, batch: Batch, card: Card) -> list[dict[str, Any]]:
+        """Turn outputs into one flat row a sample, for tables, CSV and JSON lines."""
+
+    @abc.abstractmethod
+    def example_inputs(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
+        """Make inputs of the right shape for export, verification and benchmarks."""
+
+
+@dataclass
+class LossContext:
+    """What a loss may know besides the batch."""
+
+    progress: float
+    """Fraction of the whole training done, in [0, 1]."""
+    label_smoothing: float = 0.0
+    teacher: nn.Module | None = None
+    """A frozen network in evaluation mode, on the device of the batch."""
+    distill: str = "none"
+    """none, soft or hard."""
+    distill_alpha: float = 0.5
+    distill_tau: float = 1.0
+    ema: nn.Module | None = None
+    """The running average of the weights, when one is kept."""
+    mesa: float = 0.0
+    """Weight of the self-distillation term from `ema` (MESA); 0: off."""
+    mesa_start: float = 0.25
+    """Progress at which MESA begins."""

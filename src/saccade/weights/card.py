@@ -1,0 +1,70 @@
+"""The card that travels with every set of weights: what the numbers are and how to feed them.
+
+A card is plain JSON in the metadata of a safetensors file (key `saccade`) and in a bundle's
+`manifest.json`. It is all that `predict`, `eval`, `explain` and `export` need besides the tensors.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from saccade.errors import WeightsError
+
+CARD_FORMAT = 1
+
+
+@dataclass
+class Card:
+    """What a set of weights is, what goes in and what comes out."""
+
+    model: str
+    """Name for `create_model`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further keyword arguments of `create_model` (JSON values)."""
+    num_classes: int = 1000
+    in_chans: int = 3
+    task: str = "classify"
+    labels: list[str] = field(default_factory=list)
+    """Class names in the order of the outputs; empty when unknown."""
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    """`saccade.data.Preprocess` as a dictionary; empty means the model's own default."""
+    origin: str = ""
+    """Where the weights come from: a run folder, a hub id, a file name."""
+    licence: str = ""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """Measured marks, such as {"top1": 0.99, "count": 360}."""
+    format: int = CARD_FORMAT
+
+    def to_json(self) -> str:
+        """Serialise to one JSON object with sorted keys."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "card") -> "Card":
+        """Parse a card and check its fields.
+
+        Args:
+            text: One JSON object.
+            where: File name for the error message.
+
+        Raises:
+            WeightsError: Not JSON, not a card, or a card of a newer format.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise WeightsError(f"{where}: the model card is not valid JSON ({error})") from None
+        if not isinstance(values, dict) or not isinstance(values.get("model"), str):
+            raise WeightsError(f"{where}: the model card has no model name; expected a card written by Saccade")
+        if values.get("format", 0) > CARD_FORMAT:
+            raise WeightsError(
+                f"{where}: the card has format {values['format']}, this Saccade reads up to {CARD_FORMAT}; upgrade Saccade"
+            )
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        card = cls(**{name: value for name, value in values.items() if name in fields})
+        kinds = {"options": dict, "labels": list, "preprocess": dict, "numbers": dict, "num_classes": int, "in_chans": int}
+        for name, kind in kinds.items():
+            if not isinstance(getattr(card, name), kind):
+                raise WeightsError(f"{where}: field {name!r} of the model card should be a {kind.__name__}")
+        return card
