@@ -83,7 +83,9 @@ class HiddenStateMixer(nn.Module):
         self.A = nn.Parameter(torch.empty(num_states).uniform_(1, 16))
         self.D = nn.Parameter(torch.ones(1))
         self.bcdt_proj = nn.Conv2d(dim, 3 * num_states, 1, bias=False)
-        self.dwconv = nn.Conv2d(3 * num_states, 3 * num_states, 3, padding=1, groups=3 * num_states, bias=False)
+        self.dwconv = nn.Conv2d(
+            3 * num_states, 3 * num_states, 3, padding=1, groups=3 * num_states, bias=False
+        )
         self.hz_proj = nn.Linear(dim, 2 * dim, bias=False)
         self.out_proj = nn.Linear(dim, dim, bias=False)
 
@@ -159,11 +161,12 @@ class FusedHeads(nn.Module):
 
     def __init__(self, dims: Sequence[int], num_classes: int) -> None:
         super().__init__()
-        self.fcs = nn.ModuleList([nn.Linear(dim, num_classes) for dim in dims])
-        self.weights = nn.Parameter(torch.ones(len(dims)))
-        for fc in self.fcs:
+        fcs = [nn.Linear(dim, num_classes) for dim in dims]
+        for fc in fcs:
             nn.init.trunc_normal_(fc.weight, std=0.02)
             nn.init.zeros_(fc.bias)
+        self.fcs = nn.ModuleList(fcs)
+        self.weights = nn.Parameter(torch.ones(len(dims)))
 
     def forward(self, vectors: Sequence[Tensor]) -> Tensor:
         """Map vectors (B, dims[i]) to logits (B, num_classes)."""
@@ -206,12 +209,14 @@ class EfficientViM(nn.Module):
         """Replace the heads by fresh ones with `num_classes` outputs; 0 removes them."""
         self.num_classes = num_classes
         self.head = FusedHeads(self.head_dims, num_classes) if num_classes else None
-        self.head_dist = FusedHeads(self.head_dims, num_classes) if num_classes and self.config.distilled else None
+        self.head_dist = (
+            FusedHeads(self.head_dims, num_classes) if num_classes and self.config.distilled else None
+        )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory in training: keep block inputs only."""
         for stage in self.stages:
-            stage.recompute = enable
+            stage.recompute = enable  # pyright: ignore[reportArgumentType]
 
     def weight_decay_exempt(self) -> set[str]:
         """Names of the parameters that the published recipe does not decay.
@@ -233,7 +238,7 @@ class EfficientViM(nn.Module):
             maps.append(x)
             all_states.append(states)
             if stage.downsample is not None:
-                x = stage.downsample(x)
+                x = stage.downsample(x)  # pyright: ignore[reportCallIssue]
         return maps, all_states
 
     def forward_intermediates(self, x: Tensor) -> list[Tensor]:

@@ -177,12 +177,14 @@ class SHViT(nn.Module):
         """Replace the head by a fresh one with `num_classes` outputs; 0 removes it."""
         self.num_classes = num_classes
         self.head = Head(self.num_features, num_classes) if num_classes else None
-        self.head_dist = Head(self.num_features, num_classes) if num_classes and self.config.distilled else None
+        self.head_dist = (
+            Head(self.num_features, num_classes) if num_classes and self.config.distilled else None
+        )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory in training: keep block inputs only."""
         for stage in self.stages:
-            stage.recompute = enable
+            stage.recompute = enable  # pyright: ignore[reportArgumentType]
 
     def weight_decay_exempt(self) -> set[str]:
         """Names of the parameters that the published recipe does not decay: vectors and biases."""

@@ -17,7 +17,9 @@ def check_out_indices(out_indices: Sequence[int] | None, num_stages: int) -> tup
     wanted = range(num_stages) if out_indices is None else out_indices
     resolved = sorted({int(i) + num_stages if int(i) < 0 else int(i) for i in wanted})
     if not resolved or resolved[0] < 0 or resolved[-1] >= num_stages:
-        raise ConfigError(f"out_indices is {tuple(wanted)}; expected stage numbers from 0 to {num_stages - 1}")
+        raise ConfigError(
+            f"out_indices is {tuple(wanted)}; expected stage numbers from 0 to {num_stages - 1}"
+        )
     return tuple(resolved)
 
 

@@ -66,7 +66,9 @@ class Task(abc.ABC):
     """Which entry of `Marks.compute()` picks the best checkpoint (larger is better)."""
 
     @abc.abstractmethod
-    def open(self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True) -> TaskData:
+    def open(
+        self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
+    ) -> TaskData:
         """Find and split the data. `card` names the model, and its labels when they are already fixed."""
 
     @abc.abstractmethod

@@ -56,14 +56,24 @@ class Card:
         except json.JSONDecodeError as error:
             raise WeightsError(f"{where}: the model card is not valid JSON ({error})") from None
         if not isinstance(values, dict) or not isinstance(values.get("model"), str):
-            raise WeightsError(f"{where}: the model card has no model name; expected a card written by Saccade")
+            raise WeightsError(
+                f"{where}: the model card has no model name; expected a card written by Saccade"
+            )
         if values.get("format", 0) > CARD_FORMAT:
             raise WeightsError(
-                f"{where}: the card has format {values['format']}, this Saccade reads up to {CARD_FORMAT}; upgrade Saccade"
+                f"{where}: the card has format {values['format']}, this Saccade reads up to "
+                f"{CARD_FORMAT}; upgrade Saccade"
             )
         fields = {f.name: f for f in dataclasses.fields(cls)}
         card = cls(**{name: value for name, value in values.items() if name in fields})
-        kinds = {"options": dict, "labels": list, "preprocess": dict, "numbers": dict, "num_classes": int, "in_chans": int}
+        kinds = {
+            "options": dict,
+            "labels": list,
+            "preprocess": dict,
+            "numbers": dict,
+            "num_classes": int,
+            "in_chans": int,
+        }
         for name, kind in kinds.items():
             if not isinstance(getattr(card, name), kind):
                 raise WeightsError(f"{where}: field {name!r} of the model card should be a {kind.__name__}")

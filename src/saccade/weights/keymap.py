@@ -145,7 +145,9 @@ def to_layout(state: Mapping[str, Tensor], family: str, layout: str) -> dict[str
     out = {}
     for name, tensor in state.items():
         new = foreign_name(name, family, layout)
-        out[new] = tensor if layout == "saccade" else tensor.reshape(_foreign_shape(new, tensor, family, layout))
+        out[new] = (
+            tensor if layout == "saccade" else tensor.reshape(_foreign_shape(new, tensor, family, layout))
+        )
     return out
 
 

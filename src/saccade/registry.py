@@ -1,0 +1,154 @@
+"""From a name to a network: an explicit table, no scanning.
+
+Names without a prefix are ours; `timm/NAME` is any model of timm.
+"""
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from saccade.errors import ConfigError, WeightsError, did_you_mean
+from saccade.models import efficientvim, shvit
+
+Builder = Callable[..., nn.Module]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table."""
+
+    config: Any
+    """The variant's configuration, a frozen dataclass."""
+    build: Builder
+    """Called as build(config, out_indices)."""
+    family: str
+    options: tuple[str, ...] = ()
+    """Fields of the configuration that `create_model` accepts as options."""
+
+
+_TABLE: dict[str, Entry] = {
+    **{name: Entry(config, shvit.SHViT, "shvit", ("distilled",)) for name, config in shvit.VARIANTS.items()},
+    **{
+        name + suffix: Entry(
+            dataclasses.replace(config, distilled=bool(suffix)), efficientvim.EfficientViM, "efficientvim"
+        )
+        for name, config in efficientvim.VARIANTS.items()
+        for suffix in ("", "_dist")
+    },
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """List our model names that match a shell pattern, sorted."""
+    return sorted(fnmatch.filter(_TABLE, pattern))
+
+
+def family_of(name: str) -> str:
+    """Return the family of one of our names ("shvit" of "shvit_s1"), "timm" for `timm/` names.
+
+    Raises:
+        ConfigError: Unknown name.
+    """
+    return "timm" if name.startswith("timm/") else _entry(name).family
+
+
+def create_model(
+    name: str,
+    *,
+    pretrained: bool = False,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a network by name, with fresh weights or published ones.
+
+    Args:
+        name: One of `list_models()`, or `timm/NAME`.
+        pretrained: Load the published ImageNet-1K weights (fetched once from the Hugging Face hub). A head with
+            another number of classes starts fresh.
+        num_classes: Outputs; 0 for the pooled vector.
+        in_chans: Channels of the picture.
+        features_only: `forward` returns a list of maps (B, channels[i], H / strides[i], W / strides[i]) and the
+            network has attributes `channels` and `strides`.
+        out_indices: Which stages' maps, from 0; negatives count from the end. Only with `features_only`.
+        **options: The model's own options (`distilled` for SHViT), or timm's for `timm/` names.
+
+    Returns:
+        The network, in training mode.
+
+    Raises:
+        ConfigError: Unknown name or option, or a value out of range.
+        WeightsError: Published weights that cannot be had.
+    """
+    if out_indices is not None and not features_only:
+        raise ConfigError("out_indices chooses feature maps; pass features_only=True with it")
+    if name.startswith("timm/"):
+        return _create_timm(name, pretrained, num_classes, in_chans, features_only, out_indices, options)
+    entry = _entry(name)
+    for option in options:
+        if option not in entry.options:
+            raise ConfigError(
+                f"{name} has no option {option!r}{did_you_mean(option, entry.options) or '; it has none'}"
+            )
+    config = dataclasses.replace(entry.config, num_classes=num_classes, in_chans=in_chans, **options)
+    indices = (range(3) if out_indices is None else out_indices) if features_only else None
+    model = entry.build(config, indices)
+    model.saccade_name = name  # pyright: ignore[reportArgumentType]
+    if pretrained:
+        from saccade.weights.published import load_published
+
+        load_published(model, name)
+    return model
+
+
+def _entry(name: str) -> Entry:
+    """Look a name up."""
+    if name not in _TABLE:
+        raise ConfigError(
+            f"unknown model {name!r}{did_you_mean(name, _TABLE)} (timm's models are named timm/NAME)"
+        )
+    return _TABLE[name]
+
+
+def _create_timm(
+    name: str,
+    pretrained: bool,
+    num_classes: int,
+    in_chans: int,
+    features_only: bool,
+    out_indices: Sequence[int] | None,
+    options: dict[str, Any],
+) -> nn.Module:
+    """Build a timm model and give it the attributes that ours have."""
+    import timm
+
+    plain = name.removeprefix("timm/")
+    if plain.split(".")[0] not in timm.list_models():
+        raise ConfigError(f"timm has no model {plain!r}{did_you_mean(plain, timm.list_models())}")
+    extra = dict(options, features_only=True) if features_only else dict(options, num_classes=num_classes)
+    if out_indices is not None:
+        extra["out_indices"] = tuple(out_indices)
+    try:
+        model = timm.create_model(plain, pretrained=pretrained, in_chans=in_chans, **extra)
+    except TypeError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise WeightsError(
+            f"{name}: the published weights cannot be fetched ({type(error).__name__}); "
+            "connect to the network once, or pass a local file with --weights"
+        ) from None
+    if features_only:
+        model.channels = model.feature_info.channels()  # pyright: ignore
+        model.strides = model.feature_info.reduction()  # pyright: ignore
+    config: Any = getattr(model, "pretrained_cfg", None) or {}
+    model.default_size = int(config.get("input_size", (3, 224, 224))[-1])  # pyright: ignore[reportArgumentType]
+    model.saccade_name = name  # pyright: ignore[reportArgumentType]
+    return model

@@ -1,0 +1,75 @@
+"""Published weights by name, from the Hugging Face hub."""
+
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from torch import nn
+
+from saccade.errors import WeightsError
+
+# Model name -> hub id of the weights behind the published accuracy (licence MIT, as the hub says).
+HUB_IDS = {
+    **{f"shvit_s{i}": f"timm/shvit_s{i}.in1k" for i in (1, 2, 3, 4)},
+    **{f"efficientvim_m{i}": f"timm/efficientvim_m{i}.e450_in1k" for i in (1, 2, 3, 4)},
+    **{f"efficientvim_m{i}_dist": f"timm/efficientvim_m{i}_dist.in1k" for i in (1, 2, 3, 4)},
+}
+
+
+def fetch(hub_id: str, filename: str = "model.safetensors") -> Path:
+    """Fetch a weights file from the hub, or find it in the local cache.
+
+    Raises:
+        WeightsError: Not there, or no connection; the sentence names the id and the way around.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(hf_hub_download(hub_id, filename, local_files_only=not _hub_answers()))
+    except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{hub_id}: the hub cannot be reached or has no {filename} under this id ({type(error).__name__}); "
+            f"fetch it where there is a connection and pass the file with --weights"
+        ) from None
+
+
+def _hub_answers() -> bool:
+    """Tell whether the hub's name resolves, so that an offline machine need not wait for five retries."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
+def load_published(model: nn.Module, name: str) -> nn.Module:
+    """Load the published ImageNet-1K weights into a network of `create_model`.
+
+    A head with another number of classes keeps its fresh weights.
+
+    Raises:
+        WeightsError: No published weights for the name, or they cannot be fetched.
+    """
+    from saccade.weights.store import load_weights
+
+    if name not in HUB_IDS:
+        raise WeightsError(f"no published weights for {name}; train it, or pass a file with load_weights")
+    if getattr(getattr(model, "config", None), "distilled", False) and not name.endswith("_dist"):
+        raise WeightsError(f"no published distilled weights for {name}; build it without distilled=True")
+    path = fetch(HUB_IDS[name])
+    wanted = int(getattr(model, "num_classes", 1000))
+    if wanted in (0, 1000):
+        return load_weights(model, path)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*loaded in part.*")
+        return load_weights(model, path, strict=False)

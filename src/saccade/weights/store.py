@@ -1,0 +1,296 @@
+"""Load and save weights: safetensors out; safetensors or `.pth` in, in any known key layout."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from saccade import registry
+from saccade.atomic import replacing
+from saccade.errors import ConfigError, WeightsError
+from saccade.weights import keymap
+from saccade.weights.card import Card
+from saccade.weights.pth import read_pth, tensors_of
+
+CARD_KEY = "saccade"
+# Of a training checkpoint: the key whose weights the published numbers belong to comes first.
+_PREFERRED = {
+    "efficientvim": ("model_ema", "model", "state_dict"),
+    "shvit": ("model", "state_dict", "model_ema"),
+}
+_PREFERRED_ELSE = ("model", "state_dict", "model_state_dict", "model_ema")
+
+
+def read_weights(path: Path | str, *, family: str = "") -> tuple[dict[str, Tensor], Card | None]:
+    """Read the tensors of a file, and its card when it has one.
+
+    Args:
+        path: `.safetensors`, or `.pth`/`.pt`/`.bin`/`.tar` written by `torch.save`.
+        family: Model family, which decides between raw and averaged weights in training checkpoints
+            (EfficientViM's published accuracy is the average's, SHViT's the raw weights').
+
+    Raises:
+        WeightsError: Missing, damaged or unsafe file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    if path.suffix != ".safetensors":
+        return tensors_of(read_pth(path), str(path), prefer=_PREFERRED.get(family, _PREFERRED_ELSE)), None
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            card = (file.metadata() or {}).get(CARD_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+    return tensors, Card.from_json(card, str(path)) if card else None
+
+
+def load_weights(model: nn.Module, source: Any, *, strict: bool = True) -> nn.Module:
+    """Load weights into a network, whatever key layout they are in.
+
+    Args:
+        model: A network of `create_model`.
+        source: A file, a run folder, a hub id (`owner/name`), or a state dict in the official, timm or our layout.
+        strict: Refuse any missing or unexpected tensor. Otherwise tensors that are missing, unexpected or of
+            another shape (a head for other classes) are left out and listed in one warning.
+
+    Returns:
+        The same network.
+
+    Raises:
+        WeightsError: Lists what is missing, unexpected or of another shape.
+    """
+    name = getattr(model, "saccade_name", type(model).__name__)
+    family = "timm" if name.startswith("timm/") else name.split("_")[0]
+    if isinstance(source, Mapping):
+        where, content = "the state dict", dict(source)
+        if not any(isinstance(value, Tensor) for value in content.values()):
+            content = tensors_of(content, where, prefer=_PREFERRED.get(family, _PREFERRED_ELSE))
+        state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    else:
+        path = locate(source)
+        where, (state, card) = str(path), read_weights(path, family=family)
+        if card is not None and card.model != name and strict:
+            raise WeightsError(f"{where}: these weights are for {card.model}, the model is {name}")
+    _load_state(model, state, family=family, where=where, strict=strict)
+    return model
+
+
+def locate(source: Path | str) -> Path:
+    """Find the weights file that a user means: a file, a run folder (its best weights) or a hub id.
+
+    Raises:
+        WeightsError: Nothing there.
+    """
+    path = Path(source)
+    if path.is_dir():
+        for name in ("best.safetensors", "last.safetensors"):
+            if (path / name).is_file():
+                return path / name
+        raise WeightsError(
+            f"{path}: no best.safetensors or last.safetensors in this folder; expected a run of `saccade train`"
+        )
+    if path.is_file():
+        return path
+    text = str(source)
+    if text.startswith("hf-hub:") or (text.count("/") == 1 and not path.suffix and not path.parent.exists()):
+        from saccade.weights.published import fetch
+
+        return fetch(text.removeprefix("hf-hub:"))
+    raise WeightsError(f"{path}: no such weights file or run folder")
+
+
+def load_model(source: Path | str) -> tuple[nn.Module, Card]:
+    """Build the network that a run folder, a weights file with a card, or a model name describes.
+
+    Args:
+        source: As said; a bare model name gives fresh weights, which suits speed measurements only.
+
+    Returns:
+        The network in evaluation mode, and its card.
+
+    Raises:
+        WeightsError: No card in the file, or tensors that do not fit it.
+        ConfigError: Neither a path nor a model name.
+    """
+    text = str(source)
+    if not Path(source).exists():
+        try:
+            registry.family_of(text)
+        except ConfigError as error:
+            if "/" in text or Path(source).suffix:
+                locate(source)  # says that there is no such file, or fetches a hub id
+            raise ConfigError(f"no file or folder {text!r}, and no model of that name: {error}") from None
+        model = registry.create_model(text).eval()
+        return model, Card(model=text, origin="fresh weights")
+    path = locate(source)
+    state, card = read_weights(path)
+    if card is None:
+        card = identify(state, where=str(path))
+        if path.suffix != ".safetensors":
+            state, _ = read_weights(path, family=registry.family_of(card.model))
+    model = registry.create_model(
+        card.model, num_classes=card.num_classes, in_chans=card.in_chans, **card.options
+    )
+    _load_state(model, state, family=registry.family_of(card.model), where=str(path), strict=True)
+    card.origin = card.origin or str(path)
+    return model.eval(), card
+
+
+def save_weights(model: nn.Module, path: Path | str, card: Card | None = None) -> None:
+    """Write a network's tensors as safetensors, with its card, atomically.
+
+    Args:
+        model: Any network; tensors keep their names.
+        path: File to write, `.safetensors`.
+        card: What the weights are; made from the network's attributes when absent.
+
+    Raises:
+        WeightsError: Another suffix.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f"{path}: weights are written as .safetensors; use `saccade weights convert` for other layouts"
+        )
+    save_state(model.state_dict(), path, card or card_of(model))
+
+
+def save_state(state: Mapping[str, Tensor], path: Path, card: Card | None) -> None:
+    """Write named tensors as safetensors, with a card when given, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={CARD_KEY: card.to_json()} if card else {"format": "pt"})
+
+
+def card_of(model: nn.Module) -> Card:
+    """Describe a network of `create_model` by its own attributes."""
+    name = getattr(model, "saccade_name", "")
+    if not name:
+        raise WeightsError("this network has no name; build it with saccade.create_model or pass a card")
+    config = getattr(model, "config", None)
+    options = {}
+    if not name.startswith("timm/"):
+        entry = registry._TABLE[name]
+        options = {
+            option: getattr(config, option)
+            for option in entry.options
+            if getattr(config, option) != getattr(entry.config, option)
+        }
+    return Card(
+        model=name,
+        options=options,
+        num_classes=int(getattr(model, "num_classes", 0)),
+        in_chans=int(getattr(config, "in_chans", 3)),
+    )
+
+
+def identify(state: Mapping[str, Tensor], *, where: str = "the state dict") -> Card:
+    """Find out which of our models a state dict without a card belongs to.
+
+    Raises:
+        WeightsError: None fits.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    heads = [
+        s[0]
+        for n, s in shapes.items()
+        if n in ("head.l.weight", "head.fc.weight", "heads.0.weight", "head.fcs.0.weight")
+    ]
+    num_classes = heads[0] if heads else 1000
+    stems = [
+        s[1]
+        for n, s in shapes.items()
+        if n in ("patch_embed.0.c.weight", "patch_embed.conv.0.conv.weight", "stem.0.conv.weight")
+    ]
+    in_chans = stems[0] if stems else 3
+    for name in registry.list_models():
+        family = registry.family_of(name)
+        for options in [{}, {"distilled": True}] if family == "shvit" else [{}]:
+            with torch.device("meta"):
+                model = registry.create_model(name, num_classes=num_classes, in_chans=in_chans, **options)
+            own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+            layout, table = keymap.recognise(shapes, own, family)
+            del layout
+            if table.keys() == shapes.keys() and all(
+                [n for n in shapes[key] if n != 1] == [n for n in own[table[key]] if n != 1] for key in shapes
+            ):
+                return Card(name, options, num_classes, in_chans, origin=where)
+    raise WeightsError(
+        f"{where}: these tensors belong to none of our models ({len(shapes)} tensors, the first is "
+        f"{next(iter(shapes))!r}); a file for a timm model loads with load_weights into create_model('timm/...')"
+    )
+
+
+def _load_state(
+    model: nn.Module, state: Mapping[str, Tensor], *, family: str, where: str, strict: bool
+) -> None:
+    """Map names and shapes, check them, and copy."""
+    own = model.state_dict()
+    widest = _widest_names(model)
+    _, table = keymap.recognise(state, widest, family)
+    mapped, problems, unexpected = {}, [], []
+    form = "features" if getattr(model, "out_indices", None) is not None else "plain"
+    for key, tensor in state.items():
+        name = table.get(key)
+        if name is None or name not in own:
+            if name is None or not keymap.droppable(name, family, form):
+                unexpected.append(key)
+            continue
+        try:
+            mapped[name] = keymap.arrange(tensor, tuple(own[name].shape), key)
+        except WeightsError as error:
+            problems.append(str(error))
+    back = {name: key for key, name in table.items()}
+    refused = {name for name, key in back.items() if any(repr(key) in problem for problem in problems)}
+    missing = [back.get(name, name) for name in own if name not in mapped and name not in refused]
+    if missing or unexpected or problems:
+        text = "; ".join(
+            part
+            for part in (
+                _listing("missing", missing),
+                _listing("unexpected", unexpected),
+                _listing("of another shape", problems),
+            )
+            if part
+        )
+        if strict:
+            raise WeightsError(f"{where}: does not fit this model: {text}{_hint(problems)}")
+        warnings.warn(f"{where}: loaded in part: {text}", stacklevel=3)
+    if not mapped:
+        raise WeightsError(f"{where}: not one tensor fits this model")
+    model.load_state_dict({**own, **mapped})
+
+
+def _widest_names(model: nn.Module) -> list[str]:
+    """Return the model's tensor names with every head it could have, so that dropped heads are recognised."""
+    name = getattr(model, "saccade_name", "")
+    names = list(model.state_dict())
+    if name and not name.startswith("timm/"):
+        family = registry.family_of(name)
+        options: dict[str, Any] = {"distilled": True} if family == "shvit" else {}
+        widest = name if family == "shvit" else name.removesuffix("_dist") + "_dist"
+        with torch.device("meta"):
+            names = list(dict.fromkeys([*names, *registry.create_model(widest, **options).state_dict()]))
+    return names
+
+
+def _listing(title: str, names: list[str]) -> str:
+    """Write "3 missing (a, b, c)", all of them up to 20."""
+    if not names:
+        return ""
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"{len(names)} {title} ({shown})"
+
+
+def _hint(problems: list[str]) -> str:
+    """Say what a head of another size means."""
+    if problems and all("head" in problem for problem in problems):
+        return "; the number of classes differs: pass num_classes to match, or strict=False to start a fresh head"
+    return ""
