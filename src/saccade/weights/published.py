@@ -8,13 +8,10 @@ from urllib.request import getproxies
 from torch import nn
 
 from saccade.errors import WeightsError
+from saccade.weights.cards import FACTS
 
-# Model name -> hub id of the weights behind the published accuracy (licence MIT, as the hub says).
-HUB_IDS = {
-    **{f"shvit_s{i}": f"timm/shvit_s{i}.in1k" for i in (1, 2, 3, 4)},
-    **{f"efficientvim_m{i}": f"timm/efficientvim_m{i}.e450_in1k" for i in (1, 2, 3, 4)},
-    **{f"efficientvim_m{i}_dist": f"timm/efficientvim_m{i}_dist.in1k" for i in (1, 2, 3, 4)},
-}
+# Model name -> hub id of the weights that `pretrained=True` loads.
+HUB_IDS = {name: facts.weights[0].hub_id for name, facts in FACTS.items()}
 
 
 def fetch(hub_id: str, filename: str = "model.safetensors") -> Path:

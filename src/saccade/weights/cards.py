@@ -1,0 +1,166 @@
+"""What is published about each network: size, cost, accuracy by recipe, where the weights are, licence.
+
+Accuracies, quoted sizes and speeds are the authors' (papers' tables, READMEs), never ours; `params` and `macs` are
+counts that the tests make again. MACs: convolutions, linear layers and matrix products of one picture at the
+published size, nothing else. The papers' own figures are kept as quoted: SHViT's FLOPs are such MACs after folding
+the batch norms, EfficientViM's before, which adds about one per cent.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from saccade.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """One training of a network: its recipe, its accuracy, and the weights where they can be had."""
+
+    recipe: str
+    """Tag after the dot in `model.tag`, as on the hub."""
+    epochs: int
+    top1: float
+    """ImageNet-1K validation, per cent."""
+    top5: float | None = None
+    hub_id: str = ""
+    """Empty: the accuracy is published, the weights are not."""
+    size: int = 0
+    """Pixels, where it differs from the network's."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One network: what it costs and what its authors report."""
+
+    model: str
+    size: int
+    """Side of the square input, in pixels."""
+    params: int
+    macs: int
+    """Multiply-accumulates of one picture at `size`."""
+    quoted: str
+    """Parameters and FLOPs as the paper prints them."""
+    weights: tuple[PublishedWeights, ...]
+    """The first is what `pretrained=True` loads."""
+    speeds: dict[str, float]
+    """Published images per second, by setting."""
+    paper: str
+    arxiv: str
+    code: str
+    licence: str = "MIT"
+    """Of the reference code and of the published weights, as their authors state."""
+
+
+def _shvit(
+    model: str, top1: float, top5: float, distilled: float, speeds: tuple[float, ...], **counts
+) -> Facts:
+    """Lay out one row of the SHViT paper's Tables 2 and 3."""
+    return Facts(
+        model,
+        **counts,
+        weights=(
+            PublishedWeights("in1k", 300, top1, top5, f"timm/{model}.in1k"),
+            PublishedWeights("distilled", 300, distilled),
+        ),
+        speeds=dict(
+            zip(
+                ("A100, batch 256, fp16", "Xeon 5218R, 1 thread, batch 16", "the same, ONNX Runtime"),
+                speeds,
+                strict=True,
+            )
+        ),
+        paper="Yun, Ro: SHViT: Single-Head Vision Transformer with Memory Efficient Macro Design, CVPR 2024",
+        arxiv="2401.16456",
+        code="github.com/ysj9909/SHViT",
+    )
+
+
+def _efficientvim(model: str, top1_300: float, top1_450: float, speed: float, **counts) -> Facts:
+    """Lay out one row of the EfficientViM README's table, trained without a teacher."""
+    return Facts(
+        model,
+        **counts,
+        weights=(
+            PublishedWeights("e450_in1k", 450, top1_450, hub_id=f"timm/{model}.e450_in1k"),
+            PublishedWeights("e300_in1k", 300, top1_300, hub_id=f"timm/{model}.e300_in1k"),
+        ),
+        speeds={"RTX 3090, batch 256, fp16": speed},
+        paper="Lee, Choi, Kim: EfficientViM: Efficient Vision Mamba with Hidden State Mixer based State Space "
+        "Duality, CVPR 2025",
+        arxiv="2411.15241",
+        code="github.com/mlvlab/EfficientViM",
+    )
+
+
+def _distilled(plain: Facts, top1: float, head_width: int) -> Facts:
+    """Lay out the distilled form: a second set of heads on `head_width` pooled values, and its fusion weights."""
+    model = f"{plain.model}_dist"
+    return dataclasses.replace(
+        plain,
+        model=model,
+        params=plain.params + 1000 * head_width + 4 * 1000 + 4,
+        macs=plain.macs + 1000 * head_width,
+        weights=(PublishedWeights("in1k", 300, top1, hub_id=f"timm/{model}.in1k"),),
+    )
+
+
+# fmt: off
+_SHVIT = [
+    _shvit("shvit_s1", 72.8, 91.0, 74.0, (33489, 143, 1111),
+           size=224, params=6_330_808, macs=241_320_768, quoted="6.3 M, 241 M"),
+    _shvit("shvit_s2", 75.2, 92.4, 76.2, (26878, 99, 951),
+           size=224, params=11_483_072, macs=365_394_896, quoted="11.4 M, 366 M"),
+    _shvit("shvit_s3", 77.4, 93.4, 78.3, (20522, 62, 731),
+           size=224, params=14_245_273, macs=600_570_164, quoted="14.2 M, 601 M"),
+    _shvit("shvit_s4", 79.4, 94.5, 80.2, (14283, 36, 509),
+           size=256, params=16_588_484, macs=986_216_960, quoted="16.5 M, 986 M"),
+]
+_EFFICIENTVIM = [
+    _efficientvim("efficientvim_m1", 72.9, 73.5, 20731,
+                  size=224, params=6_679_458, macs=236_394_910, quoted="6.7 M, 239 M"),
+    _efficientvim("efficientvim_m2", 75.4, 75.8, 17005,
+                  size=224, params=13_903_842, macs=352_155_806, quoted="13.9 M, 355 M"),
+    _efficientvim("efficientvim_m3", 77.6, 77.9, 11952,
+                  size=224, params=16_604_174, macs=651_713_822, quoted="16.6 M, 656 M"),
+    _efficientvim("efficientvim_m4", 79.4, 79.6, 8170,
+                  size=256, params=19_606_505, macs=1_104_995_072, quoted="19.6 M, 1111 M"),
+]
+# fmt: on
+_SHVIT[3] = dataclasses.replace(
+    _SHVIT[3], weights=(*_SHVIT[3].weights, PublishedWeights("r512", 30, 82.0, size=512))
+)
+FACTS: dict[str, Facts] = {
+    facts.model: facts
+    for facts in (
+        *_SHVIT,
+        *_EFFICIENTVIM,
+        *(
+            _distilled(plain, top1, width)
+            for plain, top1, width in zip(
+                _EFFICIENTVIM, (74.6, 76.7, 79.1, 80.7), (960, 1408, 1568, 1568), strict=True
+            )
+        ),
+    )
+}
+
+
+def hub_id_of(name: str) -> str:
+    """Find the hub id of published weights.
+
+    Args:
+        name: A model name (the weights that `pretrained=True` loads), `model.tag`, or a hub id, returned as it is.
+
+    Raises:
+        ConfigError: Unknown model, or no weights published under the tag.
+    """
+    if "/" in name:
+        return name
+    model, _, tag = name.partition(".")
+    if model not in FACTS:
+        raise ConfigError(f"no published weights for a model {model!r}{did_you_mean(model, FACTS)}")
+    ids = {weights.recipe: weights.hub_id for weights in FACTS[model].weights if weights.hub_id}
+    if not tag:
+        return FACTS[model].weights[0].hub_id
+    if tag not in ids:
+        raise ConfigError(f"no published weights {name!r}{did_you_mean(tag, ids)}")
+    return ids[tag]

@@ -1,0 +1,55 @@
+"""The published facts against the networks themselves and against timm's own record of the same weights."""
+
+import pytest
+import torch
+
+import saccade
+from saccade.errors import ConfigError
+from saccade.weights.cards import FACTS, hub_id_of
+
+
+def test_every_model_of_ours_has_its_facts():
+    assert sorted(FACTS) == saccade.list_models()
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_params_and_size_are_the_networks(name):
+    with torch.device("meta"):
+        model = saccade.create_model(name)
+    assert sum(p.numel() for p in model.parameters()) == FACTS[name].params
+    assert model.default_size == FACTS[name].size
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_macs_are_the_networks(name):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = saccade.create_model(name).eval()
+        picture = torch.empty(1, 3, FACTS[name].size, FACTS[name].size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(picture)
+    assert counter.get_total_flops() == 2 * FACTS[name].macs
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_hub_ids_are_those_that_timm_knows(name):
+    import timm
+
+    for weights in FACTS[name].weights:
+        if weights.hub_id:
+            known = timm.get_pretrained_cfg(weights.hub_id.removeprefix("timm/"))
+            assert known.hf_hub_id == weights.hub_id
+            assert known.license.upper() == FACTS[name].licence
+            assert known.input_size[-1] == FACTS[name].size
+            assert known.paper_ids.removeprefix("arXiv:") == FACTS[name].arxiv
+
+
+def test_hub_id_of_names_tags_and_ids():
+    assert hub_id_of("efficientvim_m1") == "timm/efficientvim_m1.e450_in1k"
+    assert hub_id_of("efficientvim_m1.e300_in1k") == "timm/efficientvim_m1.e300_in1k"
+    assert hub_id_of("someone/else") == "someone/else"
+    with pytest.raises(ConfigError, match="did you mean 'shvit_s1'"):
+        hub_id_of("shvit_s11")
+    with pytest.raises(ConfigError, match=r"'shvit_s1.distilled'; .*in1k"):
+        hub_id_of("shvit_s1.distilled")
