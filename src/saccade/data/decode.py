@@ -1,0 +1,315 @@
+"""Turn image files into upright 8-bit pixels: one definition of what every odd kind of file means.
+
+Ordinary JPEG files take the fast path (simplejpeg when installed, else torchvision); everything else,
+and whatever the fast decoder does not like, goes through Pillow. Both paths give the same pixels:
+
+    grey                 the one channel repeated
+    palette, alpha       flattened on white, as a viewer shows them
+    16-bit grey          divided by 257, so that 65535 becomes 255 (Pillow alone would clip)
+    CMYK                 Pillow's conversion
+    animated             the first frame
+    EXIF orientation     applied: the picture stands as its photographer saw it
+    floating point       refused, because its range is not defined
+    truncated            refused, never filled up with grey
+
+Sizes are read from the header and checked *before* any pixel is decoded.
+"""
+
+import functools
+import importlib.util
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from saccade.errors import DataError
+
+MAX_PIXELS = 178_956_970
+"""Default limit on width * height: what Pillow itself refuses (128 Mi pixels of 4/3 bytes)."""
+MAX_BYTES = 1 << 30
+"""Larger files are refused unread."""
+EXTENSIONS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .avif .jp2 .tga".split()
+)
+"""File names ending so (any case) are taken for images."""
+
+Encoded = bytes | str | Path | Image.Image
+"""What the decoders read: file contents, a path, or a picture already opened by Pillow."""
+
+
+@dataclass(frozen=True)
+class JpegHeader:
+    """What the markers of a JPEG file say before its pixels begin."""
+
+    width: int
+    height: int
+    components: int
+    """1 grey, 3 colour, 4 CMYK."""
+    bits: int
+    plain: bool
+    """Whether the fast decoders are sure to read it as Pillow does."""
+    orientation: int
+    """EXIF orientation, 1..8."""
+
+
+def is_image_name(name: str | Path) -> bool:
+    """Whether a file name ends like an image and is not hidden."""
+    name = Path(name)
+    return name.suffix.lower() in EXTENSIONS and not name.name.startswith(".")
+
+
+def read_jpeg_header(data: bytes) -> JpegHeader | None:
+    """Walk the markers of a JPEG file up to its first scan.
+
+    Args:
+        data: The file, or at least its beginning.
+
+    Returns:
+        The header, or None when this is not a JPEG file whose markers make sense.
+    """
+    if data[:2] != b"\xff\xd8":
+        return None
+    at, orientation, plain, size = 2, 0, True, None
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:
+            at += 2
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xE1 and body[:6] == b"Exif\0\0":
+            orientation = orientation or _exif_orientation(body[6:])
+        elif marker == 0xE1 and b"tiff:Orientation" in body:
+            plain = False  # Pillow reads the orientation from XMP too
+        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
+            plain = plain and body[11] == 1  # other values say that the channels are not YCbCr
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if len(body) < 6:
+                return None
+            size = (int.from_bytes(body[3:5], "big"), int.from_bytes(body[1:3], "big"), body[5], body[0])
+            plain = plain and marker in (0xC0, 0xC1, 0xC2)
+        elif marker in (0xDA, 0xD9):
+            break
+        at += 2 + length
+    if size is None or 0 in size[:2]:
+        return None
+    width, height, components, bits = size
+    plain = plain and bits == 8 and components in (1, 3)
+    return JpegHeader(width, height, components, bits, plain, orientation if 1 <= orientation <= 8 else 1)
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    """Read tag 274 from the first directory of an EXIF block; 0 when it is not there."""
+    order: Any = {b"II*\0": "little", b"MM\0*": "big"}.get(tiff[:4])
+    if order is None:
+        return 0
+    start = int.from_bytes(tiff[4:8], order)
+    count = int.from_bytes(tiff[start : start + 2], order)
+    for at in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
+        if int.from_bytes(tiff[at : at + 2], order) == 274:
+            return int.from_bytes(tiff[at + 8 : at + 10], order)
+    return 0
+
+
+def read_bytes(source: bytes | str | Path) -> bytes:
+    """Read a file whole, refusing absurd sizes first.
+
+    Raises:
+        DataError: The file is missing, empty, unreadable or larger than `MAX_BYTES`.
+    """
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            with Path(source).open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise DataError(f"{source}: cannot be read ({error.strerror or error})") from None
+        if len(data) > MAX_BYTES:
+            raise DataError(f"{source}: larger than {MAX_BYTES >> 20} MiB, too large for an image; remove it")
+    if not data:
+        raise DataError(f"{_called(source)}: the file is empty; remove it or copy it again")
+    return data
+
+
+def decode_rgb(
+    source: Encoded,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    grey: bool = False,
+    shrink_to: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Decode an image to upright 8-bit pixels, by the fastest decoder that is exact.
+
+    Args:
+        source: File contents, a path, or a Pillow image.
+        max_pixels: Refuse larger pictures by their header, before decoding.
+        grey: Give one channel instead of three.
+        shrink_to: (height, width) that the result, as stored in the file, may be reduced to but not
+            below: a JPEG file is then decoded at 1/2, 1/4 or 1/8 scale where that suffices. None: full size.
+            Only simplejpeg does this; the others decode in full.
+
+    Returns:
+        (height, width, 3), or (height, width, 1) when `grey`; uint8, writable.
+
+    Raises:
+        DataError: Not an image, damaged, truncated, empty or too large.
+    """
+    if not isinstance(source, Image.Image):
+        data = read_bytes(source)
+        header = read_jpeg_header(data)
+        if header is not None:
+            _check_pixels(_called(source), header.width, header.height, max_pixels)
+            if header.plain:
+                pixels = _decode_plain_jpeg(data, grey and header.components == 1, shrink_to)
+                if pixels is not None and (pixels.shape[2] == 1) == grey:
+                    return _upright(pixels, header.orientation)
+    picture = load_rgb(source, max_pixels=max_pixels)
+    pixels = np.array(picture.convert("L") if grey else picture)
+    return pixels[..., None] if grey else pixels
+
+
+def load_rgb(source: Encoded, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open an image with Pillow and convert it to upright 8-bit RGB.
+
+    Args:
+        source: File contents, a path, or a Pillow image.
+        max_pixels: Refuse larger pictures by their header, before decoding.
+
+    Returns:
+        A Pillow image of mode RGB, fully decoded.
+
+    Raises:
+        DataError: Not an image, damaged, truncated, empty or too large.
+    """
+    called = _called(source)
+    try:
+        picture = source if isinstance(source, Image.Image) else open_lazily(read_bytes(source), called)
+        _check_pixels(called, *picture.size, max_pixels)
+        return to_rgb(picture)
+    except DataError:
+        raise
+    except MemoryError:
+        raise DataError(f"{called}: not enough memory to decode it") from None
+    except Exception as error:  # damaged files make Pillow's readers raise almost anything
+        raise DataError(f"{called}: the image is damaged or truncated ({_first_line(error)})") from None
+
+
+def open_lazily(data: bytes, called: str = "image") -> Image.Image:
+    """Open an image with Pillow up to its header, without decoding pixels.
+
+    Raises:
+        DataError: No reader knows the format, or Pillow refuses the size.
+    """
+    # Pillow warns between 1 and 2 times its own limit; the limit that counts here is `max_pixels`.
+    _hush_bomb_warning()
+    try:
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{called}: refused as a decompression bomb ({_first_line(error)})") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{called}: not an image in any known format, or its header is damaged") from None
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Convert the current frame of a Pillow image to upright RGB, by the rules of this module.
+
+    Raises:
+        DataError: Floating-point pixels, whose range is not defined.
+    """
+    if picture.mode == "RGB" and picture.getexif().get(274, 1) == 1 and "transparency" not in picture.info:
+        picture.load()
+        return picture
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "F":
+        raise DataError("floating-point pixels have no defined range; save the image with 8 or 16 bits")
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64).clip(0, 65535)
+        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(ground, picture)
+    return picture.convert("RGB")
+
+
+def jpeg_decoder() -> str:
+    """Name the decoder of the fast path: "simplejpeg" or "torchvision"."""
+    return "simplejpeg" if _has_simplejpeg() else "torchvision"
+
+
+@functools.cache
+def _has_simplejpeg() -> bool:
+    return importlib.util.find_spec("simplejpeg") is not None
+
+
+def _decode_plain_jpeg(data: bytes, grey: bool, shrink_to: tuple[int, int] | None) -> np.ndarray | None:
+    """Decode an ordinary JPEG file quickly; None when Pillow should look at it instead."""
+    if _has_simplejpeg():
+        import simplejpeg
+
+        height, width = shrink_to or (0, 0)
+        factor = {"min_height": height, "min_width": width} if shrink_to else {}
+        try:
+            # Strict: a premature end is an error here. Pillow then decides what is still readable.
+            return simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=True, **factor)
+        except ValueError:
+            return None
+    if b"\xff\xd9" not in data[-4096:]:
+        return None  # perhaps truncated: torchvision would fill the rest with grey
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    mode = ImageReadMode.GRAY if grey else ImageReadMode.RGB
+    try:
+        planes = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=mode)
+    except RuntimeError:
+        return None
+    return planes.permute(1, 2, 0).contiguous().numpy()
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an EXIF orientation (1..8) to (height, width, channels) pixels."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    # What is left after the transpose: which of the two axes run backwards.
+    rows, columns = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(
+        orientation, (1, 1)
+    )
+    return np.ascontiguousarray(pixels[::rows, ::columns])
+
+
+def _check_pixels(called: str, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise DataError(
+            f"{called}: {width} x {height} pixels are more than the {max_pixels} allowed (a decompression bomb?); "
+            "raise data.max_pixels if the picture is wanted"
+        )
+
+
+def _hush_bomb_warning() -> None:
+    """Ignore Pillow's size warning; checked first because setting a filter drops the warning caches."""
+    for action, _, category, _, _ in warnings.filters:
+        if category is Image.DecompressionBombWarning:
+            if action == "ignore":
+                return
+            break
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def _called(source: Encoded) -> str:
+    return str(source) if isinstance(source, str | Path) else "image"
+
+
+def _first_line(error: Exception) -> str:
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    return text if len(text) <= 160 else text[:157] + "..."
