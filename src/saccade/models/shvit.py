@@ -20,6 +20,15 @@ from torch import Tensor, nn
 from saccade.errors import ConfigError
 from saccade.nn.conv_norm import ConvNorm, ConvStem, FeedForward, PatchMerging
 from saccade.nn.dense import check_out_indices, run_blocks
+from saccade.nn.fold import (
+    FoldedMerging,
+    FoldedStem,
+    fold_conv_norm,
+    fold_feed_forward,
+    linear_of,
+    norm_affine,
+)
+from saccade.nn.kernels import Kernels, Packed, choose_kernels
 
 QUERY_DIM = 16
 
@@ -190,6 +199,10 @@ class SHViT(nn.Module):
         """Names of the parameters that the published recipe does not decay: vectors and biases."""
         return {name for name, p in self.named_parameters() if p.ndim <= 1 or name.endswith(".bias")}
 
+    def fold(self) -> "FoldedSHViT":
+        """Return the inference form; see `saccade.fold`."""
+        return FoldedSHViT(self)
+
     def forward_intermediates(self, x: Tensor) -> list[Tensor]:
         """Return the three stage maps, (B, dims[s], H / 16 / 2**s, W / 16 / 2**s) rounded up."""
         maps, x = [], self.stem(x)
@@ -222,6 +235,100 @@ class SHViT(nn.Module):
             maps = self.forward_intermediates(x)
             return [maps[s] for s in self.out_indices]
         return self.forward_head(self.forward_features(x))
+
+
+class FoldedAttention(nn.Module):
+    """Inference form of `SingleHeadAttention` with its residual.
+
+    The norm's affine map and the factor 1/4 of the queries live in the qkv weights.
+    """
+
+    def __init__(self, attn: SingleHeadAttention) -> None:
+        super().__init__()
+        self.attended, self.rest, self.eps = attn.attended, attn.rest, attn.norm.eps
+        scale = torch.ones(2 * QUERY_DIM + attn.attended, dtype=torch.float64)
+        scale[:QUERY_DIM] = QUERY_DIM**-0.5
+        self.qkv = fold_conv_norm(
+            attn.qkv, out_scale=scale, in_scale=attn.norm.weight, in_shift=attn.norm.bias
+        )
+        self.proj = fold_conv_norm(attn.proj)
+
+    def forward(self, x: Tensor, k: Kernels) -> Tensor:
+        """Return x plus its attention, (B, C, H, W)."""
+        seen, rest = x.split([self.attended, self.rest], 1)
+        qkv = k.conv(self.qkv, k.norm_all(seen, self.eps)).flatten(2)
+        query, key, value = qkv.split([QUERY_DIM, QUERY_DIM, self.attended], 1)
+        weights = (query.transpose(1, 2) @ key).softmax(-1)
+        mixed = (weights @ value.transpose(1, 2)).transpose(1, 2).reshape(seen.shape)
+        return k.conv_add(self.proj, k.relu(torch.cat([mixed, rest], 1)), x)
+
+
+class FoldedStage(nn.Module):
+    """Inference form of `Stage`: every residual depthwise convolution has its identity in the centre tap."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        down = stage.downsample
+        self.down = down is not None
+        if down is not None:
+            self.dwconv1 = fold_conv_norm(down.dwconv1, identity=1.0)
+            self.ffn1 = fold_feed_forward(down.ffn1)
+            self.merge = FoldedMerging(down.merge)
+            self.dwconv2 = fold_conv_norm(down.dwconv2, identity=1.0)
+            self.ffn2 = fold_feed_forward(down.ffn2)
+        blocks: list[Block] = list(stage.blocks)  # pyright: ignore[reportAssignmentType]
+        self.dwconvs = nn.ModuleList([fold_conv_norm(block.dwconv, identity=1.0) for block in blocks])
+        self.attns = nn.ModuleList([FoldedAttention(block.attn) for block in blocks if block.attn is not None])
+        self.ffns = nn.ModuleList([fold_feed_forward(block.ffn) for block in blocks])
+
+    def forward(self, x: Tensor, k: Kernels) -> Tensor:
+        """Map (B, in_chans, H, W) to (B, dim, H', W')."""
+        if self.down:
+            x = self.ffn1(k.conv(self.dwconv1, x), k)
+            x = self.merge(x, k)
+            x = self.ffn2(k.conv(self.dwconv2, x), k)
+        for i, (dwconv, ffn) in enumerate(zip(self.dwconvs, self.ffns, strict=True)):
+            x = k.conv(dwconv, x)  # pyright: ignore[reportArgumentType]
+            if len(self.attns):
+                x = self.attns[i](x, k)
+            x = ffn(x, k)
+        return x
+
+
+class FoldedSHViT(nn.Module):
+    """Inference form of `SHViT`: no normalisation left but the attention's; both heads are one linear layer."""
+
+    def __init__(self, model: SHViT) -> None:
+        super().__init__()
+        self.out_indices = model.out_indices
+        self.kernels = Packed()
+        self.stem = FoldedStem(model.stem)
+        self.stages = nn.ModuleList([FoldedStage(stage) for stage in model.stages])  # pyright: ignore
+        heads = [head for head in (model.head, model.head_dist) if head is not None]
+        self.head = _fold_heads(heads) if heads else None
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Map a picture (B, in_chans, H, W) to logits, a list of maps, or the pooled vector."""
+        k = choose_kernels(self.kernels, x)
+        maps, x = [], self.stem(k.enter(x), k)
+        for stage in self.stages:
+            x = stage(x, k)
+            maps.append(x)
+        if self.out_indices is not None:
+            return [maps[s] for s in self.out_indices]
+        x = x.mean((2, 3))
+        return x if self.head is None else self.head(x)
+
+
+def _fold_heads(heads: list[Head]) -> nn.Linear:
+    """Average W (s x + t) + b over the heads into one linear layer."""
+    weight = torch.zeros_like(heads[0].fc.weight, dtype=torch.float64)
+    bias = torch.zeros_like(heads[0].fc.bias, dtype=torch.float64)
+    for head in heads:
+        scale, shift = norm_affine(head.norm)
+        weight += head.fc.weight.double() * scale / len(heads)
+        bias += (head.fc.weight.double() @ shift + head.fc.bias.double()) / len(heads)
+    return linear_of(weight, bias, heads[0].fc.weight.dtype)
 
 
 VARIANTS = {
