@@ -80,7 +80,7 @@ class Task(abc.ABC):
         """Make the network a card describes, with fresh weights."""
 
     @abc.abstractmethod
-    def mix(self, batch: Batch, augment: AugmentConfig, *, seed: int) -> Batch:
+    def mix(self, batch: Batch, augment: AugmentConfig, card: Card, *, seed: int) -> Batch:
         """Apply augmentation that needs the whole batch (mixup); a pure function of batch and seed."""
 
     @abc.abstractmethod

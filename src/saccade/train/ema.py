@@ -1,0 +1,40 @@
+"""The running average of the weights, kept as a second network beside the first.
+
+It is a full copy, made before the network is wrapped for several processes; every process updates its
+copy from the same weights, so the copies stay equal without talking.
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+from saccade.train.recipe import EmaConfig
+
+
+class Ema:
+    """average <- decay * average + (1 - decay) * weights, for parameters and float buffers alike."""
+
+    def __init__(self, model: nn.Module, config: EmaConfig) -> None:
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        self.config = config
+        self.count = 0
+        """Updates so far; the warm-up depends on it, so it is part of a checkpoint."""
+
+    def decay(self) -> float:
+        """Share that the next update keeps."""
+        if not self.config.warmup:
+            return self.config.decay
+        return min(self.config.decay, (1 + self.count) / (10 + self.count))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the weights of `model` (not wrapped) after a step; integer buffers are copied."""
+        share = 1 - self.decay()
+        ours, theirs = self.module.state_dict(), model.state_dict()
+        floats = [name for name, value in ours.items() if value.is_floating_point()]
+        torch._foreach_lerp_([ours[n] for n in floats], [theirs[n] for n in floats], share)
+        for name, value in ours.items():
+            if not value.is_floating_point():
+                value.copy_(theirs[name])
+        self.count += 1
