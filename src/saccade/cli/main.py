@@ -11,9 +11,9 @@ from saccade.errors import SaccadeError
 
 app = cyclopts.App(
     name="saccade",
-    help="See fast: train, measure, verify and ship vision models that cost little on real machines.",
+    help="See fast: train, measure, verify and ship vision models that cost little on real machines.\n\n"
+    "Example: saccade train --data photos/ --model shvit_s1",
     version=lambda: saccade.__version__,
-    help_epilogue="Example: saccade train --data photos/ --model shvit_s1",
 )
 COMMANDS = {
     "train": ("saccade.cli.train:train", "Train or fine-tune a model on a folder of images."),

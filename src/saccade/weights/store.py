@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -198,18 +199,7 @@ def identify(state: Mapping[str, Tensor], *, where: str = "the state dict") -> C
         WeightsError: None fits.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    heads = [
-        s[0]
-        for n, s in shapes.items()
-        if n in ("head.l.weight", "head.fc.weight", "heads.0.weight", "head.fcs.0.weight")
-    ]
-    num_classes = heads[0] if heads else 1000
-    stems = [
-        s[1]
-        for n, s in shapes.items()
-        if n in ("patch_embed.0.c.weight", "patch_embed.conv.0.conv.weight", "stem.0.conv.weight")
-    ]
-    in_chans = stems[0] if stems else 3
+    num_classes, in_chans = outer_sizes(state)
     for name in registry.list_models():
         family = registry.family_of(name)
         for options in [{}, {"distilled": True}] if family == "shvit" else [{}]:
@@ -228,28 +218,21 @@ def identify(state: Mapping[str, Tensor], *, where: str = "the state dict") -> C
     )
 
 
+def outer_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Read the number of classes and of input channels off a state dict of ours in any layout; 1000 and 3 else."""
+    heads = ("head.l.weight", "head.fc.weight", "heads.0.weight", "head.fcs.0.weight")
+    stems = ("patch_embed.0.c.weight", "patch_embed.conv.0.conv.weight", "stem.0.conv.weight")
+    num_classes = next((state[name].shape[0] for name in heads if name in state), 1000)
+    in_chans = next((state[name].shape[1] for name in stems if name in state), 3)
+    return num_classes, in_chans
+
+
 def _load_state(
     model: nn.Module, state: Mapping[str, Tensor], *, family: str, where: str, strict: bool
 ) -> None:
     """Map names and shapes, check them, and copy."""
-    own = model.state_dict()
-    widest = _widest_names(model)
-    _, table = keymap.recognise(state, widest, family)
-    mapped, problems, unexpected = {}, [], []
-    form = "features" if getattr(model, "out_indices", None) is not None else "plain"
-    for key, tensor in state.items():
-        name = table.get(key)
-        if name is None or name not in own:
-            if name is None or not keymap.droppable(name, family, form):
-                unexpected.append(key)
-            continue
-        try:
-            mapped[name] = keymap.arrange(tensor, tuple(own[name].shape), key)
-        except WeightsError as error:
-            problems.append(str(error))
-    back = {name: key for key, name in table.items()}
-    refused = {name for name, key in back.items() if any(repr(key) in problem for problem in problems)}
-    missing = [back.get(name, name) for name in own if name not in mapped and name not in refused]
+    fit = match_state(model, state, family=family)
+    mapped, missing, unexpected, problems = fit.mapped, fit.missing, fit.unexpected, fit.mismatched
     if missing or unexpected or problems:
         text = "; ".join(
             part
@@ -265,7 +248,43 @@ def _load_state(
         warnings.warn(f"{where}: loaded in part: {text}", stacklevel=3)
     if not mapped:
         raise WeightsError(f"{where}: not one tensor fits this model")
-    model.load_state_dict({**own, **mapped})
+    model.load_state_dict({**model.state_dict(), **mapped})
+
+
+@dataclass
+class Fit:
+    """How a state dict fits a network. Foreign tensors go by the names in the file."""
+
+    layout: str
+    """Key layout of the state dict: saccade, official or timm."""
+    mapped: dict[str, Tensor]
+    """What fits, under our names and in our shapes."""
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
+    """One sentence each: the tensor, its shape, the shape expected."""
+
+
+def match_state(model: nn.Module, state: Mapping[str, Tensor], *, family: str) -> Fit:
+    """Map the names and shapes of a state dict in any layout to a network's, and find what does not fit."""
+    own = model.state_dict()
+    layout, table = keymap.recognise(state, _widest_names(model), family)
+    mapped, mismatched, refused, unexpected = {}, [], set(), []
+    form = "features" if getattr(model, "out_indices", None) is not None else "plain"
+    for key, tensor in state.items():
+        name = table.get(key)
+        if name is None or name not in own:
+            if name is None or not keymap.droppable(name, family, form):
+                unexpected.append(key)
+            continue
+        try:
+            mapped[name] = keymap.arrange(tensor, tuple(own[name].shape), key)
+        except WeightsError as error:
+            mismatched.append(str(error))
+            refused.add(name)
+    back = {name: key for key, name in table.items()}
+    missing = [back.get(name, name) for name in own if name not in mapped and name not in refused]
+    return Fit(layout, mapped, missing, unexpected, mismatched)
 
 
 def _widest_names(model: nn.Module) -> list[str]:

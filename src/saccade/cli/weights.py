@@ -1,0 +1,92 @@
+"""`saccade weights`: convert between key layouts, fetch published weights, verify a file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cyclopts
+
+from saccade.cli import show
+
+app = cyclopts.App(name="weights", help="Convert, fetch and verify weights.")
+Flag = Annotated[bool, cyclopts.Parameter(negative="")]
+
+
+@app.command
+def convert(
+    source: str,
+    /,
+    *,
+    to: Literal["official", "timm", "saccade"],
+    out: Path,
+    json: Flag = False,
+) -> None:
+    """Rewrite weights in the layout of the authors, of timm, or our own.
+
+    Example: saccade weights convert shvit_s1.pth --to saccade --out shvit_s1.safetensors
+
+    Args:
+        source: A .pth or .safetensors file in any of the three layouts, a run folder, or a hub id.
+        to: Whose tensor names and shapes to write; only "saccade" keeps the card.
+        out: File to write, .safetensors or .pth.
+        json: Print one JSON object.
+    """
+    from saccade.weights.convert import convert_weights
+
+    card = convert_weights(source, to, out)
+    show.result({"model": card.model, "layout": to, "file": str(out)}, as_json=json)
+
+
+@app.command
+def fetch(name: str, /, *, out: Path | None = None, json: Flag = False) -> None:
+    """Fetch published weights from the Hugging Face hub, once, into its cache.
+
+    Example: saccade weights fetch shvit_s1
+
+    Args:
+        name: A model name, model.tag of `saccade models show`, or a hub id.
+        out: Also write them there, .safetensors with a card.
+        json: Print one JSON object.
+    """
+    from saccade.weights.cards import hub_id_of
+    from saccade.weights.convert import convert_weights
+    from saccade.weights.published import fetch as fetch_file
+
+    hub_id = hub_id_of(name)
+    path = fetch_file(hub_id)
+    if out is not None:
+        convert_weights(path, "saccade", out)
+    show.result({"hub_id": hub_id, "file": str(out or path)}, as_json=json)
+
+
+@app.command
+def verify(source: str, /, *, model: str = "", json: Flag = False) -> None:
+    """Check that a weights file is whole, finite and fits its model; exit code 1 when not.
+
+    Example: saccade weights verify shvit_s1.pth --model shvit_s1
+
+    Args:
+        source: A .pth or .safetensors file, a run folder, or a hub id.
+        model: Model name; left out, the card or the tensors say which.
+        json: Print one JSON object.
+    """
+    import dataclasses
+
+    from saccade.errors import CheckFailed
+    from saccade.weights.convert import check_weights
+
+    verdict = check_weights(source, model)
+    about = dataclasses.asdict(verdict)
+    if json:
+        show.result({**about, "fits": verdict.fits}, as_json=True)
+    else:
+        problems = [
+            {"problem": kind, "tensor": tensor}
+            for kind in ("missing", "unexpected", "mismatched", "not_finite")
+            for tensor in about.pop(kind)
+        ]
+        show.result({**about, "fits": verdict.fits}, as_json=False)
+        show.rows(problems, as_json=False)
+    if not verdict.fits:
+        raise CheckFailed(
+            f"{verdict.file}: these weights are not those of a whole {verdict.model}; the list says why"
+        )
