@@ -13,6 +13,7 @@ Batches are dictionaries; the keys below are common to all tasks, the rest belon
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -113,8 +114,8 @@ class LossContext:
     """none, soft or hard."""
     distill_alpha: float = 0.5
     distill_tau: float = 1.0
-    ema: nn.Module | None = None
-    """The running average of the weights, when one is kept."""
+    ema: Callable[[Tensor], Any] | None = None
+    """The network with the running average of the weights, when one is kept."""
     mesa: float = 0.0
     """Weight of the self-distillation term from `ema` (MESA); 0: off."""
     mesa_start: float = 0.25

@@ -131,9 +131,7 @@ class Classify(Task):
         """
         values, places = outputs.detach().float().softmax(1).topk(min(TOP, outputs.shape[1]))
         rows = []
-        for name, row_values, row_places in zip(
-            batch["name"], values.tolist(), places.tolist(), strict=True
-        ):
+        for name, row_values, row_places in zip(batch["name"], values.tolist(), places.tolist(), strict=True):
             row: dict[str, Any] = {"name": name}
             for rank, (value, place) in enumerate(zip(row_values, row_places, strict=True), start=1):
                 suffix = "" if rank == 1 else f"_{rank}"
@@ -157,7 +155,9 @@ def preprocess_of(card: Card, size: int = 0) -> Preprocess:
     with torch.device("meta"):  # attributes only, no tensors
         model = create_model(card.model, in_chans=card.in_chans, **dict(card.options))
     published: Any = getattr(model, "pretrained_cfg", None) or {}
-    fields = {name: published[name] for name in ("mean", "std", "crop_pct", "interpolation") if name in published}
+    fields = {
+        name: published[name] for name in ("mean", "std", "crop_pct", "interpolation") if name in published
+    }
     return Preprocess.from_dict({**fields, "size": size or int(getattr(model, "default_size", 224))})
 
 

@@ -30,11 +30,10 @@ class Ema:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take in the weights of `model` (not wrapped) after a step; integer buffers are copied."""
-        share = 1 - self.decay()
-        ours, theirs = self.module.state_dict(), model.state_dict()
-        floats = [name for name, value in ours.items() if value.is_floating_point()]
-        torch._foreach_lerp_([ours[n] for n in floats], [theirs[n] for n in floats], share)
-        for name, value in ours.items():
-            if not value.is_floating_point():
+        share, theirs = 1 - self.decay(), model.state_dict()
+        for name, value in self.module.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(theirs[name].to(value.dtype), share)
+            else:
                 value.copy_(theirs[name])
         self.count += 1

@@ -11,7 +11,18 @@ from torch import nn
 from saccade.errors import ConfigError, did_you_mean
 from saccade.train.recipe import OptimConfig
 
-HEAD_NAMES = ("head", "head_dist", "heads", "heads_dist", "fc", "classifier", "fc_norm", "norms", "weights", "weights_dist")
+HEAD_NAMES = (
+    "head",
+    "head_dist",
+    "heads",
+    "heads_dist",
+    "fc",
+    "classifier",
+    "fc_norm",
+    "norms",
+    "weights",
+    "weights_dist",
+)
 """First parts of the names of classifier parameters, in our models and timm's."""
 
 
@@ -38,7 +49,9 @@ def freeze(model: nn.Module, prefixes: tuple[str, ...]) -> list[str]:
             hits = [name for name in names if name == prefix or name.startswith(prefix.rstrip(".") + ".")]
         if not hits:
             tops = {".".join(name.split(".")[:i]) for name in names for i in (1, 2)}
-            raise ConfigError(f"optim.freeze: no parameter starts with {prefix!r}{did_you_mean(prefix, tops)}")
+            raise ConfigError(
+                f"optim.freeze: no parameter starts with {prefix!r}{did_you_mean(prefix, tops)}"
+            )
         frozen += hits
     if set(frozen) == set(names):
         raise ConfigError("optim.freeze leaves nothing to train; freeze fewer layers")
@@ -120,7 +133,12 @@ def build_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = True
     groups = param_groups(model, config)
     named = [{**g, "params": list(zip(g.pop("names"), g["params"], strict=True))} for g in groups]
     return torch.optim.AdamW(
-        named, lr=config.lr, betas=tuple(config.betas), eps=config.eps, weight_decay=0.0, fused=fused
+        named,
+        lr=config.lr,
+        betas=(config.betas[0], config.betas[1]),
+        eps=config.eps,
+        weight_decay=0.0,
+        fused=fused,
     )
 
 

@@ -33,6 +33,8 @@ class ModelConfig:
     """Published ImageNet weights: yes, no, or auto (use them when they can be had, else say so and go on)."""
     weights: str = ""
     """File or run folder to start from instead; a head with another number of classes starts fresh."""
+    preprocess: dict = field(default_factory=dict)
+    """Fields of the evaluation transform that differ from the model's own, such as {crop_pct: 1.0}."""
 
 
 @dataclass
@@ -63,7 +65,8 @@ class ScheduleConfig:
     """How long, and the learning rate over that time."""
 
     epochs: int = 0
-    """0: from the number of images, about 15,000 steps' worth of fine-tuning at most 100 epochs."""
+    """0: from the number of images, for 6000 steps from random weights (20 to 150 epochs) or 2500 from trained ones
+    (8 to 40 epochs)."""
     warmup_epochs: float = -1.0
     """Linear rise from warmup_lr; -1: 5 % of the epochs."""
     warmup_lr: float = 1e-6
@@ -77,7 +80,7 @@ class ScheduleConfig:
     warmup_prefix: bool = True
     """The cosine starts after the warm-up and is that much shorter; false: it runs below the warm-up, unseen."""
     late: bool = False
-    """Run each unit at the rate of the one before, as the SHViT code does: its epochs 0 and 1 are both at warmup_lr."""
+    """Run each unit at the rate of the one before, as the SHViT code does: epochs 0 and 1 are both at warmup_lr."""
 
 
 @dataclass
@@ -263,7 +266,9 @@ def check_recipe(recipe: Recipe) -> Recipe:
             f"whole run ({recipe.schedule.epochs} epochs)"
         )
     if recipe.model.weights and recipe.model.pretrained == "yes":
-        raise ConfigError("model.weights and model.pretrained=yes exclude each other; choose one to start from")
+        raise ConfigError(
+            "model.weights and model.pretrained=yes exclude each other; choose one to start from"
+        )
     return recipe
 
 

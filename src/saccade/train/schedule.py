@@ -66,7 +66,9 @@ def make_schedule(config: ScheduleConfig, peak: float, steps_per_epoch: int) -> 
         ConfigError: No epochs, or a warm-up longer than the run.
     """
     if config.epochs < 1 or steps_per_epoch < 1:
-        raise ConfigError(f"schedule.epochs is {config.epochs}; a run needs at least 1 epoch of at least 1 step")
+        raise ConfigError(
+            f"schedule.epochs is {config.epochs}; a run needs at least 1 epoch of at least 1 step"
+        )
     if not 0 <= config.warmup_epochs <= config.epochs:
         raise ConfigError(
             f"schedule.warmup_epochs is {config.warmup_epochs:g} but should be between 0 and {config.epochs}"

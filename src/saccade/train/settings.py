@@ -95,7 +95,9 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         return None if value is None else coerce(value, inner[0], where)
     if kind is str:
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
+        if isinstance(value, bool):  # YAML 1.1 reads yes and no so
+            return "yes" if value else "no"
+        if isinstance(value, str | int | float):
             return str(value)
         raise ConfigError(f"{where} should be text, not {value!r}")
     if isinstance(value, str):

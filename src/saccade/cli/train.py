@@ -1,0 +1,181 @@
+"""`saccade train`: flags to a recipe, a recipe to a run folder."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from saccade.cli import show
+
+Hidden = Parameter(show=False)
+
+
+def train(
+    *settings: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    data: str | None = None,
+    model: str | None = None,
+    recipe: str | None = None,
+    config: Annotated[Path | None, Hidden] = None,
+    weights: str | None = None,
+    resume: Path | None = None,
+    out: Path | None = None,
+    epochs: int | None = None,
+    batch: int | None = None,
+    size: int | None = None,
+    device: str | None = None,
+    threads: Annotated[int | None, Hidden] = None,
+    seed: Annotated[int | None, Hidden] = None,
+    freeze: Annotated[str | None, Hidden] = None,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Train or fine-tune a model on a folder of images.
+
+    Every setting of a recipe is also a flag by its dotted name, such as --optim.lr 1e-3 or
+    --augment.hflip 0; --dry-run lists them all. Less common: --config FILE (a recipe file), --threads,
+    --seed, --freeze backbone.
+
+    Example: saccade train --data photos/ --model shvit_s1 --out runs/photos
+
+    Args:
+        settings: Dotted flags.
+        data: Folder of class folders, a CSV of path,label, WebDataset shards, or digits.
+        model: Name from `saccade models`, or timm/NAME; shvit_s1 when nothing says otherwise.
+        recipe: Shipped recipe, such as shvit_s1_imagenet; finetune_small (or digits) when left out.
+        config: Recipe file (YAML), over the shipped recipe.
+        weights: Weights file or run folder to start from.
+        resume: Run folder to go on with.
+        out: Run folder to make; runs/DATA-MODEL when left out.
+        epochs: Passes over the data; chosen from the number of images when left out.
+        batch: Images per process and step; chosen likewise.
+        size: Side of the square input in pixels; the model's own when left out.
+        device: cpu, cuda or mps; the best there is when left out.
+        threads: CPU threads.
+        seed: Seed of everything random.
+        freeze: Comma-separated layers not to train, or backbone.
+        dry_run: Print the resolved recipe and stop.
+        json: Print the result as one JSON object.
+    """
+    from saccade.errors import ConfigError
+    from saccade.train.recipe import Recipe, build_recipe, check_unchanged, dump_recipe, load_recipe
+    from saccade.train.settings import leaves, to_plain
+
+    known = [name for name, _ in leaves(Recipe())]
+    flags = {**read_settings(settings, known)}
+    short = {
+        "data.source": data,
+        "model.name": model,
+        "model.weights": weights,
+        "schedule.epochs": epochs,
+        "data.batch": batch,
+        "data.size": size,
+        "run.device": device,
+        "run.threads": threads,
+        "run.seed": seed,
+        "optim.freeze": freeze,
+    }
+    flags |= {name: value for name, value in short.items() if value is not None}
+    if resume is not None:
+        if recipe or config or out:
+            raise ConfigError(
+                "--resume goes on with a run as it was begun; leave out --recipe, --config and --out"
+            )
+        if not (resume / "recipe.yaml").is_file():
+            raise ConfigError(
+                f"{resume}: no recipe.yaml here; expected the folder of a run begun by `saccade train`"
+            )
+        plan = check_unchanged(load_recipe(resume / "recipe.yaml"), flags, resume)
+        folder = resume
+    else:
+        plan, chosen = build_recipe(recipe or default_recipe(data, config), config or "", flags)
+        if weights is not None and "model.name" not in chosen:
+            from saccade.weights import load_model
+
+            _, card = load_model(weights)
+            plan.model.name, plan.model.options = card.model, card.options
+        if weights is not None and "model.pretrained" not in flags:
+            plan.model.pretrained = "no"
+        folder = out or free_folder(plan.data.source, plan.model.name)
+    if dry_run:
+        if json:
+            show.result({"out": str(folder), **to_plain(plan)}, as_json=True)
+        else:
+            sys.stdout.write(dump_recipe(plan))
+            show.note(f"nothing was trained; the run would go to {folder}")
+        return
+    if not plan.data.source:
+        raise ConfigError(
+            "nothing to train on; say where the images are with --data FOLDER (or --data digits)"
+        )
+    from saccade.train.loop import train as run
+
+    result = run(plan, folder, resume=resume is not None)
+    values: dict[str, Any] = {
+        "run": str(result.folder),
+        "weights": str(result.weights),
+        **result.marks,
+        "best_epoch": result.epoch + 1,
+        "epochs": result.epochs,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "broken": result.broken,
+        "ended": result.reason,
+    }
+    show.result(values, as_json=json)
+
+
+def default_recipe(data: str | None, config: Path | None) -> str:
+    """Name the shipped recipe that suits when none is asked for: none under a recipe file."""
+    if config is not None:
+        return ""
+    return "digits" if data == "digits" else "finetune_small"
+
+
+def free_folder(source: str, model: str) -> Path:
+    """Return runs/DATA-MODEL, with a number behind it when that is taken."""
+    stem = Path(source.rstrip("/")).stem or "data"
+    base = Path("runs") / f"{stem}-{model.replace('/', '-')}"
+    folder, number = base, 2
+    while folder.exists():
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return folder
+
+
+def read_settings(tokens: tuple[str, ...], known: list[str]) -> dict[str, Any]:
+    """Read `--group.name value` and `--group.name=value`; a flag without a value means true.
+
+    Raises:
+        ConfigError: Something that is no setting; the nearest one is offered.
+    """
+    from saccade.errors import ConfigError, did_you_mean
+
+    visible = (
+        "data",
+        "model",
+        "recipe",
+        "config",
+        "weights",
+        "resume",
+        "out",
+        "epochs",
+        "batch",
+        "size",
+        "device",
+    )
+    values: dict[str, Any] = {}
+    rest = list(tokens)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--"):
+            hint = f"; to train on it, say --data {token}" if Path(token).exists() else ""
+            raise ConfigError(f"unexpected {token!r}{hint or '; settings are given as --group.name value'}")
+        name, equals, value = token.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if name not in known:
+            near = did_you_mean(name, [*known, *visible, "dry_run", "json", "threads", "seed", "freeze"])
+            raise ConfigError(f"unknown flag --{name}{near}")
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        values[name] = value
+    return values

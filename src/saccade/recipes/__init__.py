@@ -1,0 +1,1 @@
+"""Shipped recipes, as YAML. Read them with `saccade.train.recipe.read_recipe`."""

@@ -1,0 +1,514 @@
+"""The training loop. One for every task; it knows only the task interface.
+
+Read `train`, then `run_epoch`, then `step`. What is random is drawn from what a thing is, not from what
+went before: a sample's augmentation from (seed, epoch, index), a batch's mixing from (seed, step,
+process). Only dropout draws from torch's generators, whose states a checkpoint holds. So a run may die at
+any moment and end with the same bits.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saccade.atomic import write_text
+from saccade.data.dataset import sample_seed
+from saccade.errors import ConfigError, SaccadeError
+from saccade.evaluate.marks import compare_marks
+from saccade.tasks.base import Batch, LossContext
+from saccade.train.checkpoint import Progress, load_snapshot, save_snapshot, saving
+from saccade.train.log import RunLog, Ticker, write_environment
+from saccade.train.optim import clip_gradients, set_lr, train_mode
+from saccade.train.recipe import Recipe, dump_recipe
+from saccade.train.setup import Session, autocast_copy, build_session, describe
+from saccade.train.state import gather_snapshot, model_tensors, restore_snapshot
+from saccade.weights import save_state
+
+SHOWN_BROKEN = 5
+"""So many broken images are named when they are met; all of them are in broken.csv."""
+SAVE_SHARE = 0.05
+"""Saving at epoch ends may take so much of the time; short epochs are not all saved."""
+
+
+@dataclass
+class TrainResult:
+    """What came out of a run."""
+
+    folder: Path
+    marks: dict[str, float]
+    """Marks of the best weights."""
+    epoch: int
+    """Epoch of the best weights, from 0; -1 when nothing was evaluated."""
+    epochs: int
+    """Epochs done."""
+    steps: int
+    seconds: float
+    reason: str
+    """Why it ended."""
+    broken: int
+    """Images that could not be read."""
+
+    @property
+    def weights(self) -> Path:
+        """File of the best weights."""
+        return self.folder / "best.safetensors"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after everything was saved."""
+
+
+def train(
+    recipe: Recipe, folder: Path | str, *, resume: bool = False, say: Callable[[str], None] | None = None
+) -> TrainResult:
+    """Train by a recipe into a run folder.
+
+    Args:
+        recipe: Checked; its automatic settings are filled in, in place.
+        folder: Run folder; made when absent.
+        resume: Go on from the folder's newest checkpoint (from the start when it has none yet).
+        say: Takes lines for the user; None: stderr, from the first process only.
+
+    Returns:
+        Marks and place of the best weights.
+
+    Raises:
+        SaccadeError: Data, settings or weights that cannot be used; a full disk; a loss that is not finite.
+        KeyboardInterrupt: Ctrl-C; the state was saved and `resume` goes on from it.
+    """
+    folder = Path(folder)
+    snapshot = load_snapshot(folder) if resume else None
+    if not resume and (folder / "recipe.yaml").exists():
+        raise ConfigError(
+            f"{folder} holds a run already; go on with --resume {folder}, or choose another --out"
+        )
+    lines: list[str] = []
+    session = build_session(recipe, lines.append, fresh=snapshot is None)
+    accelerator = session.accelerator
+    first = accelerator.is_main_process
+    progress = Progress()
+    if snapshot is not None:
+        if snapshot.num_processes != accelerator.num_processes:
+            raise ConfigError(
+                f"{folder} was trained by {snapshot.num_processes} processes and cannot be resumed "
+                f"by {accelerator.num_processes}; start as many"
+            )
+        restore_snapshot(session, snapshot)
+        progress = snapshot.progress
+    else:
+        torch.manual_seed(sample_seed(recipe.run.seed, 0, accelerator.process_index))
+    log = RunLog(folder, tensorboard=recipe.run.tensorboard, quiet=not first)
+    if first:
+        with saving(folder / "recipe.yaml"):
+            folder.mkdir(parents=True, exist_ok=True)
+            if snapshot is None:
+                write_text(folder / "recipe.yaml", dump_recipe(recipe))
+            write_environment(folder, **describe(session))
+            log.rewind(progress.step if snapshot else -1, progress.epoch)
+    total = min(session.schedule.num_steps, recipe.run.max_steps or session.schedule.num_steps)
+    with Ticker(total, progress.step, quiet=not first) as ticker, _watch_interrupts() as interrupted:
+        run = Run(session, folder, progress, log, ticker, say or ticker.say, interrupted, total)
+        for line in lines:
+            run.tell(line)
+        run.tell(_opening(session, progress))
+        if not progress.finished:
+            run.until_done()
+    log.close()
+    return _finish(run)
+
+
+class Run:
+    """A run under way: the session's parts, the position, and where things are written."""
+
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        progress: Progress,
+        log: RunLog,
+        ticker: Ticker,
+        say: Callable[[str], None],
+        interrupted: list[int],
+        total: int,
+    ):
+        self.session, self.folder, self.progress = session, folder, progress
+        self.log, self.ticker, self.say, self.interrupted = log, ticker, say, interrupted
+        self.total = total
+        self.begun = time.monotonic() - progress.seconds
+        self.saved_at = time.monotonic()
+        self.save_seconds = 0.0
+        self.pending: list[tuple[int, float, Tensor]] = []
+        """(step, learning rate, loss) not looked at yet: looking waits for the device."""
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def until_done(self) -> None:
+        """Train epoch after epoch, evaluate each, keep the best, stop when it is time."""
+        session, progress = self.session, self.progress
+        recipe = session.recipe
+        while not progress.finished:
+            self.run_epoch()
+            last = progress.epoch + 1 >= session.schedule.num_epochs or progress.step >= self.total
+            if last or (progress.epoch + 1) % recipe.run.eval_every == 0:
+                self.evaluate()
+            progress.epoch, progress.epoch_step = progress.epoch + 1, 0
+            progress.loss_sum, progress.loss_count = 0.0, 0
+            if last:
+                progress.finished = "all epochs done" if progress.step < self.total else "all steps done"
+            elif recipe.run.patience and progress.waited >= recipe.run.patience:
+                progress.finished = f"no better {session.task.main_mark} for {progress.waited} epochs"
+            elif recipe.run.target and progress.best.get("value", -1.0) >= recipe.run.target:
+                progress.finished = f"{session.task.main_mark} reached {recipe.run.target:g}"
+            since = time.monotonic() - self.saved_at
+            if self.agree(1 if progress.finished or self.save_seconds <= SAVE_SHARE * since else 0):
+                self.save()
+
+    def run_epoch(self) -> None:
+        """Train what is left of the present epoch; save when it is time, stop when Ctrl-C came."""
+        session, progress, run = self.session, self.progress, self.session.recipe.run
+        train_mode(session.model)
+        clock, images = time.monotonic(), 0
+        for batches in self.groups():
+            lr = session.schedule.lr(progress.step)
+            losses = self.step(batches, lr)
+            self.pending.append((progress.step, lr, losses["loss"]))
+            progress.step += 1
+            progress.epoch_step += 1
+            images += sum(len(batch["image"]) for batch in batches) * session.accelerator.num_processes
+            if session.accelerator.device.type == "cpu" or progress.step % run.log_every == 0:
+                self.look_at_losses()
+            if progress.step % run.log_every == 0:
+                rate = images / (time.monotonic() - clock)
+                clock, images = time.monotonic(), 0
+                self.show(lr, losses, rate)
+            self.save_or_stop()
+            if progress.step >= self.total:
+                break
+        self.look_at_losses()
+
+    def step(self, batches: list[Batch], lr: float) -> dict[str, Tensor]:
+        """Take one step of the optimiser: the mean gradient of `batches`, clipped; then the average of weights."""
+        session, recipe = self.session, self.session.recipe
+        accelerator, optimizer = session.accelerator, session.optimizer
+        context = self.context()
+        losses: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            batch = self.prepare(batch, number)
+            with nullcontext() if last else accelerator.no_sync(session.model):
+                with accelerator.autocast():
+                    parts = session.task.loss(session.model, batch, context)
+                accelerator.backward(parts["loss"] / len(batches))
+            for name, value in parts.items():
+                losses[name] = losses.get(name, 0) + value.detach() / len(batches)
+        clip_gradients(accelerator, session.model, recipe.optim)
+        set_lr(optimizer, lr)
+        optimizer.step()
+        optimizer.zero_grad()
+        if session.ema is not None:
+            session.ema.update(session.plain)
+        return losses
+
+    def groups(self) -> Iterator[list[Batch]]:
+        """Yield the batches of the rest of this epoch, as many at a time as make one step."""
+        session, size = self.session, self.session.recipe.run.accumulate
+        session.sampler.set_epoch(self.progress.epoch, self.progress.epoch_step * size)
+        left = session.schedule.steps_per_epoch - self.progress.epoch_step
+        if left <= 0:
+            return
+        group: list[Batch] = []
+        for batch in session.train_loader:
+            self.note_broken(batch)
+            group.append(batch)
+            if len(group) == size:
+                yield group
+                group, left = [], left - 1
+                if left == 0:
+                    return
+        if left and group:  # fewer batches in an epoch than one step adds up
+            yield group
+
+    def prepare(self, batch: Batch, number: int) -> Batch:
+        """Move a batch to the device and mix it."""
+        session, recipe = self.session, self.session.recipe
+        device = session.accelerator.device
+        batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        if recipe.run.channels_last:
+            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+        place = session.accelerator.process_index + number * session.accelerator.num_processes
+        seed = sample_seed(recipe.run.seed, self.progress.step, -2, place)
+        return session.task.mix(batch, recipe.augment, session.card, seed=seed)
+
+    def context(self) -> LossContext:
+        """Tell the loss what it may know."""
+        session, loss = self.session, self.session.recipe.loss
+        return LossContext(
+            progress=session.schedule.progress(self.progress.step),
+            label_smoothing=loss.label_smoothing,
+            teacher=session.teacher,
+            distill=loss.distill,
+            distill_alpha=loss.distill_alpha,
+            distill_tau=loss.distill_tau,
+            ema=autocast_copy(session) if session.ema is not None else None,
+            mesa=loss.mesa,
+            mesa_start=loss.mesa_start,
+        )
+
+    # -- evaluation -------------------------------------------------------------------------------
+
+    def evaluate(self) -> None:
+        """Mark the weights and their average; keep the better one's file when it beats all before."""
+        session, progress = self.session, self.progress
+        accelerator, main = session.accelerator, session.task.main_mark
+        session.share_buffers()
+        candidates: dict[str, Any] = {"model": session.model if session.sharded else session.plain}
+        if session.ema is not None:
+            candidates["ema"] = autocast_copy(session)
+
+        def watch(batch: Batch) -> None:
+            self.note_broken(batch)
+            if self.interrupted and accelerator.num_processes == 1:
+                self.stop()
+
+        gathered = compare_marks(
+            candidates, session.task, session.val_loader, session.card, accelerator.device, watch
+        )
+        marks: dict[str, dict[str, float]] = {}
+        for name, part in gathered.items():
+            everyone = session.gather(part)
+            everyone[0].merge(everyone[1:])
+            marks[name] = everyone[0].compute()
+        self.broken_everywhere()
+        if not marks["model"].get("count"):
+            raise SaccadeError(
+                "not one validation image could be read, so nothing can be measured; "
+                "run `saccade data check` on the validation data"
+            )
+        progress.marks = marks["model"] | {
+            f"ema_{k}": v for k, v in marks.get("ema", {}).items() if k != "count"
+        }
+        source = max(marks, key=lambda name: marks[name][main])  # the raw weights when equal
+        value = marks[source][main]
+        better = value > progress.best.get("value", float("-inf"))
+        progress.waited = 0 if better else progress.waited + self.session.recipe.run.eval_every
+        if better:
+            progress.best = {
+                "value": value,
+                "epoch": progress.epoch,
+                "source": source,
+                "marks": marks[source],
+            }
+            self.save_best(source)
+        mean = progress.loss_sum / max(1, progress.loss_count)
+        self.log.write(
+            "epoch",
+            epoch=progress.epoch,
+            step=progress.step,
+            lr=session.schedule.lr(progress.step - 1),
+            train_loss=mean,
+            seconds=round(time.monotonic() - self.begun, 3),
+            **progress.marks,
+        )
+        shown = "  ".join(f"{n} {main} {100 * m[main]:.2f} %" for n, m in marks.items())
+        self.tell(
+            f"epoch {progress.epoch + 1}/{session.schedule.num_epochs}  loss {mean:.4f}  {shown}"
+            f"{'  (best so far)' if better else ''}"
+        )
+
+    def save_best(self, source: str) -> None:
+        """Write best.safetensors with its card."""
+        session = self.session
+        state = model_tensors(session) if source == "model" else session.ema.module.state_dict()  # type: ignore
+        if not session.accelerator.is_main_process:
+            return
+        best = self.progress.best
+        card = dataclasses.replace(
+            session.card,
+            origin=str(self.folder),
+            numbers={
+                **best["marks"],
+                "count": int(best["marks"]["count"]),
+                "epoch": best["epoch"],
+                "weights": source,
+            },
+        )
+        path = self.folder / "best.safetensors"
+        with saving(path):
+            save_state(state, path, card)
+
+    # -- looking after the run --------------------------------------------------------------------
+
+    def look_at_losses(self) -> None:
+        """Add the losses up, and stop the run if one is not finite.
+
+        Raises:
+            SaccadeError: Names step and learning rate.
+        """
+        for step, lr, loss in self.pending:
+            value = float(loss)
+            if value != value or value in (float("inf"), float("-inf")):
+                self.pending = []
+                raise SaccadeError(
+                    f"the loss is {value} at step {step} (epoch {self.progress.epoch + 1}, learning rate {lr:.3g}); "
+                    f"what was saved before is kept in {self.folder}, so try a lower --optim.lr, "
+                    "--optim.clip norm or --run.precision float32"
+                )
+            self.progress.loss_sum += value
+            self.progress.loss_count += 1
+        self.pending = []
+
+    def save_or_stop(self) -> None:
+        """Save within an epoch when it is time; save and stop after Ctrl-C. All processes decide alike."""
+        run, progress = self.session.recipe.run, self.progress
+        late = run.save_minutes and time.monotonic() - self.saved_at >= 60 * run.save_minutes
+        due = run.save_steps and progress.step % run.save_steps == 0
+        wish = 2 if self.interrupted else 1 if late or due else 0
+        # Asking the others costs a round trip, so several processes do it now and then only.
+        if self.session.accelerator.num_processes > 1 and not due and progress.step % 10:
+            return
+        decision = self.agree(wish)
+        if decision == 2:
+            self.stop()
+        elif decision == 1:
+            self.save()
+
+    def stop(self) -> None:
+        """Save and leave after Ctrl-C.
+
+        Raises:
+            Interrupted: Always.
+        """
+        self.look_at_losses()
+        self.save()
+        self.tell(f"interrupted and saved; go on with: saccade train --resume {self.folder}")
+        raise Interrupted
+
+    def agree(self, wish: int) -> int:
+        """Return the largest wish of all processes."""
+        accelerator = self.session.accelerator
+        if accelerator.num_processes == 1:
+            return wish
+        wishes = accelerator.gather(torch.tensor([wish], device=accelerator.device))
+        return int(wishes.max())  # pyright: ignore[reportAttributeAccessIssue]
+
+    def save(self) -> None:
+        """Write a checkpoint of this very moment."""
+        began = time.monotonic()
+        self.look_at_losses()
+        self.progress.seconds = began - self.begun
+        self.broken_everywhere()
+        snapshot = gather_snapshot(self.session, self.progress)
+        if self.session.accelerator.is_main_process:
+            card = dataclasses.replace(self.session.card, origin=str(self.folder))
+            save_snapshot(snapshot, self.folder, card.to_json(), keep=self.session.recipe.run.keep)
+        self.session.accelerator.wait_for_everyone()
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - began
+
+    def show(self, lr: float, losses: dict[str, Tensor], rate: float) -> None:
+        """Log a step and move the bar."""
+        values = {name: float(value) for name, value in losses.items()}
+        self.log.write(
+            "step",
+            step=self.progress.step,
+            epoch=self.progress.epoch,
+            lr=lr,
+            images_per_second=round(rate, 2),
+            **values,
+        )
+        epoch = f"epoch {self.progress.epoch + 1}/{self.session.schedule.num_epochs}"
+        self.ticker.step(self.progress.step, epoch, values["loss"], rate)
+
+    def note_broken(self, batch: Batch) -> None:
+        """Remember images that could not be read, and name the first few."""
+        for name, reason in batch["broken"]:
+            if name not in self.progress.broken:
+                self.progress.broken[name] = reason
+                if len(self.progress.broken) <= SHOWN_BROKEN:
+                    self.tell(f"left out: {reason}")
+
+    def broken_everywhere(self) -> None:
+        """Join the lists of broken images of all processes."""
+        for other in self.session.gather(self.progress.broken):
+            self.progress.broken.update(other)
+
+    def tell(self, text: str) -> None:
+        """Say a line from the first process."""
+        if self.session.accelerator.is_main_process:
+            self.say(text)
+
+
+def _finish(run: Run) -> TrainResult:
+    """Write the list of broken images and sum the run up."""
+    progress, first = run.progress, run.session.accelerator.is_main_process
+    if progress.broken and first:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([("name", "reason"), *sorted(progress.broken.items())])
+        with saving(run.folder / "broken.csv"):
+            write_text(run.folder / "broken.csv", text.getvalue())
+        run.tell(
+            f"{len(progress.broken)} images could not be read; they are listed in {run.folder / 'broken.csv'}"
+        )
+    return TrainResult(
+        folder=run.folder,
+        marks=dict(progress.best.get("marks", {})),
+        epoch=progress.best.get("epoch", -1),
+        epochs=progress.epoch,
+        steps=progress.step,
+        seconds=progress.seconds,
+        reason=progress.finished,
+        broken=len(progress.broken),
+    )
+
+
+def _opening(session: Session, progress: Progress) -> str:
+    """Say in one line what is about to happen."""
+    facts = describe(session)
+    if progress.finished:
+        return f"this run is over: {progress.finished}"
+    begin = (
+        f"resuming {facts['model']} at step {progress.step}"
+        if progress.step
+        else f"training {facts['model']}"
+    )
+    return (
+        f"{begin}: {facts['parameters'] / 1e6:.2f} M parameters, {facts['classes']} classes, "
+        f"{facts['training_images']} + {facts['validation_images']} images at {facts['size']} pixels, "
+        f"{session.schedule.num_epochs} epochs of {session.schedule.steps_per_epoch} steps, {facts['device']}"
+    )
+
+
+@contextmanager
+def _watch_interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C in a list instead of raising, so that a step is never cut in two; the second one raises."""
+    seen: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread, where signals never arrive
+        yield seen
+        return
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+__all__ = ["Interrupted", "Run", "TrainResult", "train"]

@@ -1,0 +1,341 @@
+"""Everything a run needs before its first step: device, data, network, optimiser, schedule."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, gather_object
+from torch import nn
+from torch.utils.data import DataLoader
+
+from saccade.data.config import DataConfig
+from saccade.data.dataset import SampleKey
+from saccade.data.loader import build_loader
+from saccade.data.sampler import EpochSampler, OrderedSampler
+from saccade.errors import ConfigError, SaccadeError, WeightsError
+from saccade.registry import create_model
+from saccade.tasks import Task, get_task
+from saccade.tasks.base import TaskData
+from saccade.tasks.classify import preprocess_of
+from saccade.train.adapt import adapt, without_augmentation
+from saccade.train.distill import build_teacher
+from saccade.train.ema import Ema
+from saccade.train.optim import build_optimizer, freeze
+from saccade.train.recipe import Recipe
+from saccade.train.schedule import Schedule, make_schedule, peak_lr
+from saccade.weights import Card, load_model, load_weights
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Session:
+    """The parts of one run, in the hands of the loop."""
+
+    recipe: Recipe
+    """Resolved: nothing automatic is left."""
+    accelerator: Accelerator
+    task: Task
+    card: Card
+    data: TaskData
+    train_loader: DataLoader
+    val_loader: DataLoader
+    sampler: EpochSampler | FixedBatch
+    model: nn.Module
+    """As it trains: wrapped for several processes and mixed precision."""
+    plain: nn.Module
+    """The same network without wrapping."""
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    ema: Ema | None
+    teacher: nn.Module | None
+
+    @property
+    def sharded(self) -> bool:
+        """Whether parameters are spread over processes (FSDP)."""
+        return self.accelerator.distributed_type == DistributedType.FSDP
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return everybody's `value` in the order of processes; pickled, but only between our own."""
+        return gather_object([value]) if self.accelerator.num_processes > 1 else [value]
+
+    def share_buffers(self) -> None:
+        """Give every process the first one's batch statistics, so that all evaluate the same network."""
+        if self.accelerator.num_processes == 1 or self.sharded:
+            return
+        for module in (self.plain, self.ema.module if self.ema is not None else None):
+            for buffer in module.buffers() if module is not None else ():
+                torch.distributed.broadcast(buffer, 0)
+
+
+class FixedBatch:
+    """One batch of an epoch, again and again: for overfitting."""
+
+    def __init__(self, sampler: EpochSampler):
+        self.keys: list[SampleKey] = next(iter(sampler))
+        self.steps = sampler.steps
+        self.start_step = 0
+
+    def __len__(self) -> int:
+        return self.steps - self.start_step
+
+    def __iter__(self):
+        return iter([self.keys] * len(self))
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Begin at `start_step`; every epoch is alike."""
+        self.start_step = start_step
+
+
+def build_session(recipe: Recipe, say: Say, *, fresh: bool = True) -> Session:
+    """Build the parts of a run and fill in the recipe's automatic settings, in place.
+
+    Args:
+        recipe: Checked.
+        say: Takes lines for the user.
+        fresh: False when a checkpoint will replace all weights anyway.
+
+    Raises:
+        SaccadeError: Data, weights, device or settings that cannot be used.
+    """
+    accelerator = build_accelerator(recipe)
+    task = get_task(recipe.task)
+    if recipe.run.overfit:
+        without_augmentation(recipe)
+    card, source = plan_model(recipe)
+    with accelerator.main_process_first():
+        data = task.open(recipe.data, recipe.augment, card, seed=recipe.run.seed)
+    if data.train is None or len(data.train) == 0:  # pyright: ignore[reportArgumentType]
+        raise ConfigError(f"data.source {recipe.data.source!r} has no training images")
+    for note in data.notes:
+        say(note)
+    card.labels, card.num_classes, card.preprocess = data.labels, len(data.labels), data.preprocess
+    torch.manual_seed(recipe.run.seed)
+    with accelerator.main_process_first():
+        plain, trained = build_network(recipe, task, card, source, say, fresh=fresh)
+    num_images = len(data.train)  # pyright: ignore[reportArgumentType]
+    for line in adapt(recipe, num_images, trained=trained, num_processes=accelerator.num_processes):
+        say(line)
+    torch.set_num_threads(recipe.run.threads)
+    train_loader, val_loader, sampler = build_loaders(recipe, task, data, accelerator)
+    if recipe.run.recompute:
+        if not hasattr(plain, "set_grad_checkpointing"):
+            raise ConfigError(f"run.recompute: {recipe.model.name} cannot recompute its activations")
+        plain.set_grad_checkpointing(True)  # pyright: ignore[reportCallIssue]
+    freeze(plain, recipe.optim.freeze)
+    if recipe.run.channels_last:
+        plain = plain.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if recipe.run.sync_bn and accelerator.device.type == "cuda":
+        plain = nn.SyncBatchNorm.convert_sync_batchnorm(plain)
+    plain = plain.to(accelerator.device)
+    ema = Ema(plain, recipe.ema) if recipe.ema.decay else None
+    teacher = None
+    if recipe.loss.distill != "none":
+        with accelerator.main_process_first():
+            teacher = build_teacher(recipe.loss.teacher, card.num_classes, accelerator.device)
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    check_sharded(recipe, sharded)
+    global_batch = recipe.data.batch * accelerator.num_processes * recipe.run.accumulate
+    schedule = make_schedule(
+        recipe.schedule,
+        peak_lr(recipe.optim.lr, recipe.optim.lr_batch, global_batch),
+        max(1, sampler.steps // recipe.run.accumulate),
+    )
+    # The fused kernel takes the loss scale itself, which would undo our own unscaling before clipping.
+    fused = (
+        recipe.run.precision != "fp16" and not sharded and accelerator.device.type in ("cpu", "cuda", "mps")
+    )
+    optimizer = build_optimizer(plain, recipe.optim, fused=fused)
+    model, wrapped = accelerator.prepare(plain, optimizer)
+    if sharded:
+        plain = accelerator.unwrap_model(model)
+    return Session(
+        recipe,
+        accelerator,
+        task,
+        card,
+        data,
+        train_loader,
+        val_loader,
+        sampler,
+        model,
+        plain,
+        wrapped,
+        schedule,
+        ema,
+        teacher,
+    )
+
+
+def build_accelerator(recipe: Recipe) -> Accelerator:
+    """Join the other processes, if any, and choose device and precision.
+
+    Raises:
+        ConfigError: A device that this machine does not have.
+        SaccadeError: The port that the processes meet on is in use.
+    """
+    device = recipe.run.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("run.device is cuda but torch sees no CUDA device; leave --device out or use cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("run.device is mps but torch sees none; leave --device out or use cpu")
+    if PartialState._shared_state.get("_num_processes", 1) == 1 and not torch.distributed.is_initialized():
+        # An earlier run in this process may have fixed another device or precision.
+        AcceleratorState._reset_state(True)
+    precision = {"float32": "no"}.get(recipe.run.precision, recipe.run.precision)
+    try:
+        return Accelerator(
+            cpu=device == "cpu",
+            mixed_precision=precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        )
+    except (RuntimeError, OSError) as error:
+        text = str(error)
+        if getattr(error, "errno", None) == errno.EADDRINUSE or "EADDRINUSE" in text or "in use" in text:
+            raise SaccadeError(
+                "the port that the training processes meet on is in use; give another one to the launcher, "
+                "such as: accelerate launch --main_process_port 29501 ..."
+            ) from None
+        raise
+
+
+def plan_model(recipe: Recipe) -> tuple[Card, str]:
+    """Describe the network before it exists: name, options and evaluation transform.
+
+    Returns:
+        The card, still without labels, and the file or folder its weights come from ("" for none).
+    """
+    start = Card(model=recipe.model.name, options=dict(recipe.model.options), task=recipe.task)
+    if recipe.model.weights:
+        _, found = load_model(recipe.model.weights)
+        if found.model != recipe.model.name:
+            raise ConfigError(
+                f"{recipe.model.weights} holds {found.model} and model.name is {recipe.model.name}; "
+                f"train with --model {found.model}, or leave --weights out"
+            )
+        start.preprocess, start.in_chans = found.preprocess, found.in_chans
+    for name in ("num_classes", "in_chans", "pretrained", "features_only", "out_indices"):
+        if name in recipe.model.options:
+            raise ConfigError(
+                f"model.options has {name}, which follows from the data or has a setting of its own"
+            )
+    start.preprocess = {**preprocess_of(start).to_dict(), **recipe.model.preprocess}
+    return start, recipe.model.weights
+
+
+def build_network(
+    recipe: Recipe, task: Task, card: Card, source: str, say: Say, *, fresh: bool
+) -> tuple[nn.Module, bool]:
+    """Build the network with the weights it starts from.
+
+    Returns:
+        The network, and whether it starts from trained weights.
+
+    Raises:
+        WeightsError: Weights that were asked for and cannot be had.
+    """
+    if not fresh:
+        return task.build_model(card), True
+    if source:
+        old, found = load_model(source)
+        same = found.num_classes == card.num_classes and (not found.labels or found.labels == card.labels)
+        if found.options == card.options:
+            if not same:
+                say(f"{source} knows {found.num_classes} other classes; the classifier starts fresh")
+                old.reset_classifier(card.num_classes)  # pyright: ignore[reportCallIssue]
+            return old.train(), True
+        model = task.build_model(card)
+        if not same:
+            old.reset_classifier(card.num_classes)  # pyright: ignore[reportCallIssue]
+            fresh_head = {k: v for k, v in model.state_dict().items() if k.startswith("head")}
+            old.load_state_dict(
+                {**old.state_dict(), **{k: v for k, v in fresh_head.items() if k in old.state_dict()}}
+            )
+        load_weights(model, old.state_dict(), strict=False)
+        return model, True
+    if recipe.model.pretrained != "no":
+        try:
+            return create_model(
+                card.model,
+                pretrained=True,
+                num_classes=card.num_classes,
+                in_chans=card.in_chans,
+                **dict(card.options),
+            ), True
+        except WeightsError as error:
+            if recipe.model.pretrained == "yes":
+                raise
+            say(f"starting from random weights: {error}")
+    return task.build_model(card), False
+
+
+def build_loaders(
+    recipe: Recipe, task: Task, data: TaskData, accelerator: Accelerator
+) -> tuple[DataLoader, DataLoader, Any]:
+    """Make both loaders and the sampler that says where an epoch begins."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    config: DataConfig = recipe.data
+    pin = accelerator.device.type == "cuda"
+    sampler: Any = EpochSampler(
+        len(data.train),  # pyright: ignore[reportArgumentType]
+        seed=recipe.run.seed,
+        batch=config.batch,
+        rank=rank,
+        world=world,
+        repeats=config.repeats,
+    )
+    if recipe.run.overfit:
+        sampler = FixedBatch(sampler)
+    assert data.train is not None
+    ordered = OrderedSampler(len(data.val), batch=2 * config.batch, rank=rank, world=world)  # pyright: ignore
+    train = build_loader(data.train, sampler, workers=config.workers, collate=task.collate, pin_memory=pin)
+    val = build_loader(data.val, ordered, workers=config.workers, collate=task.collate, pin_memory=pin)
+    return train, val, sampler
+
+
+def check_sharded(recipe: Recipe, sharded: bool) -> None:
+    """Refuse what needs whole parameters when they are spread over processes.
+
+    Raises:
+        ConfigError: The average of the weights or adaptive clipping together with FSDP.
+    """
+    if not sharded:
+        return
+    if recipe.ema.decay:
+        raise ConfigError("the average of the weights needs them whole; with FSDP pass --ema.decay 0")
+    if recipe.optim.clip == "agc":
+        raise ConfigError("adaptive clipping needs whole parameters; with FSDP pass --optim.clip norm")
+
+
+def autocast_copy(session: Session) -> Callable[[torch.Tensor], Any]:
+    """Return the running average under the run's precision, as the loss sees it."""
+    assert session.ema is not None
+    module, accelerator = session.ema.module, session.accelerator
+
+    def forward(images: torch.Tensor) -> Any:
+        with accelerator.autocast():
+            return module(images)
+
+    return forward
+
+
+def describe(session: Session) -> dict[str, Any]:
+    """Say in plain values what is about to be trained, for env.json and the first line."""
+    return {
+        "model": session.card.model,
+        "classes": session.card.num_classes,
+        "size": session.card.preprocess["size"],
+        "parameters": sum(p.numel() for p in session.plain.parameters()),
+        "training_images": len(session.data.train),  # pyright: ignore[reportArgumentType]
+        "validation_images": len(session.data.val),  # pyright: ignore[reportArgumentType]
+        "processes": session.accelerator.num_processes,
+        "device": str(session.accelerator.device),
+        "precision": session.recipe.run.precision,
+        "threads": session.recipe.run.threads,
+    }
