@@ -9,12 +9,6 @@ import cyclopts
 import saccade
 from saccade.errors import SaccadeError
 
-app = cyclopts.App(
-    name="saccade",
-    help="See fast: train, measure, verify and ship vision models that cost little on real machines.\n\n"
-    "Example: saccade train --data photos/ --model shvit_s1",
-    version=lambda: saccade.__version__,
-)
 COMMANDS = {
     "train": ("saccade.cli.train:train", "Train or fine-tune a model on a folder of images."),
     "eval": ("saccade.cli.evaluate:evaluate", "Measure a trained model's accuracy and write a report page."),
@@ -22,13 +16,29 @@ COMMANDS = {
     "explain": ("saccade.cli.explain:explain", "Draw where a model looked in one picture."),
     "export": ("saccade.cli.export:export", "Write a verified bundle: model, preprocessing and labels."),
     "bench": ("saccade.cli.bench:bench", "Measure models against each other on this machine."),
-    "models": ("saccade.cli.models:app", "List the models, or show one."),
+    "models": ("saccade.cli.models:app", "List the models with their cost and published accuracy."),
     "weights": ("saccade.cli.weights:app", "Convert, fetch and verify weights."),
     "data": ("saccade.cli.data:app", "Check, convert and split data."),
     "doctor": ("saccade.cli.doctor:doctor", "Say what is installed, what works here, and what does not."),
 }
-for _name, (_home, _help) in COMMANDS.items():
-    app.command(_home, name=_name, help=_help)
+
+
+def build_app(called: str = "") -> cyclopts.App:
+    """Register every command without importing any.
+
+    Args:
+        called: The command about to run. It goes without its one-line help, which would hide the longer one
+            of its own docstring.
+    """
+    app = cyclopts.App(
+        name="saccade",
+        help="See fast: train, measure, verify and ship vision models that cost little on real machines.\n\n"
+        "Example: saccade train --data photos/ --model shvit_s1",
+        version=lambda: saccade.__version__,
+    )
+    for name, (home, line) in COMMANDS.items():
+        app.command(home, name=name, help=None if name == called else line)
+    return app
 
 
 def main(tokens: list[str] | None = None) -> int:
@@ -41,7 +51,9 @@ def main(tokens: list[str] | None = None) -> int:
     debug = "--debug" in tokens or bool(os.environ.get("SACCADE_DEBUG"))
     tokens = [token for token in tokens if token != "--debug"]
     try:
-        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        build_app(tokens[0] if tokens else "")(
+            tokens, exit_on_error=False, print_error=False, result_action="return_value"
+        )
         return 0
     except SaccadeError as error:
         return _fail(str(error), error.exit_code, debug)

@@ -7,7 +7,7 @@ import cyclopts
 
 from saccade.cli import show
 
-app = cyclopts.App(name="models", help="List the models, or show one.")
+app = cyclopts.App(name="models")
 
 
 @app.default
