@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from saccade.nn.fold import fold
     from saccade.registry import create_model, list_models
-    from saccade.runtime import load_predictor
+    from saccade.runtime import open_predictor
     from saccade.weights import load_model, load_weights, save_weights
 
 _HOMES = {
@@ -21,7 +21,7 @@ _HOMES = {
     "load_model": "saccade.weights",
     "load_weights": "saccade.weights",
     "save_weights": "saccade.weights",
-    "load_predictor": "saccade.runtime",
+    "open_predictor": "saccade.runtime",
 }
 
 __all__ = [
@@ -30,8 +30,8 @@ __all__ = [
     "fold",
     "list_models",
     "load_model",
-    "load_predictor",
     "load_weights",
+    "open_predictor",
     "save_weights",
 ]
 

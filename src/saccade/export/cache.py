@@ -1,0 +1,35 @@
+"""The user's cache folder: bundles made on the way, choices of backend, environments of foreign exporters."""
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from saccade.atomic import write_text
+
+
+def cache_dir() -> Path:
+    """Return the folder: SACCADE_CACHE, else the platform's own. It may not exist yet."""
+    if chosen := os.environ.get("SACCADE_CACHE"):
+        return Path(chosen)
+    if platform.system() == "Darwin":
+        return Path.home() / "Library" / "Caches" / "saccade"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saccade"
+
+
+def recall(name: str) -> dict[str, Any] | None:
+    """Read a small JSON object that `remember` wrote; None when absent or unreadable."""
+    try:
+        value = json.loads((cache_dir() / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def remember(name: str, value: dict[str, Any]) -> None:
+    """Write a small JSON object; a cache that cannot be written is no error."""
+    try:
+        write_text(cache_dir() / f"{name}.json", json.dumps(value))
+    except OSError:
+        return

@@ -1,0 +1,279 @@
+"""From a trained network to a bundle: fold, export, run against PyTorch, and only then put it in place."""
+
+import dataclasses
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saccade.atomic import replacing
+from saccade.data.preprocess import Preprocess
+from saccade.errors import CheckFailed, ConfigError, did_you_mean
+from saccade.export import verify
+from saccade.export.bundle import Bundle, Manifest, bundle_name, is_bundle, write_manifest
+from saccade.export.form import Portable, example, portable
+from saccade.export.session import Session
+from saccade.tasks.classify import preprocess_of
+from saccade.weights import Card, load_model
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table of formats."""
+
+    precisions: tuple[str, ...]
+    model_file: str
+    """Name of the file that its runtime opens."""
+    packages: tuple[str, ...]
+    """Whose versions the manifest names."""
+    dynamic: bool = True
+    """Height and width may be left free."""
+
+
+FORMATS: dict[str, Format] = {
+    "onnx": Format(("float32", "int8"), "model.onnx", ("torch", "onnx", "onnxruntime")),
+    "openvino": Format(("float32", "bf16", "int8"), "model.xml", ("torch", "onnx", "openvino", "nncf")),
+    "torch": Format(("float32", "bf16"), "model.pt2", ("torch",)),
+}
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What `export_bundle` made."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def bytes(self) -> int:
+        """Length of all model files together."""
+        return sum(entry["bytes"] for entry in self.manifest.files.values())
+
+    def row(self) -> dict[str, Any]:
+        """Return one flat row for a table: where, how large, how different."""
+        checks, details = self.manifest.checks, self.manifest.details
+        row: dict[str, Any] = {
+            "bundle": str(self.path),
+            "megabytes": round(self.bytes / 1e6, 2),
+            "max_difference": checks["max_difference"],
+            "allowed": checks["limit"] if checks["limit"] != float("inf") else None,
+        }
+        for name in ("agreement", "top1_before", "top1_after", "images"):
+            if name in checks:
+                row[name] = checks[name]
+        if "delegated_share" in details:
+            row["delegated_share"] = details["delegated_share"]
+        return row
+
+
+def export_bundle(
+    source: Path | str | tuple[nn.Module, Card],
+    to: str = "onnx",
+    *,
+    precision: str = "float32",
+    data: str = "",
+    size: int | None = None,
+    dynamic: bool = False,
+    out: Path | str | None = None,
+    say: Say = lambda text: None,
+) -> Shipped:
+    """Export a network as a bundle that was run against PyTorch.
+
+    Args:
+        source: Run folder, weights file, model name, or a network in evaluation mode with its card.
+        to: Format: onnx, openvino, torch, executorch, litert or coreml.
+        precision: float32, bf16 or int8, as far as the format has it.
+        data: Real pictures, as for `saccade train --data`: calibrates int8 (required there) and measures
+            what the precision does to the marks.
+        size: Side of the square pictures, in pixels; None: what the weights were trained for.
+        dynamic: Leave height and width of the pictures free.
+        out: Folder to put the bundle's folder in; None: `export/` in the run folder, or here.
+        say: Called with lines about the work.
+
+    Returns:
+        The bundle's folder and manifest.
+
+    Raises:
+        CheckFailed: The file differs from PyTorch by more than its precision allows; nothing is left behind.
+        ConfigError: A format, precision or option that does not exist or does not go together.
+    """
+    form = _check_request(to, precision, data, dynamic)
+    model, card = source if isinstance(source, tuple) else _load(source)
+    card, preprocess = _card_for(card, size)
+    side = (preprocess.size, preprocess.size)
+    name = bundle_name(card.model, None if dynamic else side, to, precision)
+    folder = Path(out) if out else _home(source) / "export"
+    image = example(card.in_chans, side)
+    module = portable(model, image)
+    with replacing(folder / name) as temporary:
+        temporary.mkdir()
+        job = Job(module, model, card, preprocess, image, temporary, to, precision, data, dynamic, say)
+        details = job.write()
+        manifest = Manifest(
+            card=card,
+            format=to,
+            precision=precision,
+            inputs=[{"name": "image", "dtype": "float32", "shape": job.input_shape(details)}],
+            outputs=[{"name": "output", "dtype": "float32", "shape": ["batch", *_tail(module, image)]}],
+            versions=_versions(form) | details.pop("versions", {}),
+            details=details,
+        )
+        checks = job.check(manifest, name)
+        manifest.tolerance, manifest.checks = checks.pop("tolerance"), checks
+        write_manifest(temporary, manifest)
+    return Shipped(folder / name, manifest)
+
+
+@dataclass
+class Job:
+    """One export under way."""
+
+    module: Portable
+    model: nn.Module
+    card: Card
+    preprocess: Preprocess
+    image: Tensor
+    folder: Path
+    to: str
+    precision: str
+    data: str
+    dynamic: bool
+    say: Say
+    samples: Any = None
+
+    @property
+    def file(self) -> Path:
+        """The model file under construction."""
+        return self.folder / FORMATS[self.to].model_file
+
+    def write(self) -> dict[str, Any]:
+        """Write the model file; return what only this format has to say."""
+        from saccade.export.onnx import write_onnx
+        from saccade.export.openvino import write_openvino
+        from saccade.export.torch_export import write_torch
+
+        if self.to == "torch":
+            write_torch(self.module, self.image, self.file, dynamic=self.dynamic, precision=self.precision)
+            return {}
+        plain = self.folder / "model.onnx"
+        write_onnx(self.module, self.image, plain, dynamic=self.dynamic)
+        if self.to == "openvino":
+            write_openvino(plain, self.file)
+            plain.unlink()
+        return {}
+
+    def input_shape(self, details: dict[str, Any]) -> list[int | str]:
+        """Write the input's shape; names mark what may vary."""
+        side: list[int | str] = ["height", "width"] if self.dynamic else [self.preprocess.size] * 2
+        return [details.get("batch", "batch"), self.card.in_chans, *side]
+
+    def check(self, manifest: Manifest, name: str) -> dict[str, Any]:
+        """Run the file against PyTorch; return what the manifest shall say."""
+        session = open_session(Bundle(self.folder, dataclasses.replace(manifest, files={self.file.name: {}})))
+        try:
+            cases = verify.make_cases(
+                self.card.in_chans,
+                (self.preprocess.size, self.preprocess.size),
+                mean=self.preprocess.mean,
+                std=self.preprocess.std,
+                dynamic=self.dynamic,
+                batch=manifest.batch,
+            )
+            report = verify.compare(session, self.model, cases, precision=self.precision)
+        except CheckFailed as error:
+            raise CheckFailed(f"{name}: {error}; the file was removed") from None
+        finally:
+            session.close()
+        return {"tolerance": report.limit, **report.to_dict()}
+
+
+def open_session(bundle: Bundle, *, threads: int | None = None, backend: str | None = None) -> Session:
+    """Open a bundle's file in its runtime.
+
+    Args:
+        bundle: From `read_bundle`.
+        threads: Threads of one call; None: all cores.
+        backend: Another runtime that can open the format (openvino for ONNX files); None: its own.
+
+    Raises:
+        ConfigError: A format or backend that this Saccade does not know.
+    """
+    from saccade.export.onnx import OnnxSession
+    from saccade.export.openvino import OpenVinoSession
+    from saccade.export.torch_export import TorchSession
+
+    form, precision = bundle.manifest.format, bundle.manifest.precision
+    backend = backend or form
+    if form in ("onnx", "openvino") and backend == "openvino":
+        return OpenVinoSession(bundle.model, precision=precision, threads=threads)
+    if form == backend == "onnx":
+        return OnnxSession(bundle.model, threads=threads)
+    if form == backend == "torch":
+        return TorchSession(bundle.model, threads=threads)
+    if form not in FORMATS:
+        raise ConfigError(f"{bundle.path}: unknown format {form!r}{did_you_mean(form, FORMATS)}")
+    raise ConfigError(f"{bundle.path}: a bundle of format {form} does not run with the backend {backend!r}")
+
+
+def _check_request(to: str, precision: str, data: str, dynamic: bool) -> Format:
+    """Refuse what does not exist or does not go together."""
+    if to not in FORMATS:
+        raise ConfigError(f"unknown format {to!r}{did_you_mean(to, FORMATS)}")
+    form = FORMATS[to]
+    if precision not in form.precisions:
+        others = ", ".join(f for f, row in FORMATS.items() if precision in row.precisions)
+        raise ConfigError(
+            f"{to} bundles come in {', '.join(form.precisions)}, not in {precision!r}; "
+            + (f"formats that do: {others}" if others else "no format does")
+        )
+    if precision == "int8" and not data:
+        raise ConfigError(
+            "int8 needs real pictures to find its ranges; add --data with the training pictures"
+        )
+    if dynamic and not form.dynamic:
+        raise ConfigError(f"{to} files have a fixed height and width; leave out --dynamic")
+    return form
+
+
+def _load(source: Path | str) -> tuple[nn.Module, Card]:
+    """Load what a source names, refusing bundles with a sentence."""
+    if is_bundle(source):
+        raise ConfigError(f"{source}: already a bundle; export from the run folder or weights it was made of")
+    return load_model(source)
+
+
+def _home(source: Path | str | tuple[nn.Module, Card]) -> Path:
+    """Return the run folder of a source, else the working folder."""
+    return Path(source) if not isinstance(source, tuple) and Path(source).is_dir() else Path()
+
+
+def _card_for(card: Card, size: int | None) -> tuple[Card, Preprocess]:
+    """Complete a card's preprocessing and set the size that was asked for."""
+    preprocess = preprocess_of(card, size or 0)
+    return dataclasses.replace(card, preprocess=preprocess.to_dict()), preprocess
+
+
+def _tail(module: Portable, image: Tensor) -> list[int]:
+    """Shape of one output without the batch."""
+    with torch.no_grad():
+        return list(module(image).shape[1:])
+
+
+def _versions(form: Format) -> dict[str, str]:
+    """Versions of the packages that make a format, as far as they are installed."""
+    import saccade
+
+    found = {"saccade": saccade.__version__, "python": platform.python_version()}
+    for name in form.packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,166 @@
+"""Run an exported file against the network it came from, and say by how much they differ.
+
+The reference is the network itself, not folded, in float64; what its own float32 run differs from that is the
+measure of what rounding alone does. Every case is a batch of pictures: noise in several batch sizes, smooth
+pictures, flat black and white, saturated pixels, and other sizes where the file takes them.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saccade.errors import CheckFailed
+from saccade.export.session import Session
+
+FLOOR, CEILING, ROUNDING_MULTIPLE = 1e-5, 1e-4, 8.0
+"""A float32 file may differ by ROUNDING_MULTIPLE times PyTorch's own rounding, never less than FLOOR, never more than
+CEILING; all relative to the largest output of the same picture."""
+BF16_LIMIT = 0.15
+"""bfloat16 keeps 8 bits of each number: one layer rounds by up to 0.4 %, some tens of layers by a few per cent."""
+BF16_AGREEMENT = 0.98
+"""Share of real pictures on which a bfloat16 file must name the same class."""
+INT8_AGREEMENT = 0.95
+"""Likewise for int8."""
+INT8_MAX_LOSS = 0.02
+"""int8 may lose at most this share of right answers on the validation pictures."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch to compare on."""
+
+    name: str
+    images: Tensor
+
+
+@dataclass
+class Report:
+    """What a comparison found."""
+
+    worst: float = 0.0
+    """Largest difference from the float64 reference, relative to the largest output of the same picture."""
+    limit: float = 0.0
+    """What was allowed."""
+    rounding: float = 0.0
+    """The same difference of PyTorch's own float32 run."""
+    cases: dict[str, float] = field(default_factory=dict)
+    """Difference by case."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write as JSON values with three significant digits."""
+        short = {name: float(f"{value:.3g}") for name, value in self.cases.items()}
+        return {
+            "max_difference": float(f"{self.worst:.3g}"),
+            "limit": float(f"{self.limit:.3g}"),
+            "pytorch_rounding": float(f"{self.rounding:.3g}"),
+            "cases": short,
+        }
+
+
+def make_cases(
+    channels: int,
+    size: tuple[int, int],
+    *,
+    mean: tuple[float, ...] = (0.0,),
+    std: tuple[float, ...] = (1.0,),
+    dynamic: bool = False,
+    batch: int | None = None,
+) -> list[Case]:
+    """Make the batches to compare on, the same each time.
+
+    Args:
+        channels: Of the pictures.
+        size: (height, width) in pixels.
+        mean: Normalisation of the pictures, per channel or one for all: what black and white become.
+        std: Likewise.
+        dynamic: The file takes other heights and widths too.
+        batch: The only batch size that the file takes; None: any.
+    """
+    generator = torch.Generator().manual_seed(7)
+    shift, scale = (torch.tensor(v).view(1, -1, 1, 1) for v in (mean, std))
+
+    def normal(count: int, height: int, width: int) -> Tensor:
+        return torch.randn(count, channels, height, width, generator=generator)
+
+    def normalised(pixels: Tensor) -> Tensor:
+        return ((pixels - shift) / scale).expand(-1, channels, -1, -1).contiguous()
+
+    height, width = size
+    rough = torch.rand(3, channels, 5, 5, generator=generator)
+    smooth = F.interpolate(rough, size, mode="bicubic", align_corners=False).clamp(0, 1)
+    binary = (torch.rand(2, channels, height, width, generator=generator) > 0.5).float()
+    flat = torch.stack([torch.zeros(channels, height, width), torch.ones(channels, height, width)])
+    cases = [Case(f"noise x{n}", normal(n, height, width)) for n in (1, 2, 5)]
+    cases += [Case("smooth x3", normalised(smooth)), Case("black, white", normalised(flat))]
+    cases += [Case("saturated x2", normalised(binary)), Case("noise x4 large", 8 * normal(4, height, width))]
+    if dynamic:
+        for h, w in ((97, 160), (height + 32, width), (2 * height - 1, max(65, width - 31))):
+            cases.append(Case(f"noise x2 {h}x{w}", normal(2, h, w)))
+    if batch is not None:
+        cases = [Case(c.name, _cut(c.images, batch)) for c in cases]
+    return cases
+
+
+def compare(session: Session, model: nn.Module, cases: list[Case], *, precision: str = "float32") -> Report:
+    """Compare a session with its network on every case.
+
+    Args:
+        session: The opened file.
+        model: The network that was exported, not folded, in evaluation mode.
+        cases: From `make_cases`.
+        precision: Decides the limit.
+
+    Raises:
+        CheckFailed: Another shape, not finite, or a difference above the limit; the sentence has the numbers.
+    """
+    exact = copy.deepcopy(model).double().eval()
+    report = Report()
+    worst_case = ""
+    with torch.no_grad():
+        for case in cases:
+            want = exact(case.images.double())
+            report.rounding = max(report.rounding, difference(model(case.images), want))
+            got = session(case.images)
+            if got.shape != want.shape:
+                raise CheckFailed(
+                    f"case '{case.name}': the exported file returns shape {tuple(got.shape)}, "
+                    f"PyTorch {tuple(want.shape)}"
+                )
+            if not torch.isfinite(got).all():
+                raise CheckFailed(f"case '{case.name}': the exported file returns values that are not finite")
+            report.cases[case.name] = difference(got, want)
+            if report.cases[case.name] >= report.worst:
+                report.worst, worst_case = report.cases[case.name], case.name
+    report.limit = limit(precision, report.rounding)
+    if report.worst > report.limit:
+        raise CheckFailed(
+            f"case '{worst_case}': the exported file differs from PyTorch by {report.worst:.2g} of the largest "
+            f"output, allowed are {report.limit:.2g} (PyTorch's own float32 rounding: {report.rounding:.2g})"
+        )
+    return report
+
+
+def limit(precision: str, rounding: float) -> float:
+    """Return the allowed difference; int8 files are judged on real pictures instead."""
+    if precision == "bf16":
+        return BF16_LIMIT
+    if precision == "int8":
+        return float("inf")
+    return min(CEILING, max(FLOOR, ROUNDING_MULTIPLE * rounding))
+
+
+def difference(got: Tensor, want: Tensor) -> float:
+    """Largest |got - want| of a picture over its largest |want|, the worst picture of the batch."""
+    got, want = got.double().flatten(1), want.double().flatten(1)
+    scale = want.abs().amax(1).clamp_min(1e-12)
+    return ((got - want).abs().amax(1) / scale).max().item()
+
+
+def _cut(images: Tensor, batch: int) -> Tensor:
+    """Repeat or cut a batch to a given number of pictures."""
+    times = -(-batch // len(images))
+    return images.repeat(times, 1, 1, 1)[:batch]
