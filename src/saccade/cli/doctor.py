@@ -1,13 +1,9 @@
 """`saccade doctor`: what is installed, what works here, what does not, and the way out."""
 
-from typing import Annotated
-
-import cyclopts
-
 from saccade.cli import show
 
 
-def doctor(*, json: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> None:
+def doctor(*, json: bool = False) -> None:
     """Say what is installed, what works here, and what to do about the rest.
 
     Example: saccade doctor

@@ -35,6 +35,7 @@ def build_app(called: str = "") -> cyclopts.App:
         help="See fast: train, measure, verify and ship vision models that cost little on real machines.\n\n"
         "Example: saccade train --data photos/ --model shvit_s1",
         version=lambda: saccade.__version__,
+        default_parameter=cyclopts.Parameter(negative=()),  # no --no-json
     )
     for name, (home, line) in COMMANDS.items():
         app.command(home, name=name, help=None if name == called else line)

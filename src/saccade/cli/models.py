@@ -1,7 +1,7 @@
 """`saccade models`: the list of networks, and all that is known about one."""
 
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import cyclopts
 
@@ -11,9 +11,7 @@ app = cyclopts.App(name="models")
 
 
 @app.default
-def list_models(
-    pattern: str = "*", /, *, json: Annotated[bool, cyclopts.Parameter(negative="")] = False
-) -> None:
+def list_models(pattern: str = "*", /, *, json: bool = False) -> None:
     """List the models with their cost and published accuracy.
 
     Example: saccade models 'shvit*'
@@ -56,7 +54,7 @@ def list_models(
 
 
 @app.command(name="show")
-def show_model(name: str, /, *, json: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> None:
+def show_model(name: str, /, *, json: bool = False) -> None:
     """Show one model: its parts, cost, published numbers, origin and licence.
 
     Example: saccade models show efficientvim_m1

@@ -1,14 +1,13 @@
 """`saccade weights`: convert between key layouts, fetch published weights, verify a file."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import cyclopts
 
 from saccade.cli import show
 
 app = cyclopts.App(name="weights", help="Convert, fetch and verify weights.")
-Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
 
 @app.command
@@ -18,7 +17,7 @@ def convert(
     *,
     to: Literal["official", "timm", "saccade"],
     out: Path,
-    json: Flag = False,
+    json: bool = False,
 ) -> None:
     """Rewrite weights in the layout of the authors, of timm, or our own.
 
@@ -37,7 +36,7 @@ def convert(
 
 
 @app.command
-def fetch(name: str, /, *, out: Path | None = None, json: Flag = False) -> None:
+def fetch(name: str, /, *, out: Path | None = None, json: bool = False) -> None:
     """Fetch published weights from the Hugging Face hub, once, into its cache.
 
     Example: saccade weights fetch shvit_s1
@@ -59,7 +58,7 @@ def fetch(name: str, /, *, out: Path | None = None, json: Flag = False) -> None:
 
 
 @app.command
-def verify(source: str, /, *, model: str = "", json: Flag = False) -> None:
+def verify(source: str, /, *, model: str = "", json: bool = False) -> None:
     """Check that a weights file is whole, finite and fits its model; exit code 1 when not.
 
     Example: saccade weights verify shvit_s1.pth --model shvit_s1
