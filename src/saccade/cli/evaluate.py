@@ -1,0 +1,94 @@
+"""`saccade eval`: measure how good weights are, and write the report page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+
+from saccade.cli import show
+
+Flag = Annotated[bool, cyclopts.Parameter(negative="")]
+
+
+def evaluate(
+    *,
+    weights: str,
+    data: str = "",
+    out: Path | None = None,
+    backend: str = "auto",
+    precision: str = "float32",
+    size: int = 0,
+    batch: int = 0,
+    device: str = "cpu",
+    threads: int = 0,
+    speeds: Path | None = None,
+    seed: int = 0,
+    json: Flag = False,
+) -> None:
+    """Measure a trained model's accuracy, with intervals, and write a report page.
+
+    Example: saccade eval --data photos/val --weights runs/x
+
+    Args:
+        weights: Run folder, weights file, bundle or model name.
+        data: Folder of class folders, table, shards or built-in name, classes matched by name; left out,
+            what the run folder was validated on.
+        out: The page (.html) with a short .md beside it; left out, report.html in a run folder, else none.
+        backend: auto takes the fastest that passes its check on this machine.
+        precision: float32, bf16 or int8, where the backend has it.
+        size: Side of the square input in pixels; 0: that of the weights.
+        batch: Images at a time; 0: the fastest of a few.
+        device: cpu, cuda, cuda:N or mps.
+        threads: Cores to use; 0: all.
+        speeds: A table written by `saccade bench`, for the speed-accuracy plot.
+        seed: Of the bootstrap behind the intervals.
+        json: Print one JSON object.
+    """
+    from saccade.bench.machine import describe_machine
+    from saccade.errors import ConfigError
+    from saccade.evaluate.report import read_speeds, write_report, write_summary
+    from saccade.evaluate.run import evaluate as run
+
+    run_folder = Path(weights) if (Path(weights) / "recipe.yaml").is_file() else None
+    page = out or (run_folder / "report.html" if run_folder else None)
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{page}: the report is a page; give --out a name that ends in .html")
+    rows = read_speeds(speeds) if speeds else []
+    bar = show.progress()
+    with bar:
+        task = bar.add_task("evaluating", total=None, info="")
+        found = run(
+            weights,
+            data,
+            backend=backend,
+            precision=precision,
+            size=size,
+            device=device,
+            batch=batch,
+            threads=threads or None,
+            seed=seed,
+            notify=show.note,
+            progress=lambda count, total: bar.update(task, completed=count, total=total),
+        )
+    for note in found.notes:
+        show.note(note)
+    for name, reason in found.broken[:20]:
+        show.note(f"left out {name}: {reason}")
+    values = found.summary()
+    if page is not None:
+        command = f"saccade eval --data {found.data} --weights {weights}"
+        curves = run_folder / "metrics.csv" if run_folder else None
+        environment = describe_machine()
+        write_report(page, found, curves=curves, speeds=rows, environment=environment, command=command)
+        write_summary(page.with_suffix(".md"), found, command=command)
+        values["report"] = str(page)
+    if json:
+        show.result(values, as_json=True)
+        return
+    lines = {}
+    for name, value in values.items():
+        if name.endswith("_interval"):
+            continue
+        span = values.get(f"{name}_interval")
+        lines[name] = f"{value:.4f}  (95 % interval {span[0]:.4f} to {span[1]:.4f})" if span else value
+    show.result(lines, as_json=False)

@@ -1,0 +1,73 @@
+"""`saccade predict`: run a model over a folder of images at full speed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+
+from saccade.cli import show
+
+Flag = Annotated[bool, cyclopts.Parameter(negative="")]
+
+
+def predict(
+    pictures: str,
+    /,
+    *,
+    weights: str,
+    out: Path = Path("predictions.csv"),
+    backend: str = "auto",
+    precision: str = "float32",
+    topk: int = 1,
+    size: int = 0,
+    batch: int = 0,
+    device: str = "cpu",
+    threads: int = 0,
+    restart: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Run a model over a folder of images at full speed; the same command goes on where a stopped one was.
+
+    Example: saccade predict pictures/ --weights runs/x --out predictions.csv
+
+    Args:
+        pictures: Folder (searched to the bottom), one image, table, shards or built-in name.
+        weights: Run folder, weights file, bundle or model name.
+        out: File for the rows: .csv, .jsonl, or .npz (which holds the logits too).
+        backend: auto takes the fastest that passes its check on this machine.
+        precision: float32, bf16 or int8, where the backend has it.
+        topk: Answers in each row, 1 to 5.
+        size: Side of the square input in pixels; 0: that of the weights.
+        batch: Images at a time; 0: the fastest of a few.
+        device: cpu, cuda, cuda:N or mps.
+        threads: Cores to use; 0: all.
+        restart: Begin anew instead of going on with a stopped run.
+        json: Print one JSON object.
+    """
+    from saccade.predict.run import predict as run
+
+    bar = show.progress()
+    with bar:
+        task = bar.add_task("predicting", total=None, info="")
+        done = run(
+            pictures,
+            weights,
+            out,
+            backend=backend,
+            precision=precision,
+            threads=threads or None,
+            device=device,
+            batch=batch,
+            size=size,
+            topk=topk,
+            restart=restart,
+            notify=show.note,
+            progress=lambda count, total: bar.update(task, completed=count, total=total),
+        )
+    for name, reason in done.broken[:20]:
+        show.note(f"left out {name}: {reason}")
+    if len(done.broken) > 20:
+        show.note(f"and {len(done.broken) - 20} more")
+    values = {"out": str(done.out), "rows": done.rows, "broken": len(done.broken), "resumed": done.resumed}
+    values |= {"seconds": round(done.seconds, 3), "images_per_s": round(done.images_per_s, 1)}
+    show.result(values | done.setting, as_json=json)

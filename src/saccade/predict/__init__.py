@@ -1,0 +1,1 @@
+"""Prediction over a folder at full speed: decoding and model overlapped over the cores, resumable output."""
