@@ -16,6 +16,7 @@ Shape legend: B batch, C channels, H height, W width, L = H * W tokens (row-majo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,16 @@ from torch.utils.checkpoint import checkpoint
 from saccade.errors import ConfigError
 from saccade.nn.conv_norm import ConvNorm, ConvStem, FeedForward, PatchMerging
 from saccade.nn.dense import check_out_indices
+from saccade.nn.fold import (
+    FoldedMerging,
+    FoldedNet,
+    FoldedStem,
+    fold_conv_norm,
+    fold_feed_forward,
+    fold_plain_conv,
+    linear_of,
+)
+from saccade.nn.kernels import FoldedConv, Plain
 
 GATE_INIT = 1e-4
 
@@ -230,6 +241,10 @@ class EfficientViM(nn.Module):
         exempt = {name for name, p in self.named_parameters() if p.ndim <= 1 or name.endswith(".bias")}
         return exempt - decayed
 
+    def fold(self) -> "FoldedEfficientViM":
+        """Return the inference form; see `saccade.fold`."""
+        return FoldedEfficientViM(self)
+
     def forward_states(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the three stage maps (B, C, H, W) and the three hidden states (B, N, C), before any head norm."""
         maps, all_states, x = [], [], self.stem(x)
@@ -278,6 +293,116 @@ class EfficientViM(nn.Module):
         if self.out_indices is not None:
             return [maps[s] for s in self.out_indices]
         return self.forward_head(maps, states)
+
+
+class FoldedBlock(nn.Module):
+    """Inference form of `Block`: gates live in the weights, depthwise gates in the centre taps, A is gone.
+
+    The mixer's gate goes into its output projection, except in a stage's last block (`last`), whose hidden
+    states the head needs without it.
+    """
+
+    def __init__(self, block: Block, *, last: bool) -> None:
+        super().__init__()
+        gates = torch.sigmoid(block.alpha.double())
+        mixer, dtype = block.mixer, block.alpha.dtype
+        self.num_states = mixer.num_states
+        self.dwconv1 = fold_conv_norm(block.dwconv1, out_scale=gates[0], identity=1 - gates[0])
+        self.norm_weight = nn.Parameter(block.norm.weight.detach().clone(), requires_grad=False)
+        self.norm_bias = nn.Parameter(block.norm.bias.detach().clone(), requires_grad=False)
+        self.bcdt_proj = fold_plain_conv(mixer.bcdt_proj)
+        self.dwconv = fold_plain_conv(mixer.dwconv)
+        hz = mixer.hz_proj.weight.double()
+        self.hz_proj = _pixel_conv(hz, dtype)
+        self.scalar = nn.Parameter(mixer.D.detach().clone(), requires_grad=False)
+        out = mixer.out_proj.weight.double()
+        self.out_proj = _pixel_conv(out if last else out * gates[1].unsqueeze(1), dtype)
+        self.gate = nn.Parameter(gates[1].to(dtype), requires_grad=False) if last else None
+        self.keep = nn.Parameter((1 - gates[1]).to(dtype), requires_grad=False)
+        self.dwconv2 = fold_conv_norm(block.dwconv2, out_scale=gates[2], identity=1 - gates[2])
+        self.ffn = fold_feed_forward(block.ffn, gates[3])
+
+    def forward(self, x: Any, k: Plain) -> tuple[Any, Tensor]:
+        """Return the map and the mixer's hidden states (B, N, C), gated unless this is the last block."""
+        x = k.conv(self.dwconv1, x)
+        u = F.layer_norm(k.tokens(x), self.norm_weight.shape, self.norm_weight, self.norm_bias, eps=1e-5)
+        bcdt = k.tokens(k.conv(self.dwconv, k.conv(self.bcdt_proj, k.untokens(u, x))))
+        b, c, delta = bcdt.split(self.num_states, 2)
+        states = (delta.softmax(1) * b).transpose(1, 2) @ u
+        h, z = k.dense(self.hz_proj, states).chunk(2, 2)
+        states = k.dense(self.out_proj, h * (F.silu(z) + self.scalar))
+        x = k.mix(x, self.keep, c @ (states if self.gate is None else states * self.gate))
+        return self.ffn(k.conv(self.dwconv2, x), k), states
+
+
+class FoldedEfficientViM(FoldedNet):
+    """Inference form of `EfficientViM`: all heads, their norms' affine maps and weights are one linear layer."""
+
+    def __init__(self, model: EfficientViM) -> None:
+        super().__init__()
+        self.out_indices = model.out_indices
+        self.stem = FoldedStem(model.stem)
+        self.stages, self.downs = nn.ModuleList(), nn.ModuleList()
+        for stage in model.stages:
+            blocks: list[Block] = list(stage.blocks)  # pyright: ignore[reportAssignmentType, reportArgumentType]
+            folded = [FoldedBlock(block, last=i == len(blocks) - 1) for i, block in enumerate(blocks)]
+            self.stages.append(nn.ModuleList(folded))
+            if isinstance(stage.downsample, Downsample):
+                down = stage.downsample
+                first, second = (fold_conv_norm(conv, identity=1.0) for conv in (down.dwconv1, down.dwconv2))
+                self.downs.append(nn.ModuleList([first, FoldedMerging(down.merge), second]))
+        self.affine = nn.ParameterList()
+        heads = [head for head in (model.head, model.head_dist) if head is not None]
+        self.head = _fold_heads(heads, model.norms) if heads and model.norms is not None else None
+        if self.head is None and model.norms is not None:
+            self.affine.extend(p.detach().clone() for norm in model.norms for p in norm.parameters())
+
+    def run(self, x: Tensor, k: Plain) -> Tensor | list[Tensor]:
+        """Map a picture to logits, a list of maps, or the pooled vectors side by side."""
+        maps, pooled, y = [], [], self.stem(k.enter(x), k)
+        for i, stage in enumerate(self.stages):
+            states = None
+            for block in stage:  # pyright: ignore[reportGeneralTypeIssues]
+                y, states = block(y, k)
+            if self.out_indices is None:
+                pooled.append(_normed_mean(states))
+            elif i in self.out_indices:
+                maps.append(k.leave(y))
+            if i < len(self.downs):
+                first, merge, second = self.downs[i]  # pyright: ignore[reportGeneralTypeIssues]
+                y = k.conv(second, merge(k.conv(first, y), k))
+        if self.out_indices is not None:
+            return maps
+        pooled.append(_normed_mean(k.tokens(y)))
+        if self.head is not None:
+            return self.head(torch.cat(pooled, 1))
+        return torch.cat(
+            [v * w + b for v, w, b in zip(pooled, self.affine[::2], self.affine[1::2], strict=True)], 1
+        )
+
+
+def _normed_mean(tokens: Tensor | None) -> Tensor:
+    """Normalise (B, L, C) over channels without affine and average over L; affine and mean commute."""
+    assert tokens is not None
+    return F.layer_norm(tokens, tokens.shape[2:], eps=1e-5).mean(1)
+
+
+def _pixel_conv(weight: Tensor, dtype: torch.dtype) -> FoldedConv:
+    """Make a 1x1 convolution without bias from (out, in) weights."""
+    return FoldedConv(weight.to(dtype)[:, :, None, None], weight.new_zeros(weight.shape[0], dtype=dtype))
+
+
+def _fold_heads(heads: list[FusedHeads], norms: nn.ModuleList) -> nn.Linear:
+    """Join sum_i w_i (W_i (g_i v_i + t_i) + b_i), averaged over the heads, into one layer on the joined v_i."""
+    weights, biases = [], []
+    for head in heads:
+        share = head.weights.double().softmax(0) / len(heads)
+        parts = []
+        for w, fc, norm in zip(share, head.fcs, norms, strict=True):
+            parts.append(w * fc.weight.double() * norm.weight.double())  # pyright: ignore
+            biases.append(w * (fc.weight.double() @ norm.bias.double() + fc.bias.double()))  # pyright: ignore
+        weights.append(torch.cat(parts, 1))
+    return linear_of(torch.stack(weights).sum(0), torch.stack(biases).sum(0), heads[0].weights.dtype)
 
 
 VARIANTS = {

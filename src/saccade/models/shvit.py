@@ -13,6 +13,7 @@ Shape legend: B batch, C channels, H height, W width, L = H * W tokens (row-majo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,14 @@ from saccade.nn.conv_norm import ConvNorm, ConvStem, FeedForward, PatchMerging
 from saccade.nn.dense import check_out_indices, run_blocks
 from saccade.nn.fold import (
     FoldedMerging,
+    FoldedNet,
     FoldedStem,
     fold_conv_norm,
     fold_feed_forward,
     linear_of,
     norm_affine,
 )
-from saccade.nn.kernels import Kernels, Packed, choose_kernels
+from saccade.nn.kernels import Plain
 
 QUERY_DIM = 16
 
@@ -253,14 +255,13 @@ class FoldedAttention(nn.Module):
         )
         self.proj = fold_conv_norm(attn.proj)
 
-    def forward(self, x: Tensor, k: Kernels) -> Tensor:
-        """Return x plus its attention, (B, C, H, W)."""
-        seen, rest = x.split([self.attended, self.rest], 1)
-        qkv = k.conv(self.qkv, k.norm_all(seen, self.eps)).flatten(2)
-        query, key, value = qkv.split([QUERY_DIM, QUERY_DIM, self.attended], 1)
-        weights = (query.transpose(1, 2) @ key).softmax(-1)
-        mixed = (weights @ value.transpose(1, 2)).transpose(1, 2).reshape(seen.shape)
-        return k.conv_add(self.proj, k.relu(torch.cat([mixed, rest], 1)), x)
+    def forward(self, x: Any, k: Plain) -> Any:
+        """Return the map x plus its attention."""
+        seen, rest = k.split(x, [self.attended, self.rest])
+        qkv = k.tokens(k.conv(self.qkv, k.norm_all(seen, self.eps)))
+        query, key, value = qkv.split([QUERY_DIM, QUERY_DIM, self.attended], 2)
+        mixed = (query @ key.transpose(1, 2)).softmax(-1) @ value
+        return k.conv_add(self.proj, k.cat_relu(k.untokens(mixed, seen), rest), x)
 
 
 class FoldedStage(nn.Module):
@@ -278,10 +279,12 @@ class FoldedStage(nn.Module):
             self.ffn2 = fold_feed_forward(down.ffn2)
         blocks: list[Block] = list(stage.blocks)  # pyright: ignore[reportAssignmentType]
         self.dwconvs = nn.ModuleList([fold_conv_norm(block.dwconv, identity=1.0) for block in blocks])
-        self.attns = nn.ModuleList([FoldedAttention(block.attn) for block in blocks if block.attn is not None])
+        self.attns = nn.ModuleList(
+            [FoldedAttention(block.attn) for block in blocks if block.attn is not None]
+        )
         self.ffns = nn.ModuleList([fold_feed_forward(block.ffn) for block in blocks])
 
-    def forward(self, x: Tensor, k: Kernels) -> Tensor:
+    def forward(self, x: Any, k: Plain) -> Any:
         """Map (B, in_chans, H, W) to (B, dim, H', W')."""
         if self.down:
             x = self.ffn1(k.conv(self.dwconv1, x), k)
@@ -295,29 +298,28 @@ class FoldedStage(nn.Module):
         return x
 
 
-class FoldedSHViT(nn.Module):
+class FoldedSHViT(FoldedNet):
     """Inference form of `SHViT`: no normalisation left but the attention's; both heads are one linear layer."""
 
     def __init__(self, model: SHViT) -> None:
         super().__init__()
         self.out_indices = model.out_indices
-        self.kernels = Packed()
         self.stem = FoldedStem(model.stem)
         self.stages = nn.ModuleList([FoldedStage(stage) for stage in model.stages])  # pyright: ignore
         heads = [head for head in (model.head, model.head_dist) if head is not None]
         self.head = _fold_heads(heads) if heads else None
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Map a picture (B, in_chans, H, W) to logits, a list of maps, or the pooled vector."""
-        k = choose_kernels(self.kernels, x)
-        maps, x = [], self.stem(k.enter(x), k)
-        for stage in self.stages:
-            x = stage(x, k)
-            maps.append(x)
+    def run(self, x: Tensor, k: Plain) -> Tensor | list[Tensor]:
+        """Map a picture to logits, a list of maps, or the pooled vector."""
+        maps, y = [], self.stem(k.enter(x), k)
+        for i, stage in enumerate(self.stages):
+            y = stage(y, k)
+            if self.out_indices is not None and i in self.out_indices:
+                maps.append(k.leave(y))
         if self.out_indices is not None:
-            return [maps[s] for s in self.out_indices]
-        x = x.mean((2, 3))
-        return x if self.head is None else self.head(x)
+            return maps
+        pooled = k.tokens(y).mean(1)
+        return pooled if self.head is None else self.head(pooled)
 
 
 def _fold_heads(heads: list[Head]) -> nn.Linear:

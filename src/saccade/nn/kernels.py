@@ -1,16 +1,17 @@
 """The few operations a folded network is made of, once in plain PyTorch and once prepacked for the CPU.
 
-A folded network is written in terms of `Kernels`. `Plain` runs anywhere, in any precision, traces and exports.
-`Packed` computes the same in float32 on a CPU with less overhead: maps stay in channels-last order, 1x1
-convolutions become matrix products, large ones use oneDNN with the ReLU or the residual fused and the weight
-packed once, small ones the plain product, whose call costs a fifth of a oneDNN call (measured, docs/speed.md).
+A folded network is written in terms of kernels. `Plain` runs anywhere, in any precision, traces and exports; its
+maps are ordinary (B, C, H, W) tensors. `Packed` computes the same in float32 on a CPU with less overhead: a map
+is a matrix with one row a pixel, so that a 1x1 convolution is one matrix product on weights packed once; large
+products go to oneDNN with the ReLU or the residual fused, small ones to MKL, whose call costs a fifth of
+oneDNN's; everything runs under inference mode. Measured in docs/speed.md.
 
-Shape legend: B batch, C channels, H height, W width. Maps are (B, C, H, W) whatever their memory order.
+Shape legend: B batch, C channels, H height, W width, L = H * W tokens (row-major).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,12 @@ from torch.nn import functional as F
 
 # Multiply-accumulates from which a oneDNN call beats a plain product plus separate element-wise passes.
 _LARGE = 12_000_000
+# One MKL packing is a copy of the weight; a layer keeps at most so many (input sizes beyond do without).
+_MAX_PACKINGS = 2
 
 
 class FoldedConv(nn.Module):
-    """A convolution with bias: its numbers only; `Kernels` decide how it runs.
+    """A convolution with bias: its numbers only; the kernels decide how it runs.
 
     Args:
         weight: (out, in / groups, k, k).
@@ -40,32 +43,70 @@ class FoldedConv(nn.Module):
 
 
 class Plain:
-    """Kernels in plain PyTorch: any device, any precision, any memory order; exportable."""
+    """Kernels in plain PyTorch: any device and precision; differentiable, traceable, exportable."""
 
-    def enter(self, x: Tensor) -> Tensor:
-        """Bring a picture into the order the kernels like."""
+    def enter(self, x: Tensor) -> Any:
+        """Take in a picture (B, C, H, W)."""
         return x
 
-    def conv(self, layer: FoldedConv, x: Tensor, *, relu: bool = False) -> Tensor:
+    def leave(self, x: Any) -> Tensor:
+        """Give out a map as (B, C, H, W)."""
+        return x
+
+    def conv(self, layer: FoldedConv, x: Any, *, relu: bool = False) -> Any:
         """Convolve, then clamp at zero when `relu`."""
         y = F.conv2d(x, layer.weight, layer.bias, layer.stride, layer.padding, 1, layer.groups)
         return torch.relu(y) if relu else y
 
-    def conv_add(self, layer: FoldedConv, x: Tensor, residual: Tensor) -> Tensor:
+    def conv_add(self, layer: FoldedConv, x: Any, residual: Any) -> Any:
         """Convolve and add `residual`, which may be overwritten."""
         return residual + self.conv(layer, x)
 
-    def relu(self, x: Tensor) -> Tensor:
-        """Clamp at zero; `x` may be overwritten."""
-        return torch.relu(x)
+    def dense(self, layer: FoldedConv, x: Tensor) -> Tensor:
+        """Apply a 1x1 convolution to vectors (..., C)."""
+        return F.linear(x, layer.weight.flatten(1), layer.bias)
 
-    def scale(self, x: Tensor, factor: Tensor) -> Tensor:
-        """Multiply by factors that broadcast; `x` may be overwritten."""
-        return x * factor
+    def gate(self, layer_in: FoldedConv, layer_out: FoldedConv, x: Any) -> Any:
+        """Squeeze and excite: scale channels by sigmoid(out(relu(in(mean)))); `x` may be overwritten."""
+        hidden = torch.relu(self.dense(layer_in, x.mean((2, 3))))
+        return x * torch.sigmoid(self.dense(layer_out, hidden))[:, :, None, None]
 
-    def norm_all(self, x: Tensor, eps: float) -> Tensor:
+    def mix(self, x: Any, keep: Tensor, tokens: Tensor) -> Any:
+        """Return keep * x + tokens for (C,) factors and (B, L, C) tokens; `x` may be overwritten."""
+        return x * keep.view(1, -1, 1, 1) + self.untokens(tokens, x)
+
+    def scale(self, x: Any, keep: Tensor) -> Any:
+        """Multiply channels by (C,) factors; `x` may be overwritten."""
+        return x * keep.view(1, -1, 1, 1)
+
+    def split(self, x: Any, widths: list[int]) -> list[Any]:
+        """Split a map by channels."""
+        return list(x.split(widths, 1))
+
+    def cat_relu(self, first: Any, second: Any) -> Any:
+        """Join two maps by channels and clamp at zero."""
+        return torch.relu(torch.cat([first, second], 1))
+
+    def norm_all(self, x: Any, eps: float) -> Any:
         """Normalise each image over channels and space together: group norm with one group, no affine."""
         return F.group_norm(x, 1, eps=eps)
+
+    def tokens(self, x: Any) -> Tensor:
+        """View or copy a map as tokens (B, L, C)."""
+        return x.flatten(2).transpose(1, 2)
+
+    def untokens(self, tokens: Tensor, like: Any) -> Any:
+        """Turn tokens (B, L, C) into a map with the batch, height and width of `like`."""
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *like.shape[2:])
+
+
+class Rows(NamedTuple):
+    """A map as a matrix: one row a pixel, row-major over (B, H, W)."""
+
+    data: Tensor
+    """(B * H * W, C), rows contiguous."""
+    size: tuple[int, int, int]
+    """(B, H, W)."""
 
 
 class Packed(Plain):
@@ -73,6 +114,7 @@ class Packed(Plain):
 
     def __init__(self) -> None:
         self._packs: dict[tuple[int, ...], Tensor] = {}
+        self._num_packings: dict[int, int] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
         """Packs belong to one network's layers; a copy starts without."""
@@ -80,77 +122,127 @@ class Packed(Plain):
 
     def __getstate__(self) -> dict[str, Any]:
         """Packs are never stored."""
-        return {"_packs": {}}
+        return Packed().__dict__
 
-    def enter(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=torch.channels_last)
+    def enter(self, x: Tensor) -> Rows:
+        return _rows(x.contiguous(memory_format=torch.channels_last))
 
-    def conv(self, layer: FoldedConv, x: Tensor, *, relu: bool = False) -> Tensor:
-        if layer.padding == 0:
-            large = x.numel() * layer.weight.shape[0] > _LARGE
-            if not large:
-                y = self._product(layer, x)
-                return y.relu_() if relu else y
-            weight = self._pack(layer, x)
-        elif layer.weight.shape[1] == 3:
-            # The first layer: oneDNN's fused form takes a slow path for three channels (measured 3x).
-            y = F.conv2d(x, self._channels_last(layer), layer.bias, layer.stride, layer.padding)
-            return y.relu_() if relu else y
+    def leave(self, x: Rows) -> Tensor:
+        return _map(x).clone()  # the next stage may overwrite the rows
+
+    def conv(self, layer: FoldedConv, x: Rows, *, relu: bool = False) -> Rows:
+        if layer.padding:
+            return self._window(layer, x, relu)
+        data, num_rows = x.data, x.data.shape[0]
+        if data.numel() * layer.weight.shape[0] > _LARGE:
+            y = torch.ops.mkldnn._linear_pointwise.default(
+                data, self._onednn(layer, num_rows), layer.bias, "relu" if relu else "none", [], ""
+            )
         else:
-            weight = self._pack(layer, x)
-        s, p = layer.stride, layer.padding
-        return torch.ops.mkldnn._convolution_pointwise.default(
-            x, weight, layer.bias, [p, p], [s, s], [1, 1], layer.groups, "relu" if relu else "none", [], ""
-        )
+            y = self._product(layer, data)
+            if relu:
+                y.relu_()
+        return Rows(y, x.size)
 
-    def conv_add(self, layer: FoldedConv, x: Tensor, residual: Tensor) -> Tensor:
-        if layer.padding == 0 and x.numel() * layer.weight.shape[0] <= _LARGE:
-            return residual.add_(self._product(layer, x))
-        s, p = layer.stride, layer.padding
-        return torch.ops.mkldnn._convolution_pointwise_.binary(
-            residual, x, self._pack(layer, x), layer.bias, [p, p], [s, s], [1, 1], layer.groups,
-            "add", 1.0, None, [], None,
+    def conv_add(self, layer: FoldedConv, x: Rows, residual: Rows) -> Rows:
+        data = x.data
+        if data.numel() * layer.weight.shape[0] > _LARGE:
+            y = torch.ops.mkldnn._linear_pointwise.binary(
+                data, residual.data, self._onednn(layer, data.shape[0]), layer.bias, "add"
+            )
+            return Rows(y, residual.size)
+        residual.data.add_(self._product(layer, data))
+        return residual
+
+    def dense(self, layer: FoldedConv, x: Tensor) -> Tensor:
+        return self._product(layer, x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+    def gate(self, layer_in: FoldedConv, layer_out: FoldedConv, x: Rows) -> Rows:
+        tokens = self.tokens(x)
+        hidden = self._product(layer_in, tokens.mean(1)).relu_()
+        tokens.mul_(self._product(layer_out, hidden).sigmoid_().unsqueeze(1))
+        return x
+
+    def mix(self, x: Rows, keep: Tensor, tokens: Tensor) -> Rows:
+        return Rows(torch.addcmul(tokens.view(-1, tokens.shape[2]), x.data, keep), x.size)
+
+    def scale(self, x: Rows, keep: Tensor) -> Rows:
+        x.data.mul_(keep)
+        return x
+
+    def split(self, x: Rows, widths: list[int]) -> list[Rows]:
+        return [Rows(part, x.size) for part in x.data.split(widths, 1)]
+
+    def cat_relu(self, first: Rows, second: Rows) -> Rows:
+        return Rows(torch.cat([first.data, second.data], 1).relu_(), first.size)
+
+    def norm_all(self, x: Rows, eps: float) -> Rows:
+        # The order of the elements does not matter to the statistics, so the map keeps its memory order.
+        tokens = self.tokens(x)
+        return Rows(F.layer_norm(tokens, tokens.shape[1:], eps=eps).view(-1, tokens.shape[2]), x.size)
+
+    def tokens(self, x: Rows) -> Tensor:
+        return x.data.view(x.size[0], -1, x.data.shape[1])
+
+    def untokens(self, tokens: Tensor, like: Rows) -> Rows:
+        return Rows(tokens.reshape(-1, tokens.shape[2]), like.size)
+
+    def _window(self, layer: FoldedConv, x: Rows, relu: bool) -> Rows:
+        """Run a 3x3 convolution through oneDNN on the channels-last view of the rows."""
+        picture, s, p = _map(x), layer.stride, layer.padding
+        if layer.weight.shape[1] == 3:
+            # The first layer: oneDNN's prepacked form takes a slow path for three channels (measured 3x).
+            y = F.conv2d(picture, self._channels_last(layer), layer.bias, s, p)
+            return _rows(y.relu_() if relu else y)
+        key = (layer.weight.data_ptr(), layer.weight._version, 3, min(x.size[0], 2))
+        if key not in self._packs:
+            self._packs[key] = torch._C._nn.mkldnn_reorder_conv2d_weight(  # pyright: ignore
+                layer.weight.detach().to_mkldnn(), [p, p], [s, s], [1, 1], layer.groups, list(picture.shape)
+            )
+        return _rows(
+            torch.ops.mkldnn._convolution_pointwise.default(
+                picture, self._packs[key], layer.bias, [p, p], [s, s], [1, 1], layer.groups,
+                "relu" if relu else "none", [], "",
+            )
         )  # fmt: skip
 
-    def relu(self, x: Tensor) -> Tensor:
-        return x.relu_()
+    def _product(self, layer: FoldedConv, rows: Tensor) -> Tensor:
+        """Multiply rows (n, in) by a 1x1 weight and add its bias."""
+        weight, num_rows = layer.weight, rows.shape[0]
+        key = (weight.data_ptr(), weight._version, 1, num_rows)
+        packed = self._packs.get(key)
+        if packed is None:
+            used = self._num_packings.get(key[0], 0)
+            if not _HAS_MKL or used >= _MAX_PACKINGS:
+                return torch.addmm(layer.bias, rows, weight.view(weight.shape[0], -1).t())
+            self._num_packings[key[0]] = used + 1
+            packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.detach().flatten(1), num_rows)
+            self._packs[key] = packed
+        return torch.ops.mkl._mkl_linear.default(
+            rows, packed, weight.view(weight.shape[0], -1), layer.bias, num_rows
+        )
 
-    def scale(self, x: Tensor, factor: Tensor) -> Tensor:
-        return x.mul_(factor)
-
-    def norm_all(self, x: Tensor, eps: float) -> Tensor:
-        # The order of the elements does not matter to the statistics, so the map keeps its memory order.
-        y = x.permute(0, 2, 3, 1)
-        return F.layer_norm(y, y.shape[1:], eps=eps).permute(0, 3, 1, 2)
-
-    def _product(self, layer: FoldedConv, x: Tensor) -> Tensor:
-        """Run a 1x1 convolution of a channels-last map as one matrix product."""
-        weight = layer.weight.view(layer.weight.shape[0], -1)
-        return F.linear(x.permute(0, 2, 3, 1), weight, layer.bias).permute(0, 3, 1, 2)
+    def _onednn(self, layer: FoldedConv, num_rows: int) -> Tensor:
+        """Return a 1x1 weight in oneDNN's own order, made once."""
+        key = (layer.weight.data_ptr(), layer.weight._version, 2)
+        if key not in self._packs:
+            weight = layer.weight.detach().flatten(1)
+            self._packs[key] = torch.ops.mkldnn._reorder_linear_weight(weight, num_rows)
+        return self._packs[key]
 
     def _channels_last(self, layer: FoldedConv) -> Tensor:
         """Return the weight in channels-last order, made once."""
-        key = (layer.weight.data_ptr(), layer.weight._version)
+        key = (layer.weight.data_ptr(), layer.weight._version, 4)
         if key not in self._packs:
             self._packs[key] = layer.weight.detach().contiguous(memory_format=torch.channels_last)
         return self._packs[key]
 
-    def _pack(self, layer: FoldedConv, x: Tensor) -> Tensor:
-        """Return the weight in oneDNN's own order, made once for single images and once for batches."""
-        key = (layer.weight.data_ptr(), layer.weight._version, min(x.shape[0], 2))
-        if key not in self._packs:
-            s, p = layer.stride, layer.padding
-            self._packs[key] = torch._C._nn.mkldnn_reorder_conv2d_weight(  # pyright: ignore
-                layer.weight.detach().to_mkldnn(), [p, p], [s, s], [1, 1], layer.groups, list(x.shape)
-            )
-        return self._packs[key]
+
+_HAS_MKL = torch.backends.mkl.is_available() and hasattr(torch.ops.mkl, "_mkl_linear")
+_PLAIN = Plain()
 
 
-Kernels = Plain
-PLAIN = Plain()
-
-
-def choose_kernels(packed: Packed, x: Tensor) -> Kernels:
+def choose_kernels(packed: Packed, x: Tensor) -> Plain:
     """Return `packed` when it may serve this input now, else the plain kernels.
 
     It may for float32 on a CPU with oneDNN, without gradients, autocast, tracing or export.
@@ -165,4 +257,14 @@ def choose_kernels(packed: Packed, x: Tensor) -> Kernels:
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
     )
-    return packed if usable else PLAIN
+    return packed if usable else _PLAIN
+
+
+def _rows(x: Tensor) -> Rows:
+    """View a channels-last map as rows."""
+    return Rows(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]), (x.shape[0], x.shape[2], x.shape[3]))
+
+
+def _map(x: Rows) -> Tensor:
+    """View rows as a channels-last map (B, C, H, W)."""
+    return x.data.view(*x.size, x.data.shape[1]).permute(0, 3, 1, 2)
