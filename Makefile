@@ -1,7 +1,9 @@
 # Needs Python 3.11 or newer and make, nothing else. Everything is installed into .venv on first use.
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+endif
 BIN := .venv/bin
 STAMP := .venv/installed
 # One worker a core (eight at most), one thread a worker: torch's own threads would only get in each other's way.

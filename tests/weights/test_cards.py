@@ -1,5 +1,8 @@
 """The published facts against the networks themselves and against timm's own record of the same weights."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -53,3 +56,15 @@ def test_hub_id_of_names_tags_and_ids():
         hub_id_of("shvit_s11")
     with pytest.raises(ConfigError, match=r"'shvit_s1.distilled'; .*in1k"):
         hub_id_of("shvit_s1.distilled")
+
+
+def test_the_table_in_the_docs_is_this_one():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) M \| ([\d.]+) M \| (\d+) \| ([\d.]+) \|$", page, flags=re.MULTILINE
+    )
+    assert sorted(row[0] for row in rows) == sorted(FACTS)
+    for name, params, macs, size, top1 in rows:
+        facts = FACTS[name]
+        assert (params, macs) == (f"{facts.params / 1e6:.2f}", f"{facts.macs / 1e6:.1f}")
+        assert (int(size), float(top1)) == (facts.size, facts.weights[0].top1)
