@@ -79,10 +79,7 @@ def test_grey_repeats_its_channel():
 @pytest.mark.parametrize("byte_order", [">", "<"])
 def test_sixteen_bit_grey_is_scaled(byte_order):
     values = np.array([[0, 257, 65535], [128, 129, 32768]], dtype=np.uint16)
-    if byte_order == ">":
-        data = encode(Image.fromarray(values), "PNG")
-    else:
-        data = encode(Image.fromarray(values), "TIFF")
+    data = encode(Image.fromarray(values), "PNG" if byte_order == ">" else "TIFF")
     assert both(data)[..., 0].tolist() == [[0, 1, 255], [0, 1, 128]]
 
 

@@ -103,7 +103,9 @@ def test_grey_input():
 def test_scaled_decoding_stays_near():
     data = encode(photo(2400, 1800))
     preprocess = Preprocess()
-    difference = (preprocess.fast(data, scaled=True) - preprocess.reference(load_rgb(data))).abs() * 255 * 0.225
+    difference = (
+        (preprocess.fast(data, scaled=True) - preprocess.reference(load_rgb(data))).abs() * 255 * 0.225
+    )
     assert not torch.equal(preprocess.fast(data, scaled=True), preprocess.fast(data))
     assert difference.mean() < 0.3
     assert difference.max() < 9

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from saccade.data.config import AugmentConfig, DataConfig
     from saccade.data.dataset import ImageDataset, SampleKey, collate, sample_seed
     from saccade.data.decode import decode_rgb, load_rgb
-    from saccade.data.loader import build_loader
+    from saccade.data.loader import build_loader, make_dataset
     from saccade.data.mix import mix_batch
     from saccade.data.opening import SourcePair, open_pair, open_source
     from saccade.data.preprocess import Preprocess
@@ -30,6 +30,7 @@ _HOMES = {
     "collate": "dataset",
     "decode_rgb": "decode",
     "load_rgb": "decode",
+    "make_dataset": "loader",
     "mix_batch": "mix",
     "open_pair": "opening",
     "open_source": "opening",
@@ -51,6 +52,7 @@ __all__ = [
     "collate",
     "decode_rgb",
     "load_rgb",
+    "make_dataset",
     "mix_batch",
     "open_pair",
     "open_source",

@@ -1,9 +1,9 @@
 """Samples of a source as tensors, and their batches. What is done to a sample depends on its key alone.
 
-timm's and torchvision's transforms draw from the global generators of Python, NumPy and torch. Each sample
-therefore runs with all three seeded from its key and put back afterwards, so its augmentation does not depend on which
-process makes it, in which order, or what was made before: that is what lets a run stop in the middle of an epoch and
-go on to the same bits.
+timm's and torchvision's transforms draw from the global generators of Python, NumPy and torch. Each sample therefore
+runs with all three seeded from its key and put back afterwards, so its augmentation does not depend on which process
+makes it, in which order, or what was made before: that is what lets a run stop in the middle of an epoch and go on to
+the same bits.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from saccade.data.decode import MAX_PIXELS, decode_rgb
 from saccade.data.preprocess import Preprocess
 from saccade.data.source import Source
-from saccade.errors import DataError
+from saccade.errors import ConfigError, DataError
 
 MAX_REPLACEMENTS = 100
 """So many broken images in a row end a run: the data is not there at all."""
@@ -80,9 +80,9 @@ class ImageDataset(Dataset):
         name    str
         broken  list of (name, reason): files that could not be read while this sample was made
 
-    An unreadable image never raises. In training the next readable sample stands in for it, under the same
-    seed, so it is the same one every time. In evaluation `image` is empty, (0, C, S, S), and `collate` leaves the sample
-    out. Both ways `broken` names it.
+    An unreadable image never raises. In training the next readable sample stands in for it, under the same seed, so
+    it is the same one every time. In evaluation `image` is empty, (0, C, S, S), and `collate` leaves the sample out.
+    Both ways `broken` names it.
     """
 
     def __init__(
@@ -102,7 +102,14 @@ class ImageDataset(Dataset):
             augment: The training transform; None: evaluate.
             max_pixels: Larger pictures count as broken.
             scaled: Scaled JPEG decoding in evaluation; see `Preprocess.fast`.
+
+        Raises:
+            ConfigError: The source is a stream.
         """
+        if not len(source.names):
+            raise ConfigError(
+                f"{source.where}: streamed shards have no numbers; use saccade.data.make_dataset"
+            )
         self.source = source
         self.preprocess = preprocess
         self.augment = augment

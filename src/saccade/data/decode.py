@@ -33,7 +33,8 @@ MAX_PIXELS = 178_956_970
 MAX_BYTES = 1 << 30
 """Larger files are refused unread."""
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .avif .jp2 .tga".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"}
+    | {".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga"}
 )
 """File names ending so (any case) are taken for images."""
 

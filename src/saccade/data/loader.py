@@ -2,13 +2,20 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from saccade.data.dataset import Augmentation, ImageDataset
 from saccade.data.dataset import collate as collate_images
+from saccade.data.decode import MAX_PIXELS
+from saccade.data.preprocess import Preprocess
+from saccade.data.sampler import EpochSampler, OrderedSampler
+from saccade.data.shards import ShardStream
+from saccade.data.source import Source
+from saccade.data.stream import StreamDataset
 from saccade.errors import ConfigError
 
 MAX_WORKERS = 16
@@ -38,43 +45,56 @@ def count_workers(workers: int = -1, *, batches: int | None = None) -> int:
     return max(0, count if batches is None else min(count, batches))
 
 
+def make_dataset(
+    source: Source,
+    preprocess: Preprocess,
+    *,
+    augment: Augmentation | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> ImageDataset | StreamDataset:
+    """Make the data set that fits a source: numbered samples, or batches of a stream.
+
+    Args:
+        source: From `open_source` or `open_pair`.
+        preprocess: The evaluation transform, which also fixes the shape.
+        augment: The training transform; None: evaluate.
+        max_pixels: Larger pictures count as broken.
+    """
+    if isinstance(source, ShardStream):
+        return StreamDataset(source, preprocess, augment=augment, max_pixels=max_pixels)
+    return ImageDataset(source, preprocess, augment=augment, max_pixels=max_pixels)
+
+
 def build_loader(
     dataset: Dataset,
-    sampler: Sampler | None = None,
+    sampler: EpochSampler | OrderedSampler,
     *,
     workers: int = -1,
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]] = collate_images,
     pin_memory: bool = False,
     prefetch: int = 4,
-) -> DataLoader:
+) -> "DataLoader | StreamLoader":
     """Make the loader of one data set.
 
-    For a map-style data set the sampler gives batches (`EpochSampler` or `OrderedSampler`); change its epoch between
-    two iterations and the same worker processes go on. A streamed data set (`ShardStream`) makes its batches
-    itself and takes no sampler.
-
-    The loader draws nothing from torch's global generator, so that starting an epoch does not move it, and it does
-    not matter to any sample how many workers there are (streams: see `ShardStream`).
+    Change the sampler's epoch between two iterations and the same worker processes go on. The loader draws
+    nothing from torch's global generator, so that starting an epoch does not move it, and it does not matter to any
+    sample how many workers there are (to the order of a stream it does).
 
     Args:
-        dataset: Map-style, or an iterable of whole batches.
-        sampler: Batches of keys for a map-style data set.
+        dataset: `ImageDataset` or any other map-style data set, or a `StreamDataset`.
+        sampler: Says which sample comes when; of a stream, how many steps there are and whose they are.
         workers: As in `count_workers`.
-        collate: Joins samples into a batch.
+        collate: Joins samples into a batch (streams always use `saccade.data.collate`).
         pin_memory: Put batches into page-locked memory, for CUDA.
         prefetch: Batches that each worker keeps ready.
 
     Returns:
-        An iterable of batches; `len()` is the number of batches where it is known.
+        An iterable of batches; `len()` is the number of batches left in the epoch.
 
     Raises:
-        ConfigError: A missing or superfluous sampler, or a bad number of workers.
+        ConfigError: A bad number of workers.
     """
-    streamed = isinstance(dataset, IterableDataset)
-    if streamed == (sampler is not None):
-        raise ConfigError("a map-style data set needs a sampler and a stream takes none")
-    batches = len(sampler) if sampler is not None else None  # type: ignore[arg-type]
-    number = count_workers(workers, batches=batches)
+    number = count_workers(workers, batches=len(sampler))
     shared: dict[str, Any] = {
         "num_workers": number,
         "pin_memory": pin_memory,
@@ -83,9 +103,25 @@ def build_loader(
     }
     if number > 0:
         shared |= {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
-    if streamed:
-        return DataLoader(dataset, batch_size=None, **shared)
+    if isinstance(dataset, StreamDataset):
+        dataset.sampler = sampler
+        return StreamLoader(dataset, sampler, DataLoader(dataset, batch_size=None, **shared))
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, **shared)
+
+
+class StreamLoader:
+    """The loader of a stream: tells the workers the sampler's epoch before each iteration."""
+
+    def __init__(self, dataset: StreamDataset, sampler: EpochSampler | OrderedSampler, loader: DataLoader):
+        self.dataset, self.sampler, self._loader = dataset, sampler, loader
+
+    def __len__(self) -> int:
+        """Batches left in the epoch (in evaluation about so many: shards end where they end)."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.dataset.move_to(self.sampler)
+        yield from self._loader
 
 
 def _start_worker(worker: int) -> None:

@@ -15,9 +15,9 @@ ROUND_TO = 256
 class EpochSampler(Sampler[list[SampleKey]]):
     """Batches of one training epoch for one process.
 
-    The order is a permutation drawn from (seed, epoch). Position p of it belongs to process p modulo `world`, so step s
-    of all processes together sees the same samples as step s of one process with a batch `world` times as large.
-    Every process has the same number of steps.
+    The order is a permutation drawn from (seed, epoch). Position p of it belongs to process p modulo `world`, so
+    step s of all processes together sees the same samples as step s of one process with a batch `world` times as
+    large. Every process has the same number of steps.
 
     With `repeats` > 1 each sample stands so many times in a row, each time with another augmentation, and so the
     copies fall to different processes (repeated augmentation: Hoffer et al., CVPR 2020; as in DeiT). The epoch keeps
@@ -80,7 +80,9 @@ class EpochSampler(Sampler[list[SampleKey]]):
     def samples_per_process(self) -> int:
         """Samples that this process takes in a whole epoch."""
         if self.repeats > 1:
-            count = self.num_samples // ROUND_TO * ROUND_TO if self.num_samples >= ROUND_TO else self.num_samples
+            count = (
+                self.num_samples // ROUND_TO * ROUND_TO if self.num_samples >= ROUND_TO else self.num_samples
+            )
             share = -(-count // self.world) if count < ROUND_TO else count // self.world
         else:
             share = -(-self.num_samples // self.world)
@@ -135,7 +137,9 @@ class OrderedSampler(Sampler[list[int]]):
     prediction, where nothing waits for the others.
     """
 
-    def __init__(self, num_samples: int, *, batch: int = 64, rank: int = 0, world: int = 1, start_batch: int = 0):
+    def __init__(
+        self, num_samples: int, *, batch: int = 64, rank: int = 0, world: int = 1, start_batch: int = 0
+    ):
         """Fix the batches.
 
         Args:
