@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from saccade.data.augment import build_augmentation
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.data.dataset import ImageDataset, collate
+from saccade.data.dataset import collate
+from saccade.data.loader import make_dataset
 from saccade.data.mix import mix_batch
 from saccade.data.opening import open_pair, open_source
 from saccade.data.preprocess import Preprocess
@@ -48,17 +49,17 @@ class Classify(Task):
         labels = card.labels or None
         if not train:
             val = open_source(data.val or data.source, part="val", labels=labels)
-            dataset = ImageDataset(val, preprocess, max_pixels=data.max_pixels)
+            dataset = make_dataset(val, preprocess, max_pixels=data.max_pixels)
             return TaskData(None, dataset, list(labels or val.labels), preprocess.to_dict(), list(val.notes))
         pair = open_pair(data, seed=seed, labels=labels)
         return TaskData(
-            train=ImageDataset(
+            train=make_dataset(
                 pair.train,
                 preprocess,
                 augment=build_augmentation(augment, preprocess),
                 max_pixels=data.max_pixels,
             ),
-            val=ImageDataset(pair.val, preprocess, max_pixels=data.max_pixels),
+            val=make_dataset(pair.val, preprocess, max_pixels=data.max_pixels),
             labels=list(pair.labels),
             preprocess=preprocess.to_dict(),
             notes=list(pair.notes),

@@ -198,8 +198,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     """
     blank = optimizer.state_dict()
     numbers: dict[str, int] = {}
-    for group in blank["param_groups"]:
+    parameters: dict[str, Tensor] = {}
+    for group, live in zip(blank["param_groups"], optimizer.param_groups, strict=True):
         numbers |= dict(zip(group["param_names"], group["params"], strict=True))
+        parameters |= dict(zip(group["param_names"], live["params"], strict=True))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
@@ -207,6 +209,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
             raise WeightsError(
                 f"the checkpoint has optimiser state for {name}, which this model does not train"
             )
+        if value.shape == parameters[name].shape:
+            # In the parameter's own memory order: the fused kernel walks both without looking at strides.
+            value = torch.empty_like(parameters[name], dtype=value.dtype).copy_(value)
         state.setdefault(numbers[name], {})[entry] = value
     optimizer.load_state_dict({"state": state, "param_groups": blank["param_groups"]})
 

@@ -165,7 +165,8 @@ class Run:
             progress.epoch, progress.epoch_step = progress.epoch + 1, 0
             progress.loss_sum, progress.loss_count = 0.0, 0
             if last:
-                progress.finished = "all epochs done" if progress.step < self.total else "all steps done"
+                capped = recipe.run.max_steps and progress.step >= recipe.run.max_steps
+                progress.finished = "run.max_steps reached" if capped else "all epochs done"
             elif recipe.run.patience and progress.waited >= recipe.run.patience:
                 progress.finished = f"no better {session.task.main_mark} for {progress.waited} epochs"
             elif recipe.run.target and progress.best.get("value", -1.0) >= recipe.run.target:

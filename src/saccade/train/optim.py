@@ -130,8 +130,13 @@ def param_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
 
 def build_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = True) -> torch.optim.AdamW:
     """Make AdamW over `param_groups`; `fused` runs each step as one kernel."""
-    groups = param_groups(model, config)
-    named = [{**g, "params": list(zip(g.pop("names"), g["params"], strict=True))} for g in groups]
+    named = [
+        {
+            **{k: v for k, v in group.items() if k != "names"},
+            "params": list(zip(group["names"], group["params"], strict=True)),
+        }
+        for group in param_groups(model, config)
+    ]
     return torch.optim.AdamW(
         named,
         lr=config.lr,

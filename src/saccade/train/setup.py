@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, gather_object
 from torch import nn
-from torch.utils.data import DataLoader
 
 from saccade.data.config import DataConfig
 from saccade.data.dataset import SampleKey
@@ -21,7 +20,7 @@ from saccade.data.sampler import EpochSampler, OrderedSampler
 from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.registry import create_model
 from saccade.tasks import Task, get_task
-from saccade.tasks.base import TaskData
+from saccade.tasks.base import Batch, TaskData
 from saccade.tasks.classify import preprocess_of
 from saccade.train.adapt import adapt, without_augmentation
 from saccade.train.distill import build_teacher
@@ -44,8 +43,8 @@ class Session:
     task: Task
     card: Card
     data: TaskData
-    train_loader: DataLoader
-    val_loader: DataLoader
+    train_loader: Iterable[Batch]
+    val_loader: Iterable[Batch]
     sampler: EpochSampler | FixedBatch
     model: nn.Module
     """As it trains: wrapped for several processes and mixed precision."""
@@ -277,7 +276,7 @@ def build_network(
 
 def build_loaders(
     recipe: Recipe, task: Task, data: TaskData, accelerator: Accelerator
-) -> tuple[DataLoader, DataLoader, Any]:
+) -> tuple[Iterable[Batch], Iterable[Batch], Any]:
     """Make both loaders and the sampler that says where an epoch begins."""
     rank, world = accelerator.process_index, accelerator.num_processes
     config: DataConfig = recipe.data

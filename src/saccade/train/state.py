@@ -25,7 +25,7 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 def model_tensors(session: Session) -> dict[str, Tensor]:
     """Return the network's tensors by name, whole; with FSDP every process must call this."""
     if session.sharded:
-        return cast(dict[str, Tensor], get_model_state_dict(session.model, options=WHOLE))
+        return cast("dict[str, Tensor]", get_model_state_dict(session.model, options=WHOLE))
     return session.plain.state_dict()
 
 
@@ -88,7 +88,7 @@ def restore_snapshot(session: Session, snapshot: Snapshot) -> None:
 def _restore_sharded(session: Session, snapshot: Snapshot, optimizer: torch.optim.Optimizer) -> None:
     """Spread whole tensors over the processes again."""
     set_model_state_dict(
-        session.model, cast(Any, snapshot.model), options=StateDictOptions(full_state_dict=True)
+        session.model, cast("Any", snapshot.model), options=StateDictOptions(full_state_dict=True)
     )
     blank: dict[str, Any] = dict(get_optimizer_state_dict(session.model, optimizer, options=WHOLE))
     state: dict[str, dict[str, Tensor]] = {}
@@ -98,7 +98,7 @@ def _restore_sharded(session: Session, snapshot: Snapshot, optimizer: torch.opti
     set_optimizer_state_dict(
         session.model,
         optimizer,
-        cast(Any, {"state": state, "param_groups": blank["param_groups"]}),
+        cast("Any", {"state": state, "param_groups": blank["param_groups"]}),
         options=StateDictOptions(full_state_dict=True),
     )
 

@@ -1,0 +1,317 @@
+"""The loop on real (small) pictures: it learns, it can be interrupted, it says what is wrong."""
+
+import csv
+import errno
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import saccade.train.checkpoint
+from saccade.errors import ConfigError, SaccadeError, WeightsError
+from saccade.train.checkpoint import load_snapshot
+from saccade.train.loop import Interrupted, Run, train
+from saccade.train.recipe import build_recipe, check_unchanged, load_recipe
+from saccade.weights import load_model
+
+TINY = "timm/test_vit2"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two classes, 12 pictures each: reddish and bluish noise."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for kind, channel in (("blue", 2), ("red", 0)):
+        (folder / kind).mkdir()
+        for i in range(12):
+            pixels = rng.integers(0, 120, (40, 40, 3), dtype=np.uint8)
+            pixels[..., channel] += 120
+            Image.fromarray(pixels).save(folder / kind / f"{i}.png")
+    return folder
+
+
+def recipe_for(photos, **flags):
+    """A recipe that takes about a second: a tiny transformer at 32 pixels."""
+    settings = {
+        "data.source": photos,
+        "data.size": 32,
+        "data.batch": 6,
+        "data.workers": 0,
+        "model.name": TINY,
+        "model.pretrained": "no",
+        "model.options": {"img_size": 32, "drop_rate": 0.1, "drop_path_rate": 0.1},
+        "augment.scale": (0.5, 1.0),
+        "augment.mixup": 0.2,
+        "schedule.epochs": 4,
+        "run.device": "cpu",
+        "run.threads": 1,
+        "ema.decay": 0.9,
+        "run.log_every": 1,
+    }
+    settings |= {name.replace("__", "."): value for name, value in flags.items()}
+    settings = {n: str(v) if n == "data.source" else v for n, v in settings.items()}
+    return build_recipe("", "", settings)[0]
+
+
+def quiet(line):
+    """Take no notice."""
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    result = train(recipe_for(photos), folder, say=quiet)
+    return folder, result
+
+
+def weights_of(folder):
+    """Everything a checkpoint's tensors say, by file and name."""
+    newest = folder / "checkpoints" / (folder / "checkpoints" / "LATEST").read_text().strip()
+    return {
+        f"{file.name}:{name}": tensor
+        for file in newest.glob("*.safetensors")
+        for name, tensor in load_file(file).items()
+    }
+
+
+def table(folder):
+    """Rows of metrics.csv."""
+    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+
+
+def assert_same(one, other):
+    a, b = weights_of(one), weights_of(other)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+def test_a_run_folder_holds_what_was_promised(whole):
+    folder, result = whole
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "recipe.yaml",
+        "env.json",
+        "log.jsonl",
+        "metrics.csv",
+        "checkpoints",
+        "last.safetensors",
+        "best.safetensors",
+    }
+    assert len(list((folder / "checkpoints").glob("step-*"))) == 1
+    recipe = load_recipe(folder / "recipe.yaml")
+    assert recipe.schedule.epochs == 4
+    assert recipe.optim.lr > 0
+    rows = table(folder)
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2, 3]
+    assert {"top1", "ema_top1", "train_loss", "lr", "loss", "ece"} <= set(rows[0])
+    steps = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in steps if entry["kind"] == "step"] == list(range(1, result.steps + 1))
+    assert result.reason == "all epochs done"
+
+
+def test_best_weights_carry_a_card_with_labels_and_numbers(whole):
+    _, result = whole
+    model, card = load_model(result.folder)
+    assert card.labels == ["blue", "red"]
+    assert card.preprocess["size"] == 32
+    assert (
+        card.numbers["top1"]
+        == result.marks["top1"]
+        == max(max(float(row["top1"]), float(row["ema_top1"])) for row in table(result.folder))
+    )
+    assert not model.training
+
+
+def test_loss_falls_and_two_colours_are_told_apart(photos, tmp_path):
+    recipe = recipe_for(photos, schedule__epochs=12, augment__mixup=0.0, optim__lr=2e-3)
+    result = train(recipe, tmp_path / "run", say=quiet)
+    losses = [float(row["train_loss"]) for row in table(tmp_path / "run")]
+    assert losses[-1] < losses[0] - 0.1
+    assert result.marks["top1"] == 1.0
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_interrupted_and_resumed_ends_with_the_same_bits(photos, whole, tmp_path, monkeypatch, stop_at):
+    """Ctrl-C after some step, in the middle of an epoch or at its end."""
+    said = []
+    original = Run.step
+
+    def step(self, *arguments):
+        losses = original(self, *arguments)
+        if self.progress.step + 1 == stop_at:
+            self.interrupted.append(2)
+        return losses
+
+    monkeypatch.setattr(Run, "step", step)
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(recipe_for(photos), folder, say=said.append)
+    assert said[-1] == f"interrupted and saved; go on with: saccade train --resume {folder}"
+    monkeypatch.setattr(Run, "step", original)
+    torch.manual_seed(99)  # whatever happened in between must not matter
+    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=quiet)
+    assert_same(folder, whole[0])
+    assert result.marks == whole[1].marks
+    ours = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    theirs = [json.loads(line) for line in (whole[0] / "log.jsonl").read_text().splitlines()]
+    for entry in ours + theirs:
+        entry.pop("images_per_second", None)
+        entry.pop("seconds", None)
+    assert ours == theirs
+
+
+def test_resuming_a_finished_run_changes_nothing(photos, whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole[0], folder)
+    said = []
+    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=said.append)
+    assert "this run is over" in said[-1]
+    assert result.marks == whole[1].marks
+    assert_same(folder, whole[0])
+
+
+def test_a_new_run_does_not_overwrite_an_old_one(photos, whole):
+    with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
+        train(recipe_for(photos), whole[0], say=quiet)
+
+
+def test_changed_settings_are_refused_on_resume(whole):
+    with pytest.raises(ConfigError, match=r"begun with schedule\.epochs 4 and cannot be resumed with 9"):
+        check_unchanged(load_recipe(whole[0] / "recipe.yaml"), {"schedule.epochs": "9"}, whole[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(photos, tmp_path):
+    folder = tmp_path / "run"
+    recipe = recipe_for(
+        photos, optim__lr=90.0, optim__clip="none", schedule__warmup_epochs=0, run__save_steps=1
+    )
+    recipe.optim.weight_decay = 10.0
+    with pytest.raises(SaccadeError, match=r"the loss is (nan|inf) at step \d+ \(epoch \d, learning rate \d"):
+        train(recipe, folder, say=quiet)
+    snapshot = load_snapshot(folder)
+    assert snapshot is not None
+    assert snapshot.progress.step >= 1
+
+
+def test_a_full_disk_costs_a_sentence_and_nothing_else(photos, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    real = saccade.train.checkpoint.save_file
+    count = []
+
+    def save_file(tensors, path, **options):
+        count.append(path)
+        real(tensors, path, **options)
+        if len(count) > 5:  # in the middle of the second checkpoint
+            path.write_bytes(path.read_bytes()[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(saccade.train.checkpoint, "save_file", save_file)
+    with pytest.raises(SaccadeError, match=r"the disk is full; nothing saved before is lost.*--resume"):
+        train(recipe_for(photos, run__save_steps=2), folder, say=quiet)
+    monkeypatch.undo()
+    snapshot = load_snapshot(folder)
+    assert snapshot is not None
+    assert snapshot.progress.step == 2
+    assert not [path for path in (folder / "checkpoints").iterdir() if path.name.startswith(".")]
+
+
+def test_a_damaged_checkpoint_is_named(whole, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole[0], folder)
+    file = next((folder / "checkpoints").glob("step-*/model.safetensors"))
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"the checkpoint is damaged"):
+        load_snapshot(folder)
+
+
+def test_broken_images_are_listed_and_do_not_stop_the_run(photos, tmp_path):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    for name in ("red/0.png", "blue/3.png"):
+        (data / name).write_bytes((data / name).read_bytes()[:40])
+    said = []
+    result = train(recipe_for(data, schedule__epochs=2), tmp_path / "run", say=said.append)
+    rows = list(csv.DictReader((tmp_path / "run/broken.csv").read_text().splitlines()))
+    assert {row["name"] for row in rows} == {"red/0.png", "blue/3.png"}
+    assert result.broken == 2
+    assert any("left out" in line and "0.png" in line for line in said)
+
+
+def test_accumulating_batches_equals_one_large_batch(photos, tmp_path):
+    """Without mixing, dropout and clipping nothing depends on how a batch is cut up."""
+    plain = {
+        "augment__mixup": 0.0,
+        "model__options": {"img_size": 32},
+        "optim__clip": "none",
+        "run__max_steps": 3,
+    }
+    train(recipe_for(photos, data__batch=12, **plain), tmp_path / "a", say=quiet)
+    train(
+        recipe_for(photos, data__batch=6, run__accumulate=2, optim__lr=1e-3, **plain),
+        tmp_path / "c",
+        say=quiet,
+    )
+    train(recipe_for(photos, data__batch=12, optim__lr=1e-3, **plain), tmp_path / "b", say=quiet)
+    one, other = load_file(tmp_path / "b/last.safetensors"), load_file(tmp_path / "c/last.safetensors")
+    for name in one:
+        # AdamW divides by the gradient's size, so rounding shows up to a share of the step, 1e-3.
+        assert torch.allclose(one[name], other[name], atol=2e-5), name
+
+
+def test_one_batch_can_be_learnt_by_heart(photos, tmp_path):
+    recipe = recipe_for(
+        photos, run__overfit=True, schedule__epochs=20, optim__lr=2e-3, loss__label_smoothing=0.0
+    )
+    recipe.model.options = {"img_size": 32}
+    train(recipe, tmp_path / "run", say=quiet)
+    assert recipe.augment.mixup == 0.0
+    losses = [float(row["train_loss"]) for row in table(tmp_path / "run")]
+    assert losses[-1] < 0.05 < losses[0]
+
+
+def test_early_stopping_and_target(photos, tmp_path):
+    early = recipe_for(photos, run__patience=1, schedule__epochs=30, optim__lr=1e-12, ema__decay=0.0)
+    early.schedule.min_lr = early.schedule.warmup_lr = 0.0
+    result = train(early, tmp_path / "early", say=quiet)
+    assert result.reason == "no better top1 for 1 epochs"
+    assert result.epochs == 2
+    target = recipe_for(photos, run__target=0.4, schedule__epochs=30)
+    assert train(target, tmp_path / "target", say=quiet).reason == "top1 reached 0.4"
+
+
+def test_fine_tuning_from_a_run_starts_from_its_weights(photos, whole, tmp_path):
+    recipe = recipe_for(
+        photos, model__weights=str(whole[0]), optim__freeze=("backbone",), run__max_steps=1, ema__decay=0.0
+    )
+    train(recipe, tmp_path / "run", say=quiet)
+    before, after = load_file(whole[0] / "best.safetensors"), load_file(tmp_path / "run/last.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith(("head", "fc_norm")) for name in changed)
+
+
+def test_weights_of_another_model_are_refused(photos, whole, tmp_path):
+    recipe = recipe_for(photos, model__weights=str(whole[0]), model__name="shvit_s1", model__options={})
+    with pytest.raises(ConfigError, match=r"holds timm/test_vit2 and model\.name is shvit_s1"):
+        train(recipe, tmp_path / "run", say=quiet)
+
+
+def test_published_weights_asked_for_and_not_to_be_had(photos, tmp_path, monkeypatch):
+    import saccade.weights.published
+
+    def fetch(*arguments):
+        raise WeightsError("the hub cannot be reached")
+
+    monkeypatch.setattr(saccade.weights.published, "fetch", fetch)
+    flags = {"model__name": "shvit_s1", "model__options": {}, "run__max_steps": 1}
+    with pytest.raises(WeightsError, match="the hub cannot be reached"):
+        train(recipe_for(photos, model__pretrained="yes", **flags), tmp_path / "yes", say=quiet)
+    said = []
+    train(recipe_for(photos, model__pretrained="auto", **flags), tmp_path / "auto", say=said.append)
+    assert any(line.startswith("starting from random weights: the hub cannot") for line in said)
