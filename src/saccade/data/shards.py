@@ -331,6 +331,9 @@ class ShardSource(Source):
         except OSError as error:
             raise DataError(f"{path}: the shard cannot be read ({error.strerror or error})") from None
 
+    def path(self, index: int) -> None:
+        """Say that no sample is a file of its own."""
+
 
 class ShardStream(Source):
     """Shards that can only be read front to back; `saccade.data.stream.StreamDataset` reads them.
