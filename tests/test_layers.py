@@ -44,7 +44,7 @@ OPTIONAL = {
     "tensorboard",
 }
 # An optional package that has a plain substitute where it is missing is imported by a statement after a look.
-WITH_SUBSTITUTE = {("simplejpeg", "data/decode.py")}
+WITH_SUBSTITUTE = {("simplejpeg", "data/decode.py"), ("simplejpeg", "data/check.py")}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from saccade.export.session import count_threads
 from saccade.extras import require
 
 
-def import_openvino():
+def import_openvino() -> ModuleType:
     """Import openvino without its usage reports.
 
     Raises:
