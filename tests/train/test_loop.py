@@ -5,10 +5,8 @@ import errno
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 import saccade.train.checkpoint
@@ -18,44 +16,11 @@ from saccade.train.loop import Interrupted, Run, train
 from saccade.train.recipe import build_recipe, check_unchanged, load_recipe
 from saccade.weights import load_model
 
-TINY = "timm/test_vit2"
 
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Two classes, 12 pictures each: reddish and bluish noise."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for kind, channel in (("blue", 2), ("red", 0)):
-        (folder / kind).mkdir()
-        for i in range(12):
-            pixels = rng.integers(0, 120, (40, 40, 3), dtype=np.uint8)
-            pixels[..., channel] += 120
-            Image.fromarray(pixels).save(folder / kind / f"{i}.png")
-    return folder
-
-
-def recipe_for(photos, **flags):
-    """A recipe that takes about a second: a tiny transformer at 32 pixels."""
-    settings = {
-        "data.source": photos,
-        "data.size": 32,
-        "data.batch": 6,
-        "data.workers": 0,
-        "model.name": TINY,
-        "model.pretrained": "no",
-        "model.options": {"img_size": 32, "drop_rate": 0.1, "drop_path_rate": 0.1},
-        "augment.scale": (0.5, 1.0),
-        "augment.mixup": 0.2,
-        "schedule.epochs": 4,
-        "run.device": "cpu",
-        "run.threads": 1,
-        "ema.decay": 0.9,
-        "run.log_every": 1,
-    }
-    settings |= {name.replace("__", "."): value for name, value in flags.items()}
-    settings = {n: str(v) if n == "data.source" else v for n, v in settings.items()}
-    return build_recipe("", "", settings)[0]
+@pytest.fixture(scope="session")
+def recipe_for(settings_for):
+    """Make a tiny recipe."""
+    return lambda **changes: build_recipe("", "", settings_for(**changes))[0]
 
 
 def quiet(line):
@@ -63,10 +28,10 @@ def quiet(line):
 
 
 @pytest.fixture(scope="module")
-def whole(photos, tmp_path_factory):
+def whole(recipe_for, tmp_path_factory):
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    result = train(recipe_for(photos), folder, say=quiet)
+    result = train(recipe_for(), folder, say=quiet)
     return folder, result
 
 
@@ -128,8 +93,8 @@ def test_best_weights_carry_a_card_with_labels_and_numbers(whole):
     assert not model.training
 
 
-def test_loss_falls_and_two_colours_are_told_apart(photos, tmp_path):
-    recipe = recipe_for(photos, schedule__epochs=12, augment__mixup=0.0, optim__lr=2e-3)
+def test_loss_falls_and_two_colours_are_told_apart(recipe_for, tmp_path):
+    recipe = recipe_for(schedule__epochs=12, augment__mixup=0.0, optim__lr=2e-3)
     result = train(recipe, tmp_path / "run", say=quiet)
     losses = [float(row["train_loss"]) for row in table(tmp_path / "run")]
     assert losses[-1] < losses[0] - 0.1
@@ -137,7 +102,7 @@ def test_loss_falls_and_two_colours_are_told_apart(photos, tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 7])
-def test_interrupted_and_resumed_ends_with_the_same_bits(photos, whole, tmp_path, monkeypatch, stop_at):
+def test_interrupted_and_resumed_ends_with_the_same_bits(recipe_for, whole, tmp_path, monkeypatch, stop_at):
     """Ctrl-C after some step, in the middle of an epoch or at its end."""
     said = []
     original = Run.step
@@ -151,7 +116,7 @@ def test_interrupted_and_resumed_ends_with_the_same_bits(photos, whole, tmp_path
     monkeypatch.setattr(Run, "step", step)
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(recipe_for(photos), folder, say=said.append)
+        train(recipe_for(), folder, say=said.append)
     assert said[-1] == f"interrupted and saved; go on with: saccade train --resume {folder}"
     monkeypatch.setattr(Run, "step", original)
     torch.manual_seed(99)  # whatever happened in between must not matter
@@ -176,9 +141,9 @@ def test_resuming_a_finished_run_changes_nothing(photos, whole, tmp_path):
     assert_same(folder, whole[0])
 
 
-def test_a_new_run_does_not_overwrite_an_old_one(photos, whole):
+def test_a_new_run_does_not_overwrite_an_old_one(recipe_for, whole):
     with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
-        train(recipe_for(photos), whole[0], say=quiet)
+        train(recipe_for(), whole[0], say=quiet)
 
 
 def test_changed_settings_are_refused_on_resume(whole):
@@ -186,11 +151,9 @@ def test_changed_settings_are_refused_on_resume(whole):
         check_unchanged(load_recipe(whole[0] / "recipe.yaml"), {"schedule.epochs": "9"}, whole[0])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(photos, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(recipe_for, tmp_path):
     folder = tmp_path / "run"
-    recipe = recipe_for(
-        photos, optim__lr=90.0, optim__clip="none", schedule__warmup_epochs=0, run__save_steps=1
-    )
+    recipe = recipe_for(optim__lr=90.0, optim__clip="none", schedule__warmup_epochs=0, run__save_steps=1)
     recipe.optim.weight_decay = 10.0
     with pytest.raises(SaccadeError, match=r"the loss is (nan|inf) at step \d+ \(epoch \d, learning rate \d"):
         train(recipe, folder, say=quiet)
@@ -199,7 +162,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(photos
     assert snapshot.progress.step >= 1
 
 
-def test_a_full_disk_costs_a_sentence_and_nothing_else(photos, tmp_path, monkeypatch):
+def test_a_full_disk_costs_a_sentence_and_nothing_else(recipe_for, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     real = saccade.train.checkpoint.save_file
     count = []
@@ -213,7 +176,7 @@ def test_a_full_disk_costs_a_sentence_and_nothing_else(photos, tmp_path, monkeyp
 
     monkeypatch.setattr(saccade.train.checkpoint, "save_file", save_file)
     with pytest.raises(SaccadeError, match=r"the disk is full; nothing saved before is lost.*--resume"):
-        train(recipe_for(photos, run__save_steps=2), folder, say=quiet)
+        train(recipe_for(run__save_steps=2), folder, say=quiet)
     monkeypatch.undo()
     snapshot = load_snapshot(folder)
     assert snapshot is not None
@@ -230,20 +193,20 @@ def test_a_damaged_checkpoint_is_named(whole, tmp_path):
         load_snapshot(folder)
 
 
-def test_broken_images_are_listed_and_do_not_stop_the_run(photos, tmp_path):
+def test_broken_images_are_listed_and_do_not_stop_the_run(recipe_for, photos, tmp_path):
     data = tmp_path / "photos"
     shutil.copytree(photos, data)
     for name in ("red/0.png", "blue/3.png"):
         (data / name).write_bytes((data / name).read_bytes()[:40])
     said = []
-    result = train(recipe_for(data, schedule__epochs=2), tmp_path / "run", say=said.append)
+    result = train(recipe_for(data__source=str(data), schedule__epochs=2), tmp_path / "run", say=said.append)
     rows = list(csv.DictReader((tmp_path / "run/broken.csv").read_text().splitlines()))
     assert {row["name"] for row in rows} == {"red/0.png", "blue/3.png"}
     assert result.broken == 2
     assert any("left out" in line and "0.png" in line for line in said)
 
 
-def test_accumulating_batches_equals_one_large_batch(photos, tmp_path):
+def test_accumulating_batches_equals_one_large_batch(recipe_for, tmp_path):
     """Without mixing, dropout and clipping nothing depends on how a batch is cut up."""
     plain = {
         "augment__mixup": 0.0,
@@ -251,23 +214,21 @@ def test_accumulating_batches_equals_one_large_batch(photos, tmp_path):
         "optim__clip": "none",
         "run__max_steps": 3,
     }
-    train(recipe_for(photos, data__batch=12, **plain), tmp_path / "a", say=quiet)
+    train(recipe_for(data__batch=12, **plain), tmp_path / "a", say=quiet)
     train(
-        recipe_for(photos, data__batch=6, run__accumulate=2, optim__lr=1e-3, **plain),
+        recipe_for(data__batch=6, run__accumulate=2, optim__lr=1e-3, **plain),
         tmp_path / "c",
         say=quiet,
     )
-    train(recipe_for(photos, data__batch=12, optim__lr=1e-3, **plain), tmp_path / "b", say=quiet)
+    train(recipe_for(data__batch=12, optim__lr=1e-3, **plain), tmp_path / "b", say=quiet)
     one, other = load_file(tmp_path / "b/last.safetensors"), load_file(tmp_path / "c/last.safetensors")
     for name in one:
         # AdamW divides by the gradient's size, so rounding shows up to a share of the step, 1e-3.
         assert torch.allclose(one[name], other[name], atol=2e-5), name
 
 
-def test_one_batch_can_be_learnt_by_heart(photos, tmp_path):
-    recipe = recipe_for(
-        photos, run__overfit=True, schedule__epochs=20, optim__lr=2e-3, loss__label_smoothing=0.0
-    )
+def test_one_batch_can_be_learnt_by_heart(recipe_for, tmp_path):
+    recipe = recipe_for(run__overfit=True, schedule__epochs=20, optim__lr=2e-3, loss__label_smoothing=0.0)
     recipe.model.options = {"img_size": 32}
     train(recipe, tmp_path / "run", say=quiet)
     assert recipe.augment.mixup == 0.0
@@ -275,19 +236,19 @@ def test_one_batch_can_be_learnt_by_heart(photos, tmp_path):
     assert losses[-1] < 0.05 < losses[0]
 
 
-def test_early_stopping_and_target(photos, tmp_path):
-    early = recipe_for(photos, run__patience=1, schedule__epochs=30, optim__lr=1e-12, ema__decay=0.0)
+def test_early_stopping_and_target(recipe_for, tmp_path):
+    early = recipe_for(run__patience=1, schedule__epochs=30, optim__lr=1e-12, ema__decay=0.0)
     early.schedule.min_lr = early.schedule.warmup_lr = 0.0
     result = train(early, tmp_path / "early", say=quiet)
     assert result.reason == "no better top1 for 1 epochs"
     assert result.epochs == 2
-    target = recipe_for(photos, run__target=0.4, schedule__epochs=30)
+    target = recipe_for(run__target=0.4, schedule__epochs=30)
     assert train(target, tmp_path / "target", say=quiet).reason == "top1 reached 0.4"
 
 
-def test_fine_tuning_from_a_run_starts_from_its_weights(photos, whole, tmp_path):
+def test_fine_tuning_from_a_run_starts_from_its_weights(recipe_for, whole, tmp_path):
     recipe = recipe_for(
-        photos, model__weights=str(whole[0]), optim__freeze=("backbone",), run__max_steps=1, ema__decay=0.0
+        model__weights=str(whole[0]), optim__freeze=("backbone",), run__max_steps=1, ema__decay=0.0
     )
     train(recipe, tmp_path / "run", say=quiet)
     before, after = load_file(whole[0] / "best.safetensors"), load_file(tmp_path / "run/last.safetensors")
@@ -296,13 +257,13 @@ def test_fine_tuning_from_a_run_starts_from_its_weights(photos, whole, tmp_path)
     assert all(name.startswith(("head", "fc_norm")) for name in changed)
 
 
-def test_weights_of_another_model_are_refused(photos, whole, tmp_path):
-    recipe = recipe_for(photos, model__weights=str(whole[0]), model__name="shvit_s1", model__options={})
+def test_weights_of_another_model_are_refused(recipe_for, whole, tmp_path):
+    recipe = recipe_for(model__weights=str(whole[0]), model__name="shvit_s1", model__options={})
     with pytest.raises(ConfigError, match=r"holds timm/test_vit2 and model\.name is shvit_s1"):
         train(recipe, tmp_path / "run", say=quiet)
 
 
-def test_published_weights_asked_for_and_not_to_be_had(photos, tmp_path, monkeypatch):
+def test_published_weights_asked_for_and_not_to_be_had(recipe_for, tmp_path, monkeypatch):
     import saccade.weights.published
 
     def fetch(*arguments):
@@ -311,7 +272,7 @@ def test_published_weights_asked_for_and_not_to_be_had(photos, tmp_path, monkeyp
     monkeypatch.setattr(saccade.weights.published, "fetch", fetch)
     flags = {"model__name": "shvit_s1", "model__options": {}, "run__max_steps": 1}
     with pytest.raises(WeightsError, match="the hub cannot be reached"):
-        train(recipe_for(photos, model__pretrained="yes", **flags), tmp_path / "yes", say=quiet)
+        train(recipe_for(model__pretrained="yes", **flags), tmp_path / "yes", say=quiet)
     said = []
-    train(recipe_for(photos, model__pretrained="auto", **flags), tmp_path / "auto", say=said.append)
+    train(recipe_for(model__pretrained="auto", **flags), tmp_path / "auto", say=said.append)
     assert any(line.startswith("starting from random weights: the hub cannot") for line in said)

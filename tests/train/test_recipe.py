@@ -1,5 +1,7 @@
 """Recipes: precedence, types, ranges, unknown names, resuming."""
 
+import contextlib
+
 import pytest
 import yaml
 from hypothesis import given
@@ -128,9 +130,5 @@ def test_resume_takes_harmless_changes_and_refuses_others():
 )
 def test_any_value_is_read_as_the_type_or_refused(value):
     for kind in (int, float, bool, str, tuple[float, float], tuple[str, ...], dict):
-        try:
-            result = coerce(value, kind, "here")
-        except ConfigError as error:
-            assert "here" in str(error)
-        else:
-            assert isinstance(result, getattr(kind, "__origin__", kind))
+        with contextlib.suppress(ConfigError):  # any other error fails
+            assert isinstance(coerce(value, kind, "here"), getattr(kind, "__origin__", kind))
