@@ -35,6 +35,7 @@ def build_app(called: str = "") -> cyclopts.App:
         help="See fast: train, measure, verify and ship vision models that cost little on real machines.\n\n"
         "Example: saccade train --data photos/ --model shvit_s1",
         version=lambda: saccade.__version__,
+        suppress_keyboard_interrupt=False,  # `main` says what happened and returns 130
         default_parameter=cyclopts.Parameter(negative=()),  # no --no-json
     )
     for name, (home, line) in COMMANDS.items():

@@ -171,7 +171,8 @@ def confusion_chart(matrix: np.ndarray, labels: Sequence[str]) -> str:
     classes = len(labels)
     cell = max(14.0, min(46.0, 560 / classes))
     longest = max(len(_short(name)) for name in labels)
-    left, top = 14 + 6.4 * longest + 16, 14 + (5.6 * longest if classes > 4 or longest > 6 else 14) + 18
+    slanted = 6.6 * longest > cell
+    left, top = 14 + 6.4 * longest + 16, 14 + (5.6 * longest if slanted else 14) + 18
     size = cell * classes
     totals = np.maximum(matrix.sum(1, keepdims=True), 1)
     share = matrix / totals
@@ -182,7 +183,6 @@ def confusion_chart(matrix: np.ndarray, labels: Sequence[str]) -> str:
     parts.append(
         f'true</text><text class="name" x="{left + size / 2:.1f}" y="12" text-anchor="middle">predicted</text>'
     )
-    slanted = classes > 4 or longest > 6
     for i, name in enumerate(labels):
         middle = i * cell + cell / 2
         parts.append(

@@ -20,6 +20,9 @@ from saccade.evaluate.style import CSS
 
 MATRIX_CLASSES = 40
 TABLE_ROWS = 60
+LOSS_CURVES = {"train_loss": "training", "loss": "held out", "ema_loss": "held out, averaged weights"}
+"""Columns of `metrics.csv` that are drawn, and what the lines are called."""
+MARK_CURVES = {"top1": "top-1", "ema_top1": "top-1, averaged weights", "top5": "top-5"}
 NAMES = {
     "top1": "Top-1 accuracy",
     "top5": "Top-5 accuracy",
@@ -182,14 +185,11 @@ def _curves(rows: Sequence[Mapping[str, float]]) -> str:
     axis = next((n for n in ("epoch", "step") if n in names), None)
     x = [row[axis] for row in rows] if axis else [float(i + 1) for i in range(len(rows))]
     figures = []
-    losses = [n for n in names if "loss" in n and any(math.isfinite(r[n]) for r in rows)]
-    marks = [n for n in names if n.split("/")[-1].removeprefix("val_").startswith(("top1", "top5"))]
-    for title, chosen, percent in (("Loss", losses, False), ("Accuracy on held-out images", marks, True)):
-        lines = [Series(_readable(n), x, [row[n] for row in rows]) for n in chosen[:4]]
+    for title, wanted, percent in (("Loss", LOSS_CURVES, False), ("Held-out accuracy", MARK_CURVES, True)):
+        chosen = [n for n in wanted if n in names and any(math.isfinite(row[n]) for row in rows)]
+        lines = [Series(wanted[n], x, [row[n] for row in rows]) for n in chosen]
         if lines:
-            chart = charts.line_chart(
-                lines, axis or "row", "" if percent else "loss", percent=percent, label=title
-            )
+            chart = charts.line_chart(lines, axis or "row", "", percent=percent, label=title)
             figures.append(f"<figure><figcaption>{title}</figcaption>{chart}</figure>")
     if not figures:
         return ""
@@ -338,7 +338,9 @@ def _environment(evaluation: Evaluation, environment: Mapping[str, Any], command
     if not values and not again:
         return ""
     lines = "".join(
-        f"<tr><th>{escape(str(k))}</th><td>{escape(_plain(v))}</td></tr>" for k, v in values.items()
+        f"<tr><th>{escape(str(k))}</th><td>{escape(_plain(v))}</td></tr>"
+        for k, v in values.items()
+        if v != ""
     )
     table = f'<div class="scroll"><table class="plain">{lines}</table></div>' if lines else ""
     return f"<section><h2>How it was measured</h2>{again}{table}</section>"
@@ -372,6 +374,10 @@ def _readable(name: str) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value)
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
     return "" if value is None else str(value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from saccade.data.opening import kind_of
 from saccade.data.preprocess import Preprocess
 from saccade.errors import ConfigError
 from saccade.evaluate.held_out import open_held_out
@@ -115,6 +116,8 @@ def evaluate(
         ConfigError: The task of the weights has no labels to measure against.
     """
     say = notify or (lambda _: None)
+    if data:
+        kind_of(data)  # before the weights are opened, which may export them first
     with open_networks(
         weights,
         backend=backend,
