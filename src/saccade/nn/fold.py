@@ -43,7 +43,7 @@ def fold(model: nn.Module) -> nn.Module:
         raise ConfigError("this network is already folded")
     own = getattr(model, "fold", None)
     with torch.no_grad():
-        folded = own() if callable(own) else _fold_foreign(model)
+        folded: nn.Module = own() if callable(own) else _fold_foreign(model)  # pyright: ignore
     for name in ("saccade_name", "default_size", "num_classes", "channels", "strides"):
         if hasattr(model, name):
             setattr(folded, name, getattr(model, name))

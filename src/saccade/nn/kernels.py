@@ -125,12 +125,15 @@ class Packed(Plain):
         return Packed().__dict__
 
     def enter(self, x: Tensor) -> Rows:
+        """Take in a picture as rows."""
         return _rows(x.contiguous(memory_format=torch.channels_last))
 
     def leave(self, x: Rows) -> Tensor:
-        return _map(x).clone()  # the next stage may overwrite the rows
+        """Give out a copy as (B, C, H, W); the next stage may overwrite the rows."""
+        return _map(x).clone()
 
     def conv(self, layer: FoldedConv, x: Rows, *, relu: bool = False) -> Rows:
+        """See `Plain`."""
         if layer.padding:
             return self._window(layer, x, relu)
         data, num_rows = x.data, x.data.shape[0]
@@ -145,6 +148,7 @@ class Packed(Plain):
         return Rows(y, x.size)
 
     def conv_add(self, layer: FoldedConv, x: Rows, residual: Rows) -> Rows:
+        """See `Plain`; overwrites a small residual."""
         data = x.data
         if data.numel() * layer.weight.shape[0] > _LARGE:
             y = torch.ops.mkldnn._linear_pointwise.binary(
@@ -155,36 +159,45 @@ class Packed(Plain):
         return residual
 
     def dense(self, layer: FoldedConv, x: Tensor) -> Tensor:
+        """See `Plain`."""
         return self._product(layer, x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
 
     def gate(self, layer_in: FoldedConv, layer_out: FoldedConv, x: Rows) -> Rows:
+        """See `Plain`; overwrites `x`."""
         tokens = self.tokens(x)
         hidden = self._product(layer_in, tokens.mean(1)).relu_()
         tokens.mul_(self._product(layer_out, hidden).sigmoid_().unsqueeze(1))
         return x
 
     def mix(self, x: Rows, keep: Tensor, tokens: Tensor) -> Rows:
+        """See `Plain`."""
         return Rows(torch.addcmul(tokens.view(-1, tokens.shape[2]), x.data, keep), x.size)
 
     def scale(self, x: Rows, keep: Tensor) -> Rows:
+        """See `Plain`; overwrites `x`."""
         x.data.mul_(keep)
         return x
 
     def split(self, x: Rows, widths: list[int]) -> list[Rows]:
+        """See `Plain`; the parts are views."""
         return [Rows(part, x.size) for part in x.data.split(widths, 1)]
 
     def cat_relu(self, first: Rows, second: Rows) -> Rows:
+        """See `Plain`."""
         return Rows(torch.cat([first.data, second.data], 1).relu_(), first.size)
 
     def norm_all(self, x: Rows, eps: float) -> Rows:
+        """See `Plain`."""
         # The order of the elements does not matter to the statistics, so the map keeps its memory order.
         tokens = self.tokens(x)
         return Rows(F.layer_norm(tokens, tokens.shape[1:], eps=eps).view(-1, tokens.shape[2]), x.size)
 
     def tokens(self, x: Rows) -> Tensor:
+        """View the rows as tokens (B, L, C)."""
         return x.data.view(x.size[0], -1, x.data.shape[1])
 
     def untokens(self, tokens: Tensor, like: Rows) -> Rows:
+        """See `Plain`."""
         return Rows(tokens.reshape(-1, tokens.shape[2]), like.size)
 
     def _window(self, layer: FoldedConv, x: Rows, relu: bool) -> Rows:
@@ -253,7 +266,7 @@ def choose_kernels(packed: Packed, x: Tensor) -> Plain:
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch._C._get_tracing_state()
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
     )
