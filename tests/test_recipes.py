@@ -1,0 +1,127 @@
+"""Every shipped recipe says what to expect, builds, and takes two steps."""
+
+import math
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from saccade.registry import create_model, list_models
+from saccade.train.checkpoint import Progress
+from saccade.train.log import RunLog, Ticker
+from saccade.train.loop import Run, train
+from saccade.train.optim import no_decay_names
+from saccade.train.recipe import build_recipe, list_recipes
+from saccade.train.schedule import peak_lr
+from saccade.train.setup import build_session
+
+
+@pytest.fixture(scope="module")
+def few_photos(tmp_path_factory):
+    """Two classes of four pictures, and a small network trained on as many classes, to teach."""
+    folder = tmp_path_factory.mktemp("few")
+    rng = np.random.default_rng(0)
+    for kind in ("a", "b"):
+        (folder / kind).mkdir()
+        for i in range(4):
+            Image.fromarray(rng.integers(0, 255, (36, 36, 3), dtype=np.uint8)).save(
+                folder / kind / f"{i}.png"
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(few_photos, tmp_path_factory):
+    """A run folder to distil from."""
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    flags = {
+        "data.source": str(few_photos),
+        "data.size": 32,
+        "model.name": "timm/test_vit2",
+        "run.max_steps": 1,
+    }
+    flags |= {"model.options": {"img_size": 32}, "model.pretrained": "no", "data.workers": 0}
+    train(build_recipe("finetune_small", "", flags)[0], folder, say=lambda line: None)
+    return folder
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_the_header_says_what_to_expect(name):
+    text = (resources.files("saccade.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+    for word in ("Expected:", "Source:", "Hours:", "Hardware:", "Command:"):
+        assert f"# {word}" in text
+    command = next(line for line in text.splitlines() if line.startswith("# Command:"))
+    assert name in command or name in ("finetune_small", "digits")
+    recipe, _ = build_recipe(name)
+    assert recipe.model.name in list_models()
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_two_steps(name, few_photos, teacher, tmp_path):
+    flags = {
+        "data.source": str(few_photos),
+        "data.size": 32,
+        "data.batch": 2,
+        "data.workers": 0,
+        "data.val_fraction": 0.5,
+        "run.device": "cpu",
+        "run.threads": 1,
+        "run.max_steps": 2,
+        "run.precision": "float32",
+        "run.eval_every": 1000,
+        "model.pretrained": "no",
+    }
+    recipe, _ = build_recipe(name, "", flags)
+    if recipe.loss.distill != "none":
+        recipe.loss.teacher = str(teacher)
+    if recipe.loss.mesa:
+        recipe.loss.mesa_start = 0.0
+    family, size = recipe.model.name.rsplit("_dist", 1)[0][:-1], recipe.model.name
+    # The recipe is what is tested; the sizes have tests of their own, so the smallest stands in.
+    recipe.model.name = f"{family}1" + ("_dist" if size.endswith("_dist") else "")
+    session = build_session(recipe, lambda line: None)
+    with Ticker(2, 0, quiet=True) as ticker:
+        log = RunLog(tmp_path, quiet=True)
+        run = Run(session, tmp_path, Progress(), log, ticker, lambda line: None, [], 2)
+        before = {name: p.detach().clone() for name, p in session.plain.named_parameters()}
+        run.run_epoch()
+    assert run.progress.step == 2
+    assert math.isfinite(run.progress.loss_sum)
+    still = {name for name, p in session.plain.named_parameters() if torch.equal(p, before[name])}
+    # What starts at zero behind a zero scale needs longer, and the vectors A have no effect at all.
+    assert len(still) < len(before) / 2
+    assert session.ema is None or session.ema.count == 2
+
+
+def test_published_numbers_of_shvit():
+    recipe, _ = build_recipe("shvit_s3_imagenet")
+    assert peak_lr(recipe.optim.lr, recipe.optim.lr_batch, 2048) == 4e-3
+    decays = [build_recipe(f"shvit_s{n}_imagenet")[0].optim.weight_decay for n in (1, 2, 3, 4)]
+    assert decays == [0.025, 0.032, 0.035, 0.03]
+    assert (recipe.optim.clip, recipe.optim.clip_value) == ("agc", 0.02)
+    assert (recipe.ema.decay, recipe.ema.warmup, recipe.data.repeats) == (0.99996, False, 3)
+    assert build_recipe("shvit_s4_imagenet")[0].data.size == 256
+    distilled, _ = build_recipe("shvit_s1_distilled_imagenet")
+    with torch.device("meta"):
+        model = create_model(distilled.model.name, **distilled.model.options)
+    assert sum(p.numel() for p in model.parameters()) == 6_652_448
+    tuned, _ = build_recipe("shvit_s4_imagenet_512")
+    assert (tuned.optim.lr, tuned.schedule.warmup_lr, tuned.schedule.min_lr) == (4e-5, 2e-8, 2e-7)
+    assert tuned.model.preprocess == {"mode": "squash", "crop_pct": 1.0}
+
+
+def test_published_numbers_of_efficientvim():
+    recipe, _ = build_recipe("efficientvim_m2_imagenet_450")
+    assert peak_lr(recipe.optim.lr, recipe.optim.lr_batch, 2048) == 2e-3
+    assert (recipe.schedule.epochs, recipe.schedule.cooldown_epochs) == (450, 10)
+    assert (recipe.optim.clip, recipe.optim.clip_value) == ("norm", 0.02)
+    assert (recipe.loss.mesa, recipe.loss.mesa_start, recipe.data.repeats) == (1.0, 0.25, 1)
+    with torch.device("meta"):
+        model = create_model(recipe.model.name)
+    spared = no_decay_names(model, recipe.optim.no_decay)
+    assert "norms.0.weight" not in spared
+    assert "norms.0.bias" in spared
+    distilled, _ = build_recipe("efficientvim_m2_dist_imagenet")
+    assert (distilled.loss.mesa, distilled.loss.distill) == (0.0, "hard")
