@@ -14,6 +14,7 @@ from saccade.export import FORMATS, Bundle, export_bundle, is_bundle, open_sessi
 from saccade.export.cache import cache_dir
 from saccade.export.session import Session
 from saccade.runtime.eager import CompiledSession, EagerSession
+from saccade.tasks.classify import preprocess_of
 from saccade.weights import Card, load_model
 
 PRECISIONS = ("float32", "bf16", "int8")
@@ -101,6 +102,7 @@ def open_predictor(
     threads: int | None = None,
     device: str = "cpu",
     batch: int = 16,
+    size: int = 0,
     say: Say = lambda text: None,
 ) -> Predictor:
     """Open a run folder, weights file, bundle or model name for prediction.
@@ -113,6 +115,7 @@ def open_predictor(
         threads: Threads of one call; None: all cores. For torch it sets the whole process.
         device: cpu, cuda, cuda:N or mps; all but cpu run in PyTorch.
         batch: Pictures per call that the choice is made for.
+        size: Side of the square picture in pixels, where it is not that of the weights' card; bundles have theirs.
         say: Called with lines about the work.
 
     Returns:
@@ -128,6 +131,8 @@ def open_predictor(
     if is_bundle(source):
         return _open_bundle(source, backend, precision, threads, device, batch, say)
     model, card = load_model(source)
+    if size:
+        card.preprocess = {**preprocess_of(card).to_dict(), "size": size}
     if precision == "int8":
         raise ConfigError(
             f"{source}: int8 needs calibration; run `saccade export --precision int8 --data ...` and use its bundle"
@@ -182,8 +187,6 @@ def _open_made(
 def made_bundle(model: nn.Module, card: Card, form: str, precision: str, say: Say) -> Bundle:
     """Return a verified bundle of a network from the cache, exporting it on first use."""
     from saccade.export.bundle import bundle_name
-    from saccade.tasks.classify import preprocess_of
-
     home = cache_dir() / "bundles" / fingerprint(model)[:16]
     path = home / bundle_name(card.model, preprocess_of(card).size, form, precision)
     if is_bundle(path):

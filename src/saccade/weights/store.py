@@ -111,7 +111,7 @@ def load_model(source: Path | str) -> tuple[nn.Module, Card]:
     """Build the network that a run folder, a weights file with a card, or a model name describes.
 
     Args:
-        source: As said; a bare model name gives fresh weights, which suits speed measurements only.
+        source: As said; a bare model name gives fresh weights, always the same, which suits speed measurements only.
 
     Returns:
         The network in evaluation mode, and its card.
@@ -128,7 +128,9 @@ def load_model(source: Path | str) -> tuple[nn.Module, Card]:
             if "/" in text or Path(source).suffix:
                 locate(source)  # says that there is no such file, or fetches a hub id
             raise ConfigError(f"no file or folder {text!r}, and no model of that name: {error}") from None
-        model = registry.create_model(text).eval()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = registry.create_model(text).eval()
         return model, Card(model=text, origin="fresh weights")
     path = locate(source)
     state, card = read_weights(path)
