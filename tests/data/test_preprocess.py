@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from timm.data.transforms_factory import create_transform
 
@@ -48,6 +49,10 @@ def test_reference_equals_timm_at_published_sizes(size, crop_pct):
     crop_pct=st.floats(0.3, 1.0),
     mode=st.sampled_from(["crop", "squash"]),
 )
+@example(width=2, height=5, size=1, crop_pct=1.0, mode="crop")
+@example(width=2, height=3, size=3, crop_pct=1.0, mode="crop")
+@example(width=20, height=30, size=30, crop_pct=1.0, mode="crop")
+@example(width=40, height=60, size=59, crop_pct=0.9, mode="squash")
 def test_fast_is_within_one_level_of_reference(width, height, size, crop_pct, mode):
     picture = photo(64, 48).resize((width, height))
     preprocess = Preprocess(size, crop_pct, mode=mode)
@@ -58,7 +63,7 @@ def test_fast_is_within_one_level_of_reference(width, height, size, crop_pct, mo
     assert fast.shape == (3, size, size)
     difference = (fast - preprocess.reference(load_rgb(data))).abs()
     assert difference.max() <= 2 * ONE_LEVEL
-    assert (difference > ONE_LEVEL).float().mean() <= 2e-3
+    assert (difference > ONE_LEVEL).sum() <= max(2, 2e-3 * difference.numel())
 
 
 def test_fast_difference_at_published_size_is_below_the_promise():
@@ -122,6 +127,16 @@ def test_normalise_and_back():
     assert pixels.dtype == torch.uint8
     assert torch.allclose(preprocess.normalise(pixels), preprocess.fast(encode(photo())), atol=2e-6)
     assert torch.equal(preprocess.denormalise(preprocess.normalise(pixels)), pixels)
+
+
+def test_resize_up_to_the_crop_equals_that_part_of_the_whole():
+    array = np.array(photo(231, 157))
+    for size in ((97, 66), (300, 204), (150, 60), (240, 170), (231, 100)):
+        whole = module._resize_by_torch(array, size, size, "bicubic")
+        for columns, rows in ((80, 50), (90, 157), (231, 50), size):
+            columns, rows = min(columns, size[0]), min(rows, size[1])
+            part = module._resize_by_torch(array, size, (columns, rows), "bicubic")
+            assert torch.equal(part[:, :rows, :columns], whole[:, :rows, :columns])
 
 
 def test_fast_refuses_by_size():
