@@ -2,12 +2,15 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 
 from saccade.cli import show
 from saccade.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from saccade.data.source import Source
 
 app = cyclopts.App(name="data", help="Check, convert and split data.")
 Flag = Annotated[bool, cyclopts.Parameter(negative="")]

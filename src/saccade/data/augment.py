@@ -3,6 +3,8 @@
 import functools
 import math
 import re
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from PIL import Image
@@ -91,7 +93,7 @@ class Compose:
     def __init__(self, steps: list):
         self.steps = steps
 
-    def __call__(self, picture) -> Tensor:
+    def __call__(self, picture: Any) -> Tensor:
         """Transform one picture."""
         for step in self.steps:
             picture = step(picture)
@@ -104,7 +106,7 @@ class Squash:
     def __init__(self, size: int, interpolation: str):
         self.size, self.interpolation = size, interpolation
 
-    def __call__(self, picture):
+    def __call__(self, picture: Image.Image) -> Image.Image:
         """Resize one picture; "random" draws one of two filters."""
         name = self.interpolation
         if name == "random":
@@ -112,7 +114,7 @@ class Squash:
         return picture.resize((self.size, self.size), INTERPOLATIONS[name])
 
 
-def _allow_zero_bits(randaugment):
+def _allow_zero_bits(randaugment: Any) -> Any:
     """Let posterise keep no bits at all, which makes a black picture.
 
     At full strength timm 1.0 asks for zero bits; Pillow gave black for that until it began to refuse it in
@@ -124,7 +126,9 @@ def _allow_zero_bits(randaugment):
     return randaugment
 
 
-def _posterise(inner, picture, bits: int, **options):
+def _posterise(
+    inner: Callable[..., Image.Image], picture: Image.Image, bits: int, **options: Any
+) -> Image.Image:
     """Call timm's function, or make a black picture when no bits are left."""
     return inner(picture, bits, **options) if bits >= 1 else Image.new(picture.mode, picture.size)
 
