@@ -147,7 +147,14 @@ def convert(
 
 
 def _write(
-    parts, out: Path, form: str, link: bool, seed: int, dry_run: bool, json: bool, **options: int
+    parts: dict[str, "Source"],
+    out: Path,
+    form: str,
+    link: bool,
+    seed: int,
+    dry_run: bool,
+    json: bool,
+    **options: int,
 ) -> None:
     """Write sources and say how many images went where."""
     from saccade.data.convert import form_of, write_parts
