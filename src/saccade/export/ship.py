@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,9 @@ from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.export import verify
 from saccade.export.bundle import Bundle, Manifest, bundle_name, is_bundle, write_manifest
 from saccade.export.form import Portable, example, portable
+from saccade.export.pictures import Pictures
 from saccade.export.session import Session
+from saccade.export.workers import can_run
 from saccade.tasks.classify import preprocess_of
 from saccade.weights import Card, load_model
 
@@ -41,6 +44,9 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(("float32", "int8"), "model.onnx", ("torch", "onnx", "onnxruntime")),
     "openvino": Format(("float32", "bf16", "int8"), "model.xml", ("torch", "onnx", "openvino", "nncf")),
     "torch": Format(("float32", "bf16"), "model.pt2", ("torch",)),
+    "executorch": Format(("float32",), "model.pte", (), dynamic=False),
+    "litert": Format(("float32",), "model.tflite", (), dynamic=False),
+    "coreml": Format(("float32",), "model.mlpackage.zip", (), dynamic=False),
 }
 
 
@@ -59,15 +65,9 @@ class Shipped:
     def row(self) -> dict[str, Any]:
         """Return one flat row for a table: where, how large, how different."""
         checks, details = self.manifest.checks, self.manifest.details
-        row: dict[str, Any] = {
-            "bundle": str(self.path),
-            "megabytes": round(self.bytes / 1e6, 2),
-            "max_difference": checks["max_difference"],
-            "allowed": checks["limit"] if checks["limit"] != float("inf") else None,
-        }
-        for name in ("agreement", "top1_before", "top1_after", "images"):
-            if name in checks:
-                row[name] = checks[name]
+        row: dict[str, Any] = {"bundle": str(self.path), "megabytes": round(self.bytes / 1e6, 2)}
+        names = ("verified", "max_difference", "limit", "agreement", "mark", "before", "after", "pictures")
+        row |= {name: checks[name] for name in names if checks.get(name) is not None}
         if "delegated_share" in details:
             row["delegated_share"] = details["delegated_share"]
         return row
@@ -114,7 +114,9 @@ def export_bundle(
     module = portable(model, image)
     with replacing(folder / name) as temporary:
         temporary.mkdir()
-        job = Job(module, model, card, preprocess, image, temporary, to, precision, data, dynamic, say)
+        run = _home(source)
+        pictures = Pictures.open(data, card, preprocess.size, run) if data else None
+        job = Job(module, model, card, preprocess, image, temporary, to, precision, dynamic, pictures, say)
         details = job.write()
         manifest = Manifest(
             card=card,
@@ -143,10 +145,9 @@ class Job:
     folder: Path
     to: str
     precision: str
-    data: str
     dynamic: bool
+    pictures: Pictures | None
     say: Say
-    samples: Any = None
 
     @property
     def file(self) -> Path:
@@ -155,19 +156,35 @@ class Job:
 
     def write(self) -> dict[str, Any]:
         """Write the model file; return what only this format has to say."""
+        from saccade.export import int8
         from saccade.export.onnx import write_onnx
         from saccade.export.openvino import write_openvino
         from saccade.export.torch_export import write_torch
+        from saccade.export.workers import HOMES, convert
 
         if self.to == "torch":
             write_torch(self.module, self.image, self.file, dynamic=self.dynamic, precision=self.precision)
             return {}
-        plain = self.folder / "model.onnx"
-        write_onnx(self.module, self.image, plain, dynamic=self.dynamic)
-        if self.to == "openvino":
-            write_openvino(plain, self.file)
-            plain.unlink()
-        return {}
+        if self.to in HOMES:
+            return convert(self.to, self.module, self.image, self.file, self.say)
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / "model.onnx"
+            if self.precision != "int8":
+                target = self.file if self.to == "onnx" else plain
+                write_onnx(self.module, self.image, target, dynamic=self.dynamic)
+                if self.to == "openvino":
+                    write_openvino(target, self.file)
+                return {}
+            assert self.pictures is not None
+            write_onnx(self.module, self.image, plain, dynamic=self.dynamic)
+            images = self.pictures.calibration()
+            self.say(f"finding the ranges of int8 on {len(images)} training pictures")
+            if self.to == "onnx":
+                int8.quantise_onnx(plain, images, self.file)
+            else:
+                write_openvino(plain, plain.with_suffix(".xml"))
+                int8.quantise_openvino(plain.with_suffix(".xml"), images, self.file)
+            return {"calibration_pictures": len(images)}
 
     def input_shape(self, details: dict[str, Any]) -> list[int | str]:
         """Write the input's shape; names mark what may vary."""
@@ -176,8 +193,12 @@ class Job:
 
     def check(self, manifest: Manifest, name: str) -> dict[str, Any]:
         """Run the file against PyTorch; return what the manifest shall say."""
+        if not can_run(self.to):
+            self.say(f"{name}: converted but not checked; {self.to} files run on macOS only")
+            return {"verified": False, "tolerance": 0.0}
         session = open_session(Bundle(self.folder, dataclasses.replace(manifest, files={self.file.name: {}})))
         try:
+            found: dict[str, Any] = {"verified": True}
             cases = verify.make_cases(
                 self.card.in_chans,
                 (self.preprocess.size, self.preprocess.size),
@@ -187,11 +208,34 @@ class Job:
                 batch=manifest.batch,
             )
             report = verify.compare(session, self.model, cases, precision=self.precision)
+            found |= {"tolerance": report.limit or 0.0, **report.to_dict()}
+            if self.pictures is not None:
+                found |= self._check_on_pictures(session, manifest.batch)
+            return found
         except CheckFailed as error:
             raise CheckFailed(f"{name}: {error}; the file was removed") from None
         finally:
             session.close()
-        return {"tolerance": report.limit, **report.to_dict()}
+
+    def _check_on_pictures(self, session: Session, batch: int | None) -> dict[str, Any]:
+        """Compare marks and answers on the validation pictures with the network's own."""
+        assert self.pictures is not None
+
+        def run(images: Tensor) -> Tensor:
+            return torch.cat([session(piece) for piece in images.split(batch or len(images))])
+
+        self.say(f"measuring on {len(self.pictures.val)} validation pictures")
+        marks, same = self.pictures.measure({"before": self.model, "after": run})
+        main = self.pictures.task.main_mark
+        before, after = marks["before"][main], marks["after"][main]
+        verify.check_marks(self.precision, before, after, same["after"])
+        return {
+            "mark": main,
+            "before": round(before, 6),
+            "after": round(after, 6),
+            "agreement": round(same["after"], 6),
+            "pictures": int(marks["before"].get("count", len(self.pictures.val))),
+        }
 
 
 def open_session(bundle: Bundle, *, threads: int | None = None, backend: str | None = None) -> Session:
@@ -208,6 +252,7 @@ def open_session(bundle: Bundle, *, threads: int | None = None, backend: str | N
     from saccade.export.onnx import OnnxSession
     from saccade.export.openvino import OpenVinoSession
     from saccade.export.torch_export import TorchSession
+    from saccade.export.workers import HOMES, WorkerSession
 
     form, precision = bundle.manifest.format, bundle.manifest.precision
     backend = backend or form
@@ -217,6 +262,8 @@ def open_session(bundle: Bundle, *, threads: int | None = None, backend: str | N
         return OnnxSession(bundle.model, threads=threads)
     if form == backend == "torch":
         return TorchSession(bundle.model, threads=threads)
+    if form == backend and form in HOMES:
+        return WorkerSession(form, bundle.model, threads=threads)
     if form not in FORMATS:
         raise ConfigError(f"{bundle.path}: unknown format {form!r}{did_you_mean(form, FORMATS)}")
     raise ConfigError(f"{bundle.path}: a bundle of format {form} does not run with the backend {backend!r}")

@@ -327,7 +327,7 @@ class FoldedBlock(nn.Module):
         x = k.conv(self.dwconv1, x)
         u = F.layer_norm(k.tokens(x), self.norm_weight.shape, self.norm_weight, self.norm_bias, eps=1e-5)
         bcdt = k.tokens(k.conv(self.dwconv, k.conv(self.bcdt_proj, k.untokens(u, x))))
-        b, c, delta = bcdt.split(self.num_states, 2)
+        b, c, delta = bcdt.split(self.num_states, 2)[:3]  # exports pad the channels behind these
         states = (delta.softmax(1) * b).transpose(1, 2) @ u
         h, z = k.dense(self.hz_proj, states).chunk(2, 2)
         states = k.dense(self.out_proj, h * (F.silu(z) + self.scalar))

@@ -187,6 +187,7 @@ def _open_made(
 def made_bundle(model: nn.Module, card: Card, form: str, precision: str, say: Say) -> Bundle:
     """Return a verified bundle of a network from the cache, exporting it on first use."""
     from saccade.export.bundle import bundle_name
+
     home = cache_dir() / "bundles" / fingerprint(model)[:16]
     path = home / bundle_name(card.model, preprocess_of(card).size, form, precision)
     if is_bundle(path):

@@ -1,0 +1,50 @@
+"""`saccade export`: from weights to a bundle that was run against PyTorch."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cyclopts
+
+from saccade.cli import show
+
+Flag = Annotated[bool, cyclopts.Parameter(negative="")]
+
+
+def export(
+    *,
+    weights: str,
+    to: Literal["onnx", "openvino", "torch", "executorch", "litert", "coreml"] = "onnx",
+    precision: Literal["float32", "bf16", "int8"] = "float32",
+    data: str = "",
+    size: int | None = None,
+    dynamic: Flag = False,
+    out: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Write a verified bundle: model file, preprocessing and labels in one folder.
+
+    Example: saccade export --weights runs/photos --to onnx
+
+    The file is run against PyTorch on several kinds of pictures and batch sizes; when it differs by more than
+    its precision allows, nothing is left behind and the exit code is 1. executorch, litert and coreml work in an
+    environment of their own, which is made on first use (0.5 to 2 GB in the user's cache folder).
+
+    Args:
+        weights: Run folder, weights file or model name.
+        to: Format of the model file.
+        precision: onnx and openvino also come in int8, openvino and torch in bf16.
+        data: Pictures as for `saccade train --data`; int8 needs them, the others measure their marks on them.
+        size: Side of the square pictures in pixels; that of the weights when left out.
+        dynamic: Leave height and width free (65 to 4096 pixels), where the format can.
+        out: Folder to put the bundle's folder in; `export/` in the run folder, or here, when left out.
+        json: Print one JSON object.
+    """
+    from saccade.export import export_bundle
+
+    shipped = export_bundle(
+        weights, to, precision=precision, data=data, size=size, dynamic=dynamic, out=out, say=show.note
+    )
+    if json:
+        show.result(shipped.row(), as_json=True)
+        return
+    show.rows([shipped.row()], as_json=False)
