@@ -236,6 +236,33 @@ def test_one_batch_can_be_learnt_by_heart(recipe_for, tmp_path):
     assert losses[-1] < 0.05 < losses[0]
 
 
+def test_data_that_changed_is_refused_on_resume(photos, recipe_for, tmp_path):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    train(recipe_for(data__source=str(data), run__max_steps=1), tmp_path / "run", say=quiet)
+    for i in range(6):
+        (data / "red" / f"{i}.png").unlink()
+    with pytest.raises(ConfigError, match=r"had 20 training images when .* was begun and has 15 now"):
+        train(load_recipe(tmp_path / "run/recipe.yaml"), tmp_path / "run", resume=True, say=quiet)
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_mixed_precision_and_recomputation_train(recipe_for, tmp_path, precision):
+    flags = {"model__name": "shvit_s1", "model__options": {}, "run__recompute": True, "run__max_steps": 2}
+    result = train(recipe_for(run__precision=precision, **flags), tmp_path / "run", say=quiet)
+    assert result.steps == 2
+    assert {t.dtype for t in load_file(tmp_path / "run/last.safetensors").values()} == {
+        torch.float32,
+        torch.int64,
+    }
+
+
+def test_tensorboard_is_written_when_asked_for(recipe_for, tmp_path):
+    pytest.importorskip("tensorboard")
+    train(recipe_for(run__tensorboard=True, run__max_steps=1), tmp_path / "run", say=quiet)
+    assert [path.name.startswith("events") for path in (tmp_path / "run/tensorboard").iterdir()] == [True]
+
+
 def test_early_stopping_and_target(recipe_for, tmp_path):
     early = recipe_for(run__patience=1, schedule__epochs=30, optim__lr=1e-12, ema__decay=0.0)
     early.schedule.min_lr = early.schedule.warmup_lr = 0.0

@@ -109,8 +109,11 @@ def train(
             "nothing to train on; say where the images are with --data FOLDER (or --data digits)"
         )
     from saccade.train.loop import train as run
+    from saccade.train.setup import is_first_process
 
     result = run(plan, folder, resume=resume is not None)
+    if not is_first_process():
+        return
     values: dict[str, Any] = {
         "run": str(result.folder),
         "weights": str(result.weights),

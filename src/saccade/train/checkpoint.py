@@ -76,9 +76,13 @@ class Snapshot:
     random: dict[str, Tensor] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
     num_processes: int = 1
+    num_images: int = 0
+    """Training images; a resumed run must find as many."""
+    card: str = ""
+    """What the network is, as JSON."""
 
 
-def save_snapshot(snapshot: Snapshot, run: Path, card_json: str, *, keep: int = 1) -> Path:
+def save_snapshot(snapshot: Snapshot, run: Path, *, keep: int = 1) -> Path:
     """Write a checkpoint of the run folder `run` and remove all but the newest `keep`.
 
     Returns:
@@ -93,6 +97,8 @@ def save_snapshot(snapshot: Snapshot, run: Path, card_json: str, *, keep: int = 
         "progress": dataclasses.asdict(snapshot.progress),
         "scaler": snapshot.scaler,
         "num_processes": snapshot.num_processes,
+        "num_images": snapshot.num_images,
+        "card": snapshot.card,
     }
     if _newest(run) == folder:
         return folder  # this very position is on the disk already
@@ -102,7 +108,7 @@ def save_snapshot(snapshot: Snapshot, run: Path, card_json: str, *, keep: int = 
             temporary.mkdir()
             for name, tensors in groups.items():
                 if tensors:
-                    metadata = {"saccade": card_json} if name in ("model", "ema") else None
+                    metadata = {"saccade": snapshot.card} if name in ("model", "ema") else None
                     save_file(_plain(tensors), temporary / f"{name}.safetensors", metadata=metadata)
             (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
             for file in temporary.iterdir():
@@ -143,7 +149,12 @@ def load_snapshot(run: Path) -> Snapshot | None:
         }
         progress = Progress(**state["progress"])
         return Snapshot(
-            progress=progress, scaler=state["scaler"], num_processes=state["num_processes"], **groups
+            progress=progress,
+            scaler=state["scaler"],
+            num_processes=state["num_processes"],
+            num_images=state["num_images"],
+            card=state["card"],
+            **groups,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, WeightsError):

@@ -27,13 +27,13 @@ from saccade.data.dataset import sample_seed
 from saccade.errors import ConfigError, SaccadeError
 from saccade.evaluate.marks import compare_marks
 from saccade.tasks.base import Batch, LossContext
-from saccade.train.checkpoint import Progress, load_snapshot, save_snapshot, saving
+from saccade.train.checkpoint import Progress, Snapshot, load_snapshot, save_snapshot, saving
 from saccade.train.log import RunLog, Ticker, write_environment
 from saccade.train.optim import clip_gradients, set_lr, train_mode
 from saccade.train.recipe import Recipe, dump_recipe
-from saccade.train.setup import Session, autocast_copy, build_session, describe
+from saccade.train.setup import Session, autocast_copy, build_session, describe, is_first_process
 from saccade.train.state import gather_snapshot, model_tensors, restore_snapshot
-from saccade.weights import save_state
+from saccade.weights import Card, save_state
 
 SHOWN_BROKEN = 5
 """So many broken images are named when they are met; all of them are in broken.csv."""
@@ -89,21 +89,18 @@ def train(
     """
     folder = Path(folder)
     snapshot = load_snapshot(folder) if resume else None
-    if not resume and (folder / "recipe.yaml").exists():
+    if not resume and is_first_process() and (folder / "recipe.yaml").exists():
         raise ConfigError(
             f"{folder} holds a run already; go on with --resume {folder}, or choose another --out"
         )
     lines: list[str] = []
-    session = build_session(recipe, lines.append, fresh=snapshot is None)
+    card = Card.from_json(snapshot.card, str(folder)) if snapshot is not None else None
+    session = build_session(recipe, lines.append, card=card)
     accelerator = session.accelerator
     first = accelerator.is_main_process
     progress = Progress()
     if snapshot is not None:
-        if snapshot.num_processes != accelerator.num_processes:
-            raise ConfigError(
-                f"{folder} was trained by {snapshot.num_processes} processes and cannot be resumed "
-                f"by {accelerator.num_processes}; start as many"
-            )
+        check_same_work(session, snapshot, folder)
         restore_snapshot(session, snapshot)
         progress = snapshot.progress
     else:
@@ -126,6 +123,25 @@ def train(
             run.until_done()
     log.close()
     return _finish(run)
+
+
+def check_same_work(session: Session, snapshot: Snapshot, folder: Path) -> None:
+    """Refuse to resume where the work is no longer divided as it was.
+
+    Raises:
+        ConfigError: Another number of processes or of training images.
+    """
+    here, images = session.accelerator.num_processes, len(session.data.train)  # pyright: ignore[reportArgumentType]
+    if snapshot.num_processes != here:
+        raise ConfigError(
+            f"{folder} was trained by {snapshot.num_processes} processes and cannot be resumed by {here}; "
+            f"start {snapshot.num_processes}"
+        )
+    if snapshot.num_images != images:
+        raise ConfigError(
+            f"{session.recipe.data.source} had {snapshot.num_images} training images when {folder} was begun and has "
+            f"{images} now; put the data back, or start a new run with --weights {folder}"
+        )
 
 
 class Run:
@@ -411,8 +427,7 @@ class Run:
         self.broken_everywhere()
         snapshot = gather_snapshot(self.session, self.progress)
         if self.session.accelerator.is_main_process:
-            card = dataclasses.replace(self.session.card, origin=str(self.folder))
-            save_snapshot(snapshot, self.folder, card.to_json(), keep=self.session.recipe.run.keep)
+            save_snapshot(snapshot, self.folder, keep=self.session.recipe.run.keep)
         self.session.accelerator.wait_for_everyone()
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - began

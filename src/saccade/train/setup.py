@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,10 @@ from saccade.train.optim import build_optimizer, freeze
 from saccade.train.recipe import Recipe
 from saccade.train.schedule import Schedule, make_schedule, peak_lr
 from saccade.weights import Card, load_model, load_weights
+
+SMALLEST_CHANNELS_LAST = 32
+"""Up to this size the last maps are 1 x 1, and there torch 2.15's CPU kernel for the gradient of a channels-last
+bfloat16 depthwise convolution with stride 2 returns what happens to lie in memory (seen as NaN or 5e6)."""
 
 Say = Callable[[str], None]
 
@@ -92,13 +97,13 @@ class FixedBatch:
         self.start_step = start_step
 
 
-def build_session(recipe: Recipe, say: Say, *, fresh: bool = True) -> Session:
+def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Session:
     """Build the parts of a run and fill in the recipe's automatic settings, in place.
 
     Args:
         recipe: Checked.
         say: Takes lines for the user.
-        fresh: False when a checkpoint will replace all weights anyway.
+        card: Of the checkpoint whose tensors will replace all weights; None: a fresh start.
 
     Raises:
         SaccadeError: Data, weights, device or settings that cannot be used.
@@ -107,7 +112,8 @@ def build_session(recipe: Recipe, say: Say, *, fresh: bool = True) -> Session:
     task = get_task(recipe.task)
     if recipe.run.overfit:
         without_augmentation(recipe)
-    card, source = plan_model(recipe)
+    fresh = card is None
+    card = plan_model(recipe) if card is None else card
     with accelerator.main_process_first():
         data = task.open(recipe.data, recipe.augment, card, seed=recipe.run.seed)
     if data.train is None or len(data.train) == 0:  # pyright: ignore[reportArgumentType]
@@ -117,7 +123,7 @@ def build_session(recipe: Recipe, say: Say, *, fresh: bool = True) -> Session:
     card.labels, card.num_classes, card.preprocess = data.labels, len(data.labels), data.preprocess
     torch.manual_seed(recipe.run.seed)
     with accelerator.main_process_first():
-        plain, trained = build_network(recipe, task, card, source, say, fresh=fresh)
+        plain, trained = build_network(recipe, task, card, say) if fresh else (task.build_model(card), True)
     num_images = len(data.train)  # pyright: ignore[reportArgumentType]
     for line in adapt(recipe, num_images, trained=trained, num_processes=accelerator.num_processes):
         say(line)
@@ -128,6 +134,9 @@ def build_session(recipe: Recipe, say: Say, *, fresh: bool = True) -> Session:
             raise ConfigError(f"run.recompute: {recipe.model.name} cannot recompute its activations")
         plain.set_grad_checkpointing(True)  # pyright: ignore[reportCallIssue]
     freeze(plain, recipe.optim.freeze)
+    on_cpu, half = accelerator.device.type == "cpu", recipe.run.precision != "float32"
+    if on_cpu and half and card.preprocess["size"] <= SMALLEST_CHANNELS_LAST:
+        recipe.run.channels_last = False
     if recipe.run.channels_last:
         plain = plain.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if recipe.run.sync_bn and accelerator.device.type == "cuda":
@@ -172,6 +181,11 @@ def build_session(recipe: Recipe, say: Say, *, fresh: bool = True) -> Session:
     )
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks and writes for all, as the launchers say before they have met."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def build_accelerator(recipe: Recipe) -> Accelerator:
     """Join the other processes, if any, and choose device and precision.
 
@@ -204,11 +218,14 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
         raise
 
 
-def plan_model(recipe: Recipe) -> tuple[Card, str]:
+def plan_model(recipe: Recipe) -> Card:
     """Describe the network before it exists: name, options and evaluation transform.
 
     Returns:
-        The card, still without labels, and the file or folder its weights come from ("" for none).
+        The card, still without labels.
+
+    Raises:
+        ConfigError: Weights of another model, or options that are not the model's to take.
     """
     start = Card(model=recipe.model.name, options=dict(recipe.model.options), task=recipe.task)
     if recipe.model.weights:
@@ -225,12 +242,10 @@ def plan_model(recipe: Recipe) -> tuple[Card, str]:
                 f"model.options has {name}, which follows from the data or has a setting of its own"
             )
     start.preprocess = {**preprocess_of(start).to_dict(), **recipe.model.preprocess}
-    return start, recipe.model.weights
+    return start
 
 
-def build_network(
-    recipe: Recipe, task: Task, card: Card, source: str, say: Say, *, fresh: bool
-) -> tuple[nn.Module, bool]:
+def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.Module, bool]:
     """Build the network with the weights it starts from.
 
     Returns:
@@ -239,8 +254,7 @@ def build_network(
     Raises:
         WeightsError: Weights that were asked for and cannot be had.
     """
-    if not fresh:
-        return task.build_model(card), True
+    source = recipe.model.weights
     if source:
         old, found = load_model(source)
         same = found.num_classes == card.num_classes and (not found.labels or found.labels == card.labels)

@@ -51,6 +51,8 @@ def gather_snapshot(session: Session, progress: Progress) -> Snapshot:
         random=random,
         scaler=dict(scaler.state_dict()) if scaler is not None else {},
         num_processes=session.accelerator.num_processes,
+        num_images=len(session.data.train),  # pyright: ignore[reportArgumentType]
+        card=session.card.to_json(),
     )
 
 
