@@ -263,6 +263,12 @@ def test_tensorboard_is_written_when_asked_for(recipe_for, tmp_path):
     assert [path.name.startswith("events") for path in (tmp_path / "run/tensorboard").iterdir()] == [True]
 
 
+def test_sharding_where_there_is_none_is_refused(recipe_for, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="FSDP was asked for, but it needs several GPU processes"):
+        train(recipe_for(), tmp_path / "run", say=quiet)
+
+
 def test_early_stopping_and_target(recipe_for, tmp_path):
     early = recipe_for(run__patience=1, schedule__epochs=30, optim__lr=1e-12, ema__decay=0.0)
     early.schedule.min_lr = early.schedule.warmup_lr = 0.0

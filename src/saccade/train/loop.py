@@ -315,13 +315,16 @@ class Run:
         progress.marks = marks["model"] | {
             f"ema_{k}": v for k, v in marks.get("ema", {}).items() if k != "count"
         }
-        source = max(marks, key=lambda name: marks[name][main])  # the raw weights when equal
-        value = marks[source][main]
-        better = value > progress.best.get("value", float("-inf"))
-        progress.waited = 0 if better else progress.waited + self.session.recipe.run.eval_every
+        # Among equal marks the smaller loss, which on a small validation set says more.
+        ranks = {name: (m[main], -m.get("loss", 0.0)) for name, m in marks.items()}
+        source = max(ranks, key=lambda name: ranks[name])
+        best = progress.best
+        better = not best or ranks[source] > (best["value"], -best["marks"].get("loss", 0.0))
+        higher = not best or ranks[source][0] > best["value"]
+        progress.waited = 0 if higher else progress.waited + self.session.recipe.run.eval_every
         if better:
             progress.best = {
-                "value": value,
+                "value": ranks[source][0],
                 "epoch": progress.epoch,
                 "source": source,
                 "marks": marks[source],

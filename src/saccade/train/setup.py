@@ -316,9 +316,12 @@ def check_sharded(recipe: Recipe, sharded: bool) -> None:
     """Refuse what needs whole parameters when they are spread over processes.
 
     Raises:
-        ConfigError: The average of the weights or adaptive clipping together with FSDP.
+        ConfigError: The average of the weights or adaptive clipping together with FSDP, or FSDP where
+            Accelerate has none (it would go on without a word).
     """
     if not sharded:
+        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+            raise ConfigError("FSDP was asked for, but it needs several GPU processes; leave --use_fsdp out")
         return
     if recipe.ema.decay:
         raise ConfigError("the average of the weights needs them whole; with FSDP pass --ema.decay 0")
