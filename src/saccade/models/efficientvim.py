@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from saccade.errors import ConfigError
+from saccade.nn.config import BackboneConfig
 from saccade.nn.conv_norm import ConvNorm, ConvStem, FeedForward, PatchMerging
 from saccade.nn.dense import check_out_indices
 from saccade.nn.fold import (
@@ -41,30 +42,11 @@ GATE_INIT = 1e-4
 
 
 @dataclass(frozen=True)
-class EfficientViMConfig:
+class EfficientViMConfig(BackboneConfig):
     """Sizes of one variant."""
 
-    dims: tuple[int, int, int]
-    """Channels of the three stages."""
-    depths: tuple[int, int, int]
-    """Blocks of the three stages."""
     states: tuple[int, int, int]
     """Hidden states of the mixers in each stage; independent of the image size."""
-    default_size: int = 224
-    """Side of the published square input, in pixels."""
-    num_classes: int = 1000
-    """Outputs; 0: no head."""
-    in_chans: int = 3
-    """Channels of the picture."""
-    distilled: bool = False
-    """A second set of heads for a teacher's labels; training returns both, evaluation their mean."""
-
-    def __post_init__(self) -> None:
-        """Check what no tensor operation would catch."""
-        if self.num_classes < 0 or self.in_chans < 1:
-            raise ConfigError(
-                f"num_classes is {self.num_classes} and in_chans {self.in_chans}; expected >= 0 and >= 1"
-            )
 
 
 class ChannelNorm(nn.Module):

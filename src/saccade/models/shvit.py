@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.errors import ConfigError
+from saccade.nn.config import BackboneConfig
 from saccade.nn.conv_norm import ConvNorm, ConvStem, FeedForward, PatchMerging
 from saccade.nn.dense import check_out_indices, run_blocks
 from saccade.nn.fold import (
@@ -36,30 +36,11 @@ QUERY_DIM = 16
 
 
 @dataclass(frozen=True)
-class SHViTConfig:
+class SHViTConfig(BackboneConfig):
     """Sizes of one variant."""
 
-    dims: tuple[int, int, int]
-    """Channels of the three stages."""
-    depths: tuple[int, int, int]
-    """Blocks of the three stages."""
     attended: tuple[int, int, int]
     """Channels that attention sees in each stage (C / 4.67 rounded by hand in the paper); 0: no attention."""
-    default_size: int = 224
-    """Side of the published square input, in pixels."""
-    num_classes: int = 1000
-    """Outputs; 0: no head."""
-    in_chans: int = 3
-    """Channels of the picture."""
-    distilled: bool = False
-    """A second head for a teacher's labels; training returns both, evaluation their mean."""
-
-    def __post_init__(self) -> None:
-        """Check what no tensor operation would catch."""
-        if self.num_classes < 0 or self.in_chans < 1:
-            raise ConfigError(
-                f"num_classes is {self.num_classes} and in_chans {self.in_chans}; expected >= 0 and >= 1"
-            )
 
 
 class SingleHeadAttention(nn.Module):

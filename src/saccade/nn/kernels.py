@@ -205,7 +205,8 @@ class Packed(Plain):
     def _window(self, layer: FoldedConv, x: Rows, relu: bool) -> Rows:
         """Run a 3x3 convolution through oneDNN on the channels-last view of the rows."""
         picture, s, p = _map(x), layer.stride, layer.padding
-        if layer.groups == x.data.shape[1] and x.data.numel() <= _SMALL * s * s:
+        depthwise = layer.groups > 1 and layer.groups == layer.weight.shape[0]
+        if depthwise and x.data.numel() <= _SMALL * s * s:
             return self._shifted(layer, x, relu)
         if layer.weight.shape[1] == 3:
             # The first layer: oneDNN's prepacked form takes a slow path for three channels (measured 3x).
