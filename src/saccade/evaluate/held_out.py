@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 
 from saccade.data.config import DataConfig
-from saccade.data.opening import is_divided, open_pair, open_source
+from saccade.data.opening import is_divided, kind_of, open_pair, open_source
 from saccade.data.shards import ShardStream
 from saccade.data.source import NO_LABEL, Source
 from saccade.errors import ConfigError, DataError
@@ -34,10 +34,7 @@ def open_held_out(data: str, weights: Path | str, card: Card) -> tuple[Source, l
             class, a stream, or, for weights that carry no names, another number of classes.
     """
     trained = _recipe_of(weights)
-    if not data:
-        if trained is None:
-            raise ConfigError("no data was given; name labelled images with --data")
-        data = trained[0].val or trained[0].source
+    data = check_place(data, weights)
     if card.labels and len(card.labels) != card.num_classes:
         raise DataError(
             f"{weights}: the card lists {len(card.labels)} class names for {card.num_classes} outputs; "
@@ -70,6 +67,22 @@ def open_held_out(data: str, weights: Path | str, card: Card) -> tuple[Source, l
     if present < card.num_classes:
         notes.append(f"The data holds {present} of the model's {card.num_classes} classes.")
     return source, list(source.labels), notes
+
+
+def check_place(data: str, weights: Path | str) -> str:
+    """Say which place `open_held_out` would open, without opening weights, which may export them first.
+
+    Raises:
+        ConfigError: No data was named and the weights do not say.
+        DataError: There is nothing at that place.
+    """
+    if not data:
+        trained = _recipe_of(weights)
+        if trained is None:
+            raise ConfigError("no data was given; name labelled images with --data")
+        data = trained[0].val or trained[0].source
+    kind_of(data)
+    return data
 
 
 def _recipe_of(weights: Path | str) -> tuple[DataConfig, int] | None:

@@ -11,10 +11,9 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from saccade.data.opening import kind_of
 from saccade.data.preprocess import Preprocess
 from saccade.errors import ConfigError
-from saccade.evaluate.held_out import open_held_out
+from saccade.evaluate.held_out import check_place, open_held_out
 from saccade.evaluate.result import Evaluation, Mistake, measure
 from saccade.predict.networks import open_networks
 from saccade.predict.pipeline import run_pipeline
@@ -116,8 +115,7 @@ def evaluate(
         ConfigError: The task of the weights has no labels to measure against.
     """
     say = notify or (lambda _: None)
-    if data:
-        kind_of(data)  # before the weights are opened, which may export them first
+    data = check_place(data, weights)
     with open_networks(
         weights,
         backend=backend,
@@ -128,7 +126,6 @@ def evaluate(
         say=say,
     ) as networks:
         source, labels, notes = open_held_out(data, weights, networks.card)
-        data = data or source.where
         card = dataclasses.replace(networks.card, labels=labels)
         marks = get_task(card.task).marks(card)
         if not isinstance(marks, ClassifyMarks):

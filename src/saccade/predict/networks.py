@@ -20,6 +20,8 @@ FRESH = "fresh weights"
 """`Card.origin` of a bare model name."""
 PROBED_BATCH = 16
 """Batch that backends are compared at."""
+FEW_PICTURES = 64
+"""With fewer for each worker no batch is searched for."""
 Say = Callable[[str], None]
 
 
@@ -53,6 +55,8 @@ class Networks:
         if first.batch is not None:
             return first.batch
         limit = -(-pictures // self.workers)
+        if limit < FEW_PICTURES:  # done before a search would be
+            return min(PROBED_BATCH, limit)
         largest = 32 if first.device == "cpu" else 256
         # Every new shape is compiled anew, for many seconds each: not worth trying out.
         return (

@@ -115,20 +115,31 @@ def predict(
         }
         width = card.num_classes if Path(out).suffix.lower() == ".npz" else 0
         with Journal(out, settings, width=width, restart=restart) as journal:
-            return _fill(journal, networks, source, batch, topk, max_pixels, say, progress)
+            return fill_journal(journal, networks, source, batch, topk, max_pixels, say, progress)
 
 
-def _fill(
+def fill_journal(
     journal: Journal,
     networks: Networks,
     source: Source,
     batch: int,
     topk: int,
-    max_pixels: int,
-    say: Say,
-    progress: Callable[[int, int], None] | None,
+    max_pixels: int = DataConfig.max_pixels,
+    say: Say = lambda text: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
-    """Run what the journal does not hold yet, and make the result."""
+    """Run what a journal does not hold yet, and make the result.
+
+    Args:
+        journal: Open; begun with these weights and pictures.
+        networks: Open.
+        source: The pictures.
+        batch: As in `predict`.
+        topk: As in `predict`.
+        max_pixels: As in `predict`.
+        say: Called with sentences about the work.
+        progress: Called with (pictures done, pictures in all).
+    """
     total, left, card = len(source), len(source) - journal.done, networks.card
     if journal.resumed:
         say(f"{journal.path}: {journal.resumed} of {total} pictures are done already, going on")
