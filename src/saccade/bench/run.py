@@ -162,7 +162,9 @@ def _prepare(
             raise ConfigError(f"the backend eager measures the network as built, in float32, not {precision}")
         call = _eager(model)
     else:
-        call = open_predictor(source, backend=backend, precision=precision, threads=threads, size=size, say=say)
+        call = open_predictor(
+            source, backend=backend, precision=precision, threads=threads, size=size, say=say
+        )
     found = call(picture)
     memory = max(0.0, _memory_mb("VmHWM") - before)
     gap = float((found - want).abs().max() / want.abs().max().clamp(min=1e-12))
