@@ -59,7 +59,7 @@ def measure(name: str, batches: list[int], seconds: float) -> list[dict]:
             "timm eager": lambda x=picture: theirs(x),
             "timm compiled": lambda x=last, f=compiled: f(x),
             "saccade.fold": lambda x=picture, f=folded: f(x),
-            "saccade.fold compiled": lambda x=picture, f=session: f(x),
+            "saccade.fold compiled": lambda x=last, f=session: f(x),
         }
         with torch.no_grad():
             want = theirs(picture)
