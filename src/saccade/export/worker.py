@@ -288,7 +288,7 @@ def convert_litert(program, file):
 
     module, image = _load(program)
     exported = _export(module, image)
-    litert_torch.convert(exported.module().eval(), (image,)).export(file)
+    litert_torch.convert(exported.module(), (image,)).export(file)
     return {"batch": 1, "versions": _versions("torch", "litert-torch", "ai-edge-litert")}
 
 

@@ -58,7 +58,9 @@ class CompiledSession(EagerSession):
         super().__init__(model, precision=precision, threads=threads, device=device)
         assert self._model is not None
         # Weights are constants to the compiler; without this it packs none of them.
-        self._compiled = torch.compile(self._model, dynamic=False, options={"freezing": True, "cpp_wrapper": True})
+        self._compiled = torch.compile(
+            self._model, dynamic=False, options={"freezing": True, "cpp_wrapper": True}
+        )
 
     def _run(self, images: Tensor) -> Tensor:
         return self._compiled(images.contiguous(memory_format=torch.channels_last))
