@@ -2,9 +2,9 @@
 
 A folded network is written in terms of kernels. `Plain` runs anywhere, in any precision, traces and exports; its
 maps are ordinary (B, C, H, W) tensors. `Packed` computes the same in float32 on a CPU with less overhead: a map
-is a matrix with one row a pixel, so that a 1x1 convolution is one matrix product on weights packed once; large
-products go to oneDNN with the ReLU or the residual fused, small ones to MKL, whose call costs a fifth of
-oneDNN's; everything runs under inference mode. Measured in docs/speed.md.
+is a matrix with one row a pixel, so that a 1x1 convolution is one matrix product on weights packed once; very
+large products go to oneDNN with the ReLU or the residual fused, the others to MKL, whose call costs a fifth of
+oneDNN's and whose packed weights stream in faster; everything runs under inference mode. Measured in docs/speed.md.
 
 Shape legend: B batch, C channels, H height, W width, L = H * W tokens (row-major).
 """
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Multiply-accumulates from which a oneDNN call beats a plain product plus separate element-wise passes.
-_LARGE = 12_000_000
+# Multiply-accumulates from which oneDNN's fused call is no slower than MKL's packed product and a separate pass.
+_LARGE = 100_000_000
 # One MKL packing is a copy of the weight; a layer keeps at most so many (input sizes beyond do without).
 _MAX_PACKINGS = 2
 # Output elements of a depthwise convolution up to which nine multiply-adds cost less than one oneDNN call.
