@@ -98,6 +98,19 @@ def test_fold_is_exact_and_packed_kernels_agree(name, size):
     assert not packed.is_inference()
 
 
+@pytest.mark.parametrize("name", ["shvit_s1", "efficientvim_m1"])
+def test_all_packed_paths_agree(name, monkeypatch):
+    folded = saccade.fold(trained(name))
+    x = torch.randn(2, 3, 64, 64)
+    expected = folded(x)
+    for setting, value in {"_LARGE": 0, "_SMALL": 0, "_MAX_PACKINGS": 0, "_HAS_MKL": False}.items():
+        with monkeypatch.context() as patch, torch.no_grad():
+            patch.setattr(f"saccade.nn.kernels.{setting}", value)
+            folded.kernels = type(folded.kernels)()
+            found = folded(x)
+        assert ((found - expected).norm() / expected.norm()).item() < 2e-5, setting
+
+
 def test_fold_of_distilled_shvit_averages_the_heads():
     model = trained("shvit_s1", distilled=True).double()
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
