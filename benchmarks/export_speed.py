@@ -129,7 +129,7 @@ def row(name: str, size: int, batch: int, runtime: str, times: dict[str, list[fl
 
 
 def main() -> None:
-    """Measure and append to the table."""
+    """Measure and write the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -149,11 +149,9 @@ def main() -> None:
     record = {key: machine[key] for key in ("date", "commit", "cpu", "system")}
     record["versions"] = " ".join(f"{k} {v}" for k, v in machine["versions"].items())
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not options.out.exists()
-    with options.out.open("a", newline="", encoding="utf-8") as file:
+    with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *record])
-        if fresh:
-            writer.writeheader()
+        writer.writeheader()
         writer.writerows({**line, **record} for line in rows)
 
 

@@ -10,10 +10,10 @@ import torch
 
 from saccade.errors import CheckFailed, ConfigError, WeightsError
 from saccade.export import export_bundle, open_session, read_bundle, ship
-from saccade.export.form import CHANNEL_BLOCK, example, portable
+from saccade.export.form import example, portable
+from saccade.export.maps import CHANNEL_BLOCK, StateMaps
 from saccade.export.onnx import OnnxSession, write_onnx
 from saccade.export.verify import difference
-from saccade.models.efficientvim import FoldedBlock
 
 
 def run(model, images):
@@ -71,17 +71,17 @@ def test_openvino(vim, tmp_path, precision):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_torch(vim, tmp_path, precision):
-    shipped = export_bundle(vim, "torch", precision=precision, out=tmp_path)
+def test_torch(shvit, tmp_path, precision):
+    shipped = export_bundle(shvit, "torch", precision=precision, out=tmp_path)
     session = open_session(read_bundle(shipped.path))
     images = torch.randn(3, 3, 96, 96)
-    assert difference(session(images), run(vim[0], images)) < (1e-4 if precision == "float32" else 0.15)
+    assert difference(session(images), run(shvit[0], images)) < (1e-4 if precision == "float32" else 0.15)
 
 
 def test_padding_the_states_changes_nothing(vim):
     image, model = example(3, (96, 96)).double(), copy.deepcopy(vim[0]).double()
     module = portable(model, image)
-    widths = {b.bcdt_proj.weight.shape[0] for b in module.modules() if isinstance(b, FoldedBlock)}
+    widths = {b.bcdt_proj.weight.shape[0] for b in module.modules() if isinstance(b, StateMaps)}
     assert widths == {32, 16}
     assert all(width % CHANNEL_BLOCK == 0 for width in widths)
     assert difference(run(module, image), run(model, image)) < 1e-11

@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import ConfigError
-from saccade.models.efficientvim import FoldedBlock
-from saccade.nn.fold import fold
-
-CHANNEL_BLOCK = 16
+from saccade.export.maps import MapKernels, to_maps
+from saccade.nn.fold import FoldedNet, fold
 
 
 class Portable(nn.Module):
@@ -25,7 +23,7 @@ class Portable(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to the network's one output."""
-        return self.model(image)
+        return self.model.run(image, MapKernels()) if isinstance(self.model, FoldedNet) else self.model(image)  # pyright: ignore[reportReturnType]
 
 
 def portable(model: nn.Module, image: Tensor) -> Portable:
@@ -39,9 +37,7 @@ def portable(model: nn.Module, image: Tensor) -> Portable:
         ConfigError: The network does not return one tensor.
     """
     folded = copy.deepcopy(model).eval() if getattr(model, "is_folded", False) else fold(model)
-    for block in folded.modules():
-        if isinstance(block, FoldedBlock):
-            _pad_states(block)
+    to_maps(folded)
     module = Portable(folded).eval().requires_grad_(False)
     with torch.no_grad():
         output = module(image)
@@ -51,22 +47,6 @@ def portable(model: nn.Module, image: Tensor) -> Portable:
             "build it without features_only"
         )
     return module
-
-
-def _pad_states(block: FoldedBlock) -> None:
-    """Pad the mixer's three projections with silent channels to a multiple of 16.
-
-    Runtimes lay channels out in blocks of 8 or 16 and leave their fast path otherwise: the depthwise convolution
-    over 147 channels ran at an eighth of the speed of one over 160 in ONNX Runtime. The block reads only the first.
-    """
-    width = 3 * block.num_states
-    missing = -width % CHANNEL_BLOCK
-    for conv in (block.bcdt_proj, block.dwconv):
-        for name in ("weight", "bias"):
-            tensor = getattr(conv, name)
-            padded = torch.cat([tensor, tensor.new_zeros(missing, *tensor.shape[1:])])
-            setattr(conv, name, nn.Parameter(padded, requires_grad=False))
-    block.dwconv.groups = width + missing
 
 
 def example(channels: int, size: tuple[int, int], batch: int = 2) -> Tensor:

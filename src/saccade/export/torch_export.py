@@ -69,7 +69,7 @@ class _InBfloat16(Portable):
         super().__init__(copy.deepcopy(module.model).to(torch.bfloat16))
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.model(image.to(torch.bfloat16)).float()
+        return super().forward(image.to(torch.bfloat16)).float()
 
 
 def check_program(path: Path) -> None:

@@ -14,12 +14,15 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+Run = Callable[[Any], Any]
 _ALLOCATION = ("alloc", "getitem", "sym_size", "Total")
 
 
-def main():
+def main() -> None:
     """Keep the real output for answers, send every other line to standard error, and do what was asked."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
@@ -39,7 +42,7 @@ def main():
         raise
 
 
-def _answer(stream, value, payload=b""):
+def _answer(stream: Any, value: dict[str, Any], payload: bytes = b"") -> None:
     """Write one JSON line and the bytes that belong to it."""
     data = json.dumps(value).encode() + b"\n" + payload
     view = memoryview(data)
@@ -47,7 +50,7 @@ def _answer(stream, value, payload=b""):
         view = view[stream.write(view) :]
 
 
-def _serve(run, answers):
+def _serve(run: Run, answers: Any) -> None:
     """Answer requests until the input ends."""
     import numpy as np
 
@@ -65,7 +68,7 @@ def _serve(run, answers):
         _answer(answers, {"ok": True, "shape": list(output.shape)}, output.tobytes())
 
 
-def _load(program):
+def _load(program: str) -> tuple[Any, Any]:
     """Open a program (checked by the parent) as a module, with its example shape at batch 1."""
     import torch
 
@@ -75,7 +78,7 @@ def _load(program):
     return exported.module(), torch.randn(1, *shape[1:])
 
 
-def _export(module, image):
+def _export(module: Any, image: Any) -> Any:
     """Export again with this torch, at batch 1, after rewriting what the delegates do not take."""
     import torch
 
@@ -84,7 +87,7 @@ def _export(module, image):
     return torch.export.export(graph_module, (image,))
 
 
-def rewrite(module):
+def rewrite(module: Any) -> None:
     """Replace operators by equal ones that delegates take, in place.
 
     Products of equal batches become plain ones (the general operator expands its inputs first), splits become
@@ -124,23 +127,23 @@ def rewrite(module):
     module.recompile()
 
 
-def _shape(node):
+def _shape(node: Any) -> tuple[int, ...]:
     """Shape of a node's value; every node that matters kept or was given one."""
     return tuple(node.meta["val"].shape)
 
 
-def _argument(node, place, name, default=None):
+def _argument(node: Any, place: int, name: str, default: Any = None) -> Any:
     """Read an argument given by place or by name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
-def _compute_now(module, node):
+def _compute_now(module: Any, node: Any) -> None:
     """Replace a node that depends on weights alone by its value."""
     from functools import reduce
 
     import torch
 
-    def value(item):
+    def value(item: Any) -> Any:
         if not isinstance(item, torch.fx.Node):
             return item
         return reduce(getattr, str(item.target).split("."), module)
@@ -158,7 +161,7 @@ def _compute_now(module, node):
     module.graph.erase_node(node)
 
 
-def _plain_product(graph, node, aten):
+def _plain_product(graph: Any, node: Any, aten: Any) -> Any:
     """Write a product of two three-dimensional tensors of one batch without the expansion."""
     left, right = (_shape(arg) for arg in node.args)
     if len(left) == len(right) == 3 and left[0] == right[0]:
@@ -166,7 +169,7 @@ def _plain_product(graph, node, aten):
     return None
 
 
-def _slices(graph, node, aten):
+def _slices(graph: Any, node: Any, aten: Any) -> Any:
     """Write a split as one slice for each part; the split itself is left without users."""
     dim = _argument(node, 2, "dim", 0)
     start = 0
@@ -181,7 +184,7 @@ def _slices(graph, node, aten):
         start += length
 
 
-def _norm(graph, x, shape, eps, aten):
+def _norm(graph: Any, x: Any, shape: tuple[int, ...], eps: float, aten: Any) -> Any:
     """Normalise a four-dimensional view over its last two dimensions and give it `shape` again."""
     call = graph.call_function
     centred = call(aten.sub.Tensor, (x, call(aten.mean.dim, (x, [2, 3], True))))
@@ -190,7 +193,7 @@ def _norm(graph, x, shape, eps, aten):
     return call(aten.reshape.default, (call(aten.mul.Tensor, (centred, factor)), list(shape)))
 
 
-def _norm_all(graph, node, aten):
+def _norm_all(graph: Any, node: Any, aten: Any) -> Any:
     """Write group norm with one group and without affine as arithmetic."""
     if (
         node.args[1] != 1
@@ -203,7 +206,7 @@ def _norm_all(graph, node, aten):
     return _norm(graph, flat, shape, _argument(node, 4, "eps", 1e-5), aten)
 
 
-def _norm_last(graph, node, aten):
+def _norm_last(graph: Any, node: Any, aten: Any) -> Any:
     """Write layer norm over the last of three dimensions as arithmetic."""
     shape = _shape(node.args[0])
     if len(shape) != 3 or len(node.args[1]) != 1:
@@ -216,7 +219,7 @@ def _norm_last(graph, node, aten):
     return done if bias is None else graph.call_function(aten.add.Tensor, (done, bias))
 
 
-def _softmax_last(graph, node, aten):
+def _softmax_last(graph: Any, node: Any, aten: Any) -> Any:
     """Write softmax over the middle of three dimensions as one over the last."""
     if len(_shape(node.args[0])) != 3 or node.args[1] not in (1, -2):
         return None
@@ -225,7 +228,7 @@ def _softmax_last(graph, node, aten):
     return call(aten.permute.default, (call(aten.softmax.int, (turned, -1)), [0, 2, 1]))
 
 
-def _mean_tokens(graph, node, aten):
+def _mean_tokens(graph: Any, node: Any, aten: Any) -> Any:
     """Write means over the middle of three dimensions, or a picture's, as means over two trailing ones kept."""
     shape = _shape(node.args[0])
     dims = sorted(d % len(shape) for d in node.args[1])
@@ -243,7 +246,7 @@ def _mean_tokens(graph, node, aten):
     return call(aten.reshape.default, (mean, list(_shape(node))))
 
 
-def convert_executorch(program, file):
+def convert_executorch(program: str, file: str) -> dict[str, Any]:
     """Write a `.pte` with everything that XNNPACK takes delegated to it; count what it did not take."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.devtools.backend_debug import get_delegation_info
@@ -270,7 +273,7 @@ def convert_executorch(program, file):
     }
 
 
-def run_executorch(file, threads):
+def run_executorch(file: str, threads: int) -> Run:
     """Open a `.pte`."""
     import torch
     from executorch.extension.pybindings import portable_lib
@@ -282,7 +285,7 @@ def run_executorch(file, threads):
     return lambda images: method.execute([torch.from_numpy(images)])[0].numpy()
 
 
-def convert_litert(program, file):
+def convert_litert(program: str, file: str) -> dict[str, Any]:
     """Write a `.tflite`."""
     import litert_torch
 
@@ -292,7 +295,7 @@ def convert_litert(program, file):
     return {"batch": 1, "versions": _versions("torch", "litert-torch", "ai-edge-litert")}
 
 
-def run_litert(file, threads):
+def run_litert(file: str, threads: int) -> Run:
     """Open a `.tflite`."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -300,7 +303,7 @@ def run_litert(file, threads):
     interpreter.allocate_tensors()
     entry, exit_ = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
-    def run(images):
+    def run(images: Any) -> Any:
         interpreter.set_tensor(entry, images)
         interpreter.invoke()
         return interpreter.get_tensor(exit_)
@@ -308,7 +311,7 @@ def run_litert(file, threads):
     return run
 
 
-def convert_coreml(program, file):
+def convert_coreml(program: str, file: str) -> dict[str, Any]:
     """Write an ML program in float32 (`.mlpackage`, zipped into one file)."""
     import shutil
     import tempfile
@@ -330,7 +333,7 @@ def convert_coreml(program, file):
     return {"batch": 1, "versions": _versions("torch", "coremltools")}
 
 
-def run_coreml(file, threads):
+def run_coreml(file: str, threads: int) -> Run:
     """Open a zipped `.mlpackage`; macOS only. Core ML chooses its threads by itself."""
     import tempfile
     import zipfile
@@ -346,7 +349,7 @@ def run_coreml(file, threads):
     return lambda images: model.predict({"image": images})["output"]
 
 
-def _versions(*names):
+def _versions(*names: str) -> dict[str, str]:
     """Versions of the packages that did the work."""
     from importlib.metadata import version
 
