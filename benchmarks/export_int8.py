@@ -1,7 +1,8 @@
 """How much faster are the int8 and bf16 bundles than float32 in ONNX Runtime?
 
-One thread, batches in turn, CPU time, weights as in `export_speed.py`. The ranges come from noise here, so these
-files say nothing about accuracy: that is measured by `saccade export --precision int8 --data ...` on a trained network.
+One thread, batches in turn, CPU time, weights as in `export_speed.py`. The ranges come from noise here, so
+these files say nothing about accuracy: that is what
+`saccade export --precision int8 --data ...` measures, on a trained network.
 
     python benchmarks/export_int8.py --models shvit_s1,shvit_s4,efficientvim_m1,efficientvim_m4
 """

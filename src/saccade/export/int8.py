@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from saccade.export.openvino import import_openvino, no_reports
+from saccade.export.openvino import import_openvino
 from saccade.extras import require
 
 ONNX_OPERATORS = (
@@ -105,8 +105,7 @@ def _calm(logger_name: str) -> Iterator[None]:
 
 @contextmanager
 def _nncf() -> Iterator:
-    """Import nncf without its usage reports, and keep its log lines and progress bars back."""
-    with no_reports():
-        nncf = require("nncf", "int8", "to quantise to int8")
-        with _calm("nncf"), redirect_stdout(io.StringIO()):
-            yield nncf
+    """Import nncf, and keep its log lines and progress bars back."""
+    nncf = require("nncf", "int8", "to quantise to int8")
+    with _calm("nncf"), redirect_stdout(io.StringIO()):
+        yield nncf

@@ -1,12 +1,9 @@
 """OpenVINO: converted from our ONNX file, run on the CPU in a stated precision.
 
-OpenVINO computes in bfloat16 by itself on processors that can; here the precision is always said. Its telemetry
-package is switched off for this process before it is imported.
+OpenVINO computes in bfloat16 by itself on processors that can; here the precision is always said. `extras.require`
+keeps its usage reports off.
 """
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,29 +17,12 @@ from saccade.extras import require
 
 
 def import_openvino() -> ModuleType:
-    """Import openvino without its usage reports.
+    """Import openvino.
 
     Raises:
         MissingExtraError: It is not installed.
     """
-    with no_reports():
-        return require("openvino", "openvino", "to write or run OpenVINO files")
-
-
-@contextlib.contextmanager
-def no_reports() -> Iterator[None]:
-    """Keep OpenVINO's and NNCF's usage reports off while they are imported or used."""
-    before = {name: os.environ.get(name) for name in ("CI", "NNCF_TELEMETRY_DISABLE")}
-    # The telemetry package takes a CI variable as "do not send"; it looks at it on every start.
-    os.environ.update({"CI": "1", "NNCF_TELEMETRY_DISABLE": "1"})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return require("openvino", "openvino", "to write or run OpenVINO files")
 
 
 def write_openvino(onnx_file: Path, path: Path) -> None:
@@ -52,10 +32,9 @@ def write_openvino(onnx_file: Path, path: Path) -> None:
         MissingExtraError: openvino is not installed.
     """
     openvino = import_openvino()
-    with no_reports():
-        model = openvino.convert_model(str(onnx_file))
-        # The default would round the weights to float16.
-        openvino.save_model(model, str(path), compress_to_fp16=False)
+    model = openvino.convert_model(str(onnx_file))
+    # The default would round the weights to float16.
+    openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
 class OpenVinoSession:
