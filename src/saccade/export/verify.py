@@ -18,7 +18,7 @@ from saccade.export.session import Session
 
 FLOOR, CEILING, ROUNDING_MULTIPLE = 1e-5, 1e-4, 8.0
 """A float32 file may differ by ROUNDING_MULTIPLE times PyTorch's own rounding, never less than FLOOR, never more than
-CEILING; all relative to the largest output of the same picture."""
+CEILING (which is what flat pictures get); all relative to the largest output of the same picture."""
 BF16_LIMIT = 0.15
 """bfloat16 keeps 8 bits of each number: one layer rounds by up to 0.4 %, some tens of layers by a few per cent."""
 BF16_AGREEMENT = 0.98
@@ -125,9 +125,11 @@ def compare(session: Session, model: nn.Module, cases: list[Case], *, precision:
     """
     exact = copy.deepcopy(model).double().eval()
     report = Report()
-    worst_case = ""
+    flat: set[str] = set()
     with torch.no_grad():
         for case in cases:
+            if torch.equal(case.images.amax((2, 3)), case.images.amin((2, 3))):
+                flat.add(case.name)
             want = exact(case.images.double())
             report.rounding = max(report.rounding, difference(model(case.images), want))
             got = session(case.images)
@@ -139,14 +141,16 @@ def compare(session: Session, model: nn.Module, cases: list[Case], *, precision:
             if not torch.isfinite(got).all():
                 raise CheckFailed(f"case '{case.name}': the exported file returns values that are not finite")
             report.cases[case.name] = difference(got, want)
-            if report.cases[case.name] >= report.worst:
-                report.worst, worst_case = report.cases[case.name], case.name
+            report.worst = max(report.worst, report.cases[case.name])
     report.limit = limit(precision, report.rounding)
-    if report.worst > report.limit:
-        raise CheckFailed(
-            f"case '{worst_case}': the exported file differs from PyTorch by {report.worst:.2g} of the largest "
-            f"output, allowed are {report.limit:.2g} (PyTorch's own float32 rounding: {report.rounding:.2g})"
-        )
+    for name, gap in sorted(report.cases.items(), key=lambda case: -case[1]):
+        # A norm of a flat map divides rounding by the root of eps: float32 runtimes differ 300 times as much there.
+        allowed = max(report.limit, CEILING) if name in flat else report.limit
+        if gap > allowed:
+            raise CheckFailed(
+                f"case '{name}': the exported file differs from PyTorch by {gap:.2g} of the largest "
+                f"output, allowed are {allowed:.2g} (PyTorch's own float32 rounding: {report.rounding:.2g})"
+            )
     return report
 
 
