@@ -15,8 +15,8 @@ run saccade train --data digits --model shvit_s1 --size 64 --out "$out/run"
 
 run saccade export --weights "$out/run" --to onnx --out "$out/bundle"
 
-run saccade bench --models "$out/run,timm/shvit_s1,timm/mobilevitv2_100" --size 64 \
-    --backends torch,onnx --out "$out/speed.csv"
+run saccade bench --models "timm/mobilevitv2_100,timm/shvit_s1,$out/run" --size 64 \
+    --backends eager,torch,onnx --out "$out/speed.csv"
 
 run saccade eval --data digits --weights "$out/run" --speeds "$out/speed.csv"
 

@@ -5,7 +5,7 @@ from html import escape
 
 from saccade.bench.run import Row
 
-WIDTH, BAR, GAP, LEFT, RIGHT = 760, 18, 8, 250, 150
+WIDTH, BAR, GAP, LEFT, RIGHT = 820, 18, 8, 310, 150
 COLOURS = {
     "eager": "#9aa5b1", "torch": "#d9480f", "compile": "#f08c00", "onnx": "#1971c2", "openvino": "#5f3dc4",
     "executorch": "#2b8a3e", "litert": "#0b7285",
