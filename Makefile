@@ -13,7 +13,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 -
 .PHONY: help demo test test-slow test-gpu lint format bench clean
 
 help:
-	@echo 'make demo       train on built-in data, measure, export, verify; says where the report is (about 5 minutes)'
+	@echo 'make demo       train on built-in data, measure, export, verify; says where the report is (about 2 minutes)'
 	@echo 'make test       the default tests'
 	@echo 'make test-slow  the tests that take minutes      make test-gpu  those that need a CUDA device'
 	@echo 'make lint       ruff and pyright                 make format    let ruff rewrite the files'
