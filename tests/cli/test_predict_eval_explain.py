@@ -202,7 +202,7 @@ def test_explain_draws(capsys, room, tmp_path):
     assert code == 0, notes
     said = json.loads(text)
     assert said["class"] == "green"
-    assert said["maps"][0].startswith("evidence for green, 2 × 2")
+    assert said["maps"][0].startswith("evidence for green, 2 x 2")
     with Image.open(out) as drawing:
         assert drawing.format == "PNG"
 

@@ -131,7 +131,7 @@ def _panels(
     if method in ("cam", "both"):
         found = class_map(model, image, place)
         logits, place = found.logits, found.target
-        grid = f"{found.heat.shape[0]} × {found.heat.shape[1]}"
+        grid = f"{found.heat.shape[0]} x {found.heat.shape[1]}"
         panels.append(Panel(f"evidence for {_label(place, card)}, {grid}", found.heat.numpy()))
         if not bool(found.heat.max() > 0):
             notes.append(f"No place spoke for {_label(place, card)}: the whole map is evidence against it.")
@@ -140,7 +140,7 @@ def _panels(
         for one in maps:
             heat = one.heat.numpy()
             # How far the strongest place stands out: an even map is no finding, whatever its colours.
-            panels.append(Panel(f"{one.name}, up to {heat.max() * heat.size:.1f} × even", heat))
+            panels.append(Panel(f"{one.name}, up to {heat.max() * heat.size:.1f} times even", heat))
     return panels, logits, _label(int(logits.argmax()) if place is None else place, card)
 
 
