@@ -7,6 +7,7 @@ float64 and rounded once. The equations stand with the functions below.
 
 from __future__ import annotations
 
+import abc
 import copy
 from typing import TYPE_CHECKING, Any
 
@@ -111,16 +112,16 @@ def linear_of(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Linear:
     return layer
 
 
-class FoldedNet(nn.Module):
+class FoldedNet(nn.Module, abc.ABC):
     """Base of the inference forms: picks the kernels, then runs `run`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kernels = Packed()
 
+    @abc.abstractmethod
     def run(self, x: Tensor, k: Plain) -> Tensor | list[Tensor]:
         """Map a picture to the network's outputs with the given kernels."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Map a picture (B, in_chans, H, W) to logits, a list of maps, or the pooled vector."""
