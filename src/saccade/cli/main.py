@@ -14,6 +14,10 @@ COMMANDS = {
     "eval": ("saccade.cli.evaluate:evaluate", "Measure a trained model's accuracy and write a report page."),
     "predict": ("saccade.cli.predict:predict", "Run a model over a folder of images at full speed."),
     "explain": ("saccade.cli.explain:explain", "Draw where a model looked in one picture."),
+    "tokens": (
+        "saccade.cli.tokens:tokens",
+        "Draw which pixels each semantic token of an STViT stands for.",
+    ),
     "export": ("saccade.cli.export:export", "Write a verified bundle: model, preprocessing and labels."),
     "bench": ("saccade.cli.bench:bench", "Measure models against each other on this machine."),
     "models": ("saccade.cli.models:app", "List the models with their cost and published accuracy."),

@@ -70,12 +70,12 @@ def draw_explanation(
     canvas = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(canvas)
     if title:
-        pen.text((GAP, 17), _fit(pen, title, _font(21), width - 2 * GAP), INK, _font(21))
-    pictures = [("photo", _dimmed(small, place))] + [(p.title, overlay(small, p.heat, place)) for p in panels]
+        pen.text((GAP, 17), fit_text(pen, title, font(21), width - 2 * GAP), INK, font(21))
+    pictures = [("photo", dimmed(small, place))] + [(p.title, overlay(small, p.heat, place)) for p in panels]
     for i, (name, picture) in enumerate(pictures):
         x, y = GAP + (i % columns) * (cell_w + GAP), head + (i // columns) * (cell_h + 10)
         canvas.paste(picture, (x, y))
-        pen.text((x, y + size[1] + 7), _fit(pen, name, _font(14), cell_w), SOFT, _font(14))
+        pen.text((x, y + size[1] + 7), fit_text(pen, name, font(14), cell_w), SOFT, font(14))
     base = head + rows * (cell_h + 10) + 4
     _answers(pen, answers, chosen, (GAP, base), max(cell_w, 330) if columns > 1 else cell_w)
     left = GAP + cell_w + GAP if columns > 1 else GAP
@@ -102,7 +102,7 @@ def overlay(
     scaled = Image.fromarray((heat / peak if peak > 0 else heat).astype(np.float32))
     warm = np.asarray(scaled.resize((right - left, bottom - top), Image.Resampling.BICUBIC)).clip(0, 1)
     alpha = (strength * (0.35 + 0.65 * warm))[..., None]
-    pixels = np.asarray(_dimmed(photo, box)).astype(np.float32)
+    pixels = np.asarray(dimmed(photo, box)).astype(np.float32)
     # Heat needs a quiet ground: the photo under it keeps its light and loses most of its colour.
     inside = pixels[top:bottom, left:right]
     grey = inside @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -118,8 +118,8 @@ def colours(values: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(values, stops, ramp[:, c]) for c in range(3)], -1).astype(np.float32)
 
 
-def _dimmed(photo: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """Fade what the network did not see towards the paper."""
+def dimmed(photo: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """Fade what the network did not see, outside `box` in pixels, towards the paper."""
     left, top, right, bottom = (round(v) for v in box)
     faded = Image.blend(photo, Image.new("RGB", photo.size, PAPER), 0.62)
     faded.paste(photo.crop((left, top, right, bottom)), (left, top))
@@ -140,14 +140,17 @@ def _answers(
         top = y + 26 * i
         colour = ACCENT if name == chosen else "#9aa3b2"
         pen.text(
-            (x, top), _fit(pen, name, _font(15), name_width - 10), INK if name == chosen else SOFT, _font(15)
+            (x, top),
+            fit_text(pen, name, font(15), name_width - 10),
+            INK if name == chosen else SOFT,
+            font(15),
         )
         full = width - name_width - 62
         pen.rounded_rectangle((x + name_width, top + 4, x + name_width + full, top + 14), 5, LINE)
         if (length := probability * full) >= 1:
             end = x + name_width + length
             pen.rounded_rectangle((x + name_width, top + 4, end, top + 14), min(5, int(length / 2)), colour)
-        pen.text((x + width - 54, top), f"{100 * probability:.1f} %", SOFT, _font(14))
+        pen.text((x + width - 54, top), f"{100 * probability:.1f} %", SOFT, font(14))
 
 
 def _colour_bar(
@@ -157,17 +160,17 @@ def _colour_bar(
     x, y = at
     strip = colours(np.linspace(0, 1, width))[None].repeat(12, 0).astype(np.uint8)
     canvas.paste(Image.fromarray(strip), (x, y))
-    pen.text((x, y + 17), "none", SOFT, _font(13))
-    end = pen.textlength(scale, _font(13))
-    pen.text((x + width - end, y + 17), scale, SOFT, _font(13))
+    pen.text((x, y + 17), "none", SOFT, font(13))
+    end = pen.textlength(scale, font(13))
+    pen.text((x + width - end, y + 17), scale, SOFT, font(13))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's built-in typeface, so that pictures look the same everywhere."""
     return ImageFont.load_default(size)
 
 
-def _fit(
+def fit_text(
     pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float
 ) -> str:
     """Cut a text that is wider than `width`, with an ellipsis."""
