@@ -161,7 +161,8 @@ def token_rows(maps: np.ndarray, box: Box) -> list[dict[str, Any]]:
 def palette(count: int) -> np.ndarray:
     """Make `count` colours that differ from their neighbours: (count, 3) RGB in [0, 255]."""
     colours = [
-        colorsys.hls_to_rgb((0.02 + i * GOLDEN) % 1, (0.44, 0.58, 0.68)[i % 3], 0.72) for i in range(count)
+        colorsys.hls_to_rgb((0.02 + i * GOLDEN) % 1, (0.44, 0.64, 0.36, 0.54)[i % 4], 0.72)
+        for i in range(count)
     ]
     return 255 * np.array(colours)
 
