@@ -33,7 +33,7 @@ def open_held_out(data: str, weights: Path | str, card: Card) -> tuple[Source, l
         DataError: A class that the model does not know (with the nearest that it does), images without a
             class, a stream, or, for weights that carry no names, another number of classes.
     """
-    trained = _recipe_of(weights)
+    trained = trained_on(weights)
     data = check_place(data, weights)
     if card.labels and len(card.labels) != card.num_classes:
         raise DataError(
@@ -41,7 +41,7 @@ def open_held_out(data: str, weights: Path | str, card: Card) -> tuple[Source, l
             "convert or train the weights again"
         )
     labels, notes = card.labels or None, []
-    if trained and _same(data, trained[0].source) and not trained[0].val and not is_divided(data):
+    if trained and same_place(data, trained[0].source) and not trained[0].val and not is_divided(data):
         source = open_pair(trained[0], seed=trained[1], labels=labels).val
         notes.append(
             f"Measured on the {len(source)} images that training kept back, not on those it learned."
@@ -77,7 +77,7 @@ def check_place(data: str, weights: Path | str) -> str:
         DataError: There is nothing at that place.
     """
     if not data:
-        trained = _recipe_of(weights)
+        trained = trained_on(weights)
         if trained is None:
             raise ConfigError("no data was given; name labelled images with --data")
         data = trained[0].val or trained[0].source
@@ -85,7 +85,7 @@ def check_place(data: str, weights: Path | str) -> str:
     return data
 
 
-def _recipe_of(weights: Path | str) -> tuple[DataConfig, int] | None:
+def trained_on(weights: Path | str) -> tuple[DataConfig, int] | None:
     """Read what a run folder was trained on, and the seed of its split; None when it does not say."""
     path = Path(weights) / "recipe.yaml"
     if not path.is_file():
@@ -101,6 +101,6 @@ def _recipe_of(weights: Path | str) -> tuple[DataConfig, int] | None:
         return None
 
 
-def _same(first: str, second: str) -> bool:
+def same_place(first: str, second: str) -> bool:
     """Whether two specifications name the same place."""
     return first == second or Path(first).expanduser().resolve() == Path(second).expanduser().resolve()

@@ -41,6 +41,7 @@ def write_report(
     speeds: Sequence[Mapping[str, Any]] = (),
     environment: Mapping[str, Any] | None = None,
     command: str = "",
+    opening: str = "",
 ) -> None:
     """Write the report page, atomically.
 
@@ -52,10 +53,12 @@ def write_report(
             `top1`; rows with `top1` make the speed-accuracy plot, otherwise bars are listed as a table.
         environment: Machine and versions, shown at the end.
         command: How to make this report again.
+        opening: A section in HTML to put after the headline.
     """
     rows = read_metrics(curves) if curves is not None and Path(curves).is_file() else []
     sections = [
         _headline(evaluation),
+        opening,
         _curves(rows),
         _confusion(evaluation),
         _calibration(evaluation),
@@ -219,7 +222,7 @@ def _confusion(evaluation: Evaluation) -> str:
         body = f"<figure><figcaption>Counts; shade is the share of the row</figcaption>{chart}</figure>"
     elif pairs:
         rows = [{"true": a, "taken for": b, "times": n} for a, b, n in pairs[:25]]
-        body = _table(rows)
+        body = table(rows)
     return f"<section><h2>What is confused with what</h2><p>{words}</p>{body}</section>"
 
 
@@ -315,7 +318,7 @@ def _speed(speeds: Sequence[Mapping[str, Any]]) -> str:
         chart = f"<figure><figcaption>Up and to the right is better</figcaption>{drawn}</figure>"
     columns = ("model", "backend", "precision", "batch", "threads", "images_per_s", "latency_ms", "top1")
     kept = [{c: row[c] for c in columns if row.get(c) not in (None, "")} for row in rows]
-    return f"<section><h2>Speed and accuracy</h2>{chart}{_table(kept)}</section>"
+    return f"<section><h2>Speed and accuracy</h2>{chart}{table(kept)}</section>"
 
 
 def _broken(broken: Sequence[tuple[str, str]]) -> str:
@@ -323,12 +326,12 @@ def _broken(broken: Sequence[tuple[str, str]]) -> str:
     if not broken:
         return ""
     rows = [{"file": name, "reason": reason} for name, reason in broken]
-    table = _table(rows, kind="plain")
+    listing = table(rows, kind="plain")
     if len(rows) > 20:
-        table = f"<details><summary>Show all {len(rows)}</summary>{table}</details>"
+        listing = f"<details><summary>Show all {len(rows)}</summary>{listing}</details>"
     verb = "file was" if len(rows) == 1 else "files were"
     words = f"<p><b>{len(rows)}</b> {verb} not readable and not counted.</p>"
-    return f"<section><h2>Left out</h2>{words}{table}</section>"
+    return f"<section><h2>Left out</h2>{words}{listing}</section>"
 
 
 def _environment(evaluation: Evaluation, environment: Mapping[str, Any], command: str) -> str:
@@ -342,12 +345,12 @@ def _environment(evaluation: Evaluation, environment: Mapping[str, Any], command
         for k, v in values.items()
         if v != ""
     )
-    table = f'<div class="scroll"><table class="plain">{lines}</table></div>' if lines else ""
-    return f"<section><h2>How it was measured</h2>{again}{table}</section>"
+    listing = f'<div class="scroll"><table class="plain">{lines}</table></div>' if lines else ""
+    return f"<section><h2>How it was measured</h2>{again}{listing}</section>"
 
 
-def _table(rows: Sequence[Mapping[str, Any]], kind: str = "") -> str:
-    """A plain table over the union of the rows' columns."""
+def table(rows: Sequence[Mapping[str, Any]], kind: str = "") -> str:
+    """Write rows as an HTML table over the union of their columns; `kind` is a class of the style sheet."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th>{escape(_readable(name))}</th>" for name in names)
     body = "".join(

@@ -57,6 +57,8 @@ class Measures:
     confusion: np.ndarray
     """(classes, classes) counts, row = truth, column = answer."""
     bins: Bins
+    hits: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    """(samples,) whether each answer is right, in the order of the data."""
 
     @property
     def count(self) -> int:
@@ -179,4 +181,5 @@ def measure(marks: ClassifyMarks, labels: list[str], *, seed: int = 0, resamples
         class_table(confusion, labels),
         confusion,
         calibration_bins(columns["confidence"], hit),
+        hit,
     )

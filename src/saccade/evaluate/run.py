@@ -90,6 +90,7 @@ def evaluate(
     device: str = "cpu",
     mistakes: int = 24,
     seed: int = 0,
+    like: Path | str = "",
     notify: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -107,6 +108,8 @@ def evaluate(
         device: cpu, cuda, cuda:N or mps.
         mistakes: How many of the worst mistakes to keep with their pictures.
         seed: Of the bootstrap.
+        like: A run folder on whose held-out images to measure; empty: `weights`, when that is a run folder. So two
+            networks are measured on the same images.
         notify: Called with sentences about the work.
         progress: Called with (images done, images in all) after each batch.
 
@@ -115,7 +118,8 @@ def evaluate(
         ConfigError: The task of the weights has no labels to measure against.
     """
     say = notify or (lambda _: None)
-    data = check_place(data, weights)
+    judge = like or weights
+    data = check_place(data, judge)
     with open_networks(
         weights,
         backend=backend,
@@ -125,7 +129,7 @@ def evaluate(
         size=size,
         say=say,
     ) as networks:
-        source, labels, notes = open_held_out(data, weights, networks.card)
+        source, labels, notes = open_held_out(data, judge, networks.card)
         card = dataclasses.replace(networks.card, labels=labels)
         marks = get_task(card.task).marks(card)
         if not isinstance(marks, ClassifyMarks):
