@@ -58,6 +58,14 @@ def test_the_header_says_what_to_expect(name):
     assert recipe.model.name in list_models()
 
 
+def smallest(model):
+    """Name the smallest of a family: the recipe is what is tested, the sizes have tests of their own."""
+    if model.startswith("stvit_"):
+        return model.rsplit("_", 1)[0] + "_tiny"
+    family, dist, _ = model.partition("_dist")
+    return f"{family[:-1]}1{dist}"
+
+
 @pytest.mark.parametrize("name", list_recipes())
 def test_two_steps(name, few_photos, teacher, tmp_path):
     flags = {
@@ -78,9 +86,9 @@ def test_two_steps(name, few_photos, teacher, tmp_path):
         recipe.loss.teacher = str(teacher)
     if recipe.loss.mesa:
         recipe.loss.mesa_start = 0.0
-    family, size = recipe.model.name.rsplit("_dist", 1)[0][:-1], recipe.model.name
-    # The recipe is what is tested; the sizes have tests of their own, so the smallest stands in.
-    recipe.model.name = f"{family}1" + ("_dist" if size.endswith("_dist") else "")
+    recipe.model.name = smallest(recipe.model.name)
+    if recipe.model.name == "stvit_deit_tiny":
+        recipe.model.options |= {"img_size": 32, "tokens": 4, "image_blocks": 1}
     session = build_session(recipe, lambda line: None)
     with Ticker(2, 0, quiet=True) as ticker:
         log = RunLog(tmp_path, quiet=True)
@@ -125,3 +133,24 @@ def test_published_numbers_of_efficientvim():
     assert "norms.0.bias" in spared
     distilled, _ = build_recipe("efficientvim_m2_dist_imagenet")
     assert (distilled.loss.mesa, distilled.loss.distill) == (0.0, "hard")
+
+
+def test_published_numbers_of_stvit():
+    recipe, _ = build_recipe("stvit_r_swin_small_imagenet")
+    assert peak_lr(recipe.optim.lr, recipe.optim.lr_batch, 1024) == 1e-3
+    assert (recipe.schedule.epochs, recipe.schedule.warmup_epochs, recipe.schedule.min_lr) == (300, 20, 1e-5)
+    assert (recipe.optim.clip, recipe.optim.clip_value, recipe.optim.weight_decay) == ("norm", 5.0, 0.05)
+    assert (recipe.ema.decay, recipe.loss.distill, recipe.data.repeats) == (0, "none", 1)
+    rates = [
+        build_recipe(f"stvit_r_swin_{size}_imagenet")[0].model.options for size in ("tiny", "small", "base")
+    ]
+    assert [rate["drop_path"] for rate in rates] == [0.2, 0.3, 0.4]
+    with torch.device("meta"):
+        model = create_model("stvit_r_swin_small", global_centers=True)
+    spared = no_decay_names(model, recipe.optim.no_decay)
+    assert "global_centers" not in spared
+    assert all(
+        ("bias_table" in name) == (p.ndim > 1) for name, p in model.named_parameters() if name in spared
+    )
+    tuned, _ = build_recipe("sparsify_imagenet")
+    assert (tuned.loss.distill, tuned.loss.teacher, tuned.schedule.epochs) == ("soft", "self", 30)
