@@ -14,6 +14,10 @@ COMMANDS = {
     "eval": ("saccade.cli.evaluate:evaluate", "Measure a trained model's accuracy and write a report page."),
     "predict": ("saccade.cli.predict:predict", "Run a model over a folder of images at full speed."),
     "explain": ("saccade.cli.explain:explain", "Draw where a model looked in one picture."),
+    "sparsify": (
+        "saccade.cli.sparsify:sparsify",
+        "Convert a vision transformer to a few semantic tokens, fine-tune and compare it.",
+    ),
     "tokens": (
         "saccade.cli.tokens:tokens",
         "Draw which pixels each semantic token of an STViT stands for.",

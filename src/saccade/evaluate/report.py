@@ -371,9 +371,13 @@ def _share(value: float | None) -> str:
 
 
 def _readable(name: str) -> str:
-    return {"images_per_s": "images/s", "latency_ms": "latency (ms)", "top1": "top-1", "top5": "top-5"}.get(
-        name, name.replace("_", " ").replace("/", " ")
-    )
+    return {
+        "images_per_s": "images/s",
+        "images/s": "images/s",
+        "latency_ms": "latency (ms)",
+        "top1": "top-1",
+        "top5": "top-5",
+    }.get(name, name.replace("_", " ").replace("/", " "))
 
 
 def _plain(value: Any) -> str:

@@ -141,7 +141,8 @@ def compare(
     result.images = after.measures.count
     write_text(folder / "comparison.json", json.dumps(asdict(result), indent=1) + "\n")
     words = [
-        result.sentence() + ".",
+        result.sentence()[0].upper() + result.sentence()[1:] + ".",
+        "The base was not trained again; its converted form was trained further, as the curves below show.",
         "Speeds were taken in turn in one process, so that a busy machine changes the times but not their ratio.",
     ]
     page = folder / "report.html"

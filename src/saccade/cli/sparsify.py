@@ -1,0 +1,201 @@
+"""`saccade sparsify`: a vision transformer on a few semantic tokens, fine-tuned and compared with what it was."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from saccade.cli import show
+
+Hidden = Parameter(show=False)
+
+
+def sparsify(
+    base: str | None = None,
+    /,
+    *settings: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    data: str | None = None,
+    weights: str | None = None,
+    tokens: int = 16,
+    recover: bool = False,
+    teacher: str = "self",
+    epochs: int | None = None,
+    size: int | None = None,
+    device: str | None = None,
+    out: Path | None = None,
+    resume: Path | None = None,
+    json: bool = False,
+    head: Annotated[Literal["keep", "mean"] | None, Hidden] = None,
+    pooling: Annotated[str | None, Hidden] = None,
+    image_blocks: Annotated[int | None, Hidden] = None,
+    stgm_blocks: Annotated[int | None, Hidden] = None,
+    distill: Annotated[str | None, Hidden] = None,
+    base_epochs: Annotated[int, Hidden] = 0,
+    recipe: Annotated[str | None, Hidden] = None,
+    config: Annotated[Path | None, Hidden] = None,
+    batch: Annotated[int | None, Hidden] = None,
+    threads: Annotated[int | None, Hidden] = None,
+    seed: Annotated[int | None, Hidden] = None,
+    seconds: Annotated[float, Hidden] = 5.0,
+    dry_run: Annotated[bool, Hidden] = False,
+) -> None:
+    """Convert a vision transformer to STViT, fine-tune it, and compare it with what it was.
+
+    Without --data it only converts, and the result needs fine-tuning. When the base has other classes than the data,
+    --teacher self fine-tunes it on the data first. Less common: --head mean, --pooling window, --image-blocks N,
+    --stgm-blocks N, --distill hard, --base-epochs N, --recipe NAME, --config FILE, --batch, --threads, --seed,
+    --seconds S (of the speed measurement), --dry-run, and every setting of a recipe by its dotted name.
+
+    Example: saccade sparsify vit_base_patch16_224 --tokens 16 --data photos/ --teacher self --epochs 30
+
+    Args:
+        base: Name of a ViT or Swin of timm, a run folder, or a weights file.
+        settings: Dotted flags.
+        data: Folder of class folders, table, shards or a built-in name, to fine-tune and compare on.
+        weights: Weights file for a base given by name; left out, the published ones.
+        tokens: Semantic tokens, a square number; for a Swin, of each window.
+        recover: Give image tokens back after each group of blocks (STViT-R), for dense tasks.
+        teacher: self (the unmodified base), none, or a run folder, weights file or model name.
+        epochs: Passes over the data; chosen from the number of images when left out.
+        size: Side of the square input in pixels; the model's own when left out.
+        device: cpu, cuda or mps; the best there is when left out.
+        out: Run folder to make; runs/DATA-stvit-NAME when left out.
+        resume: Run folder to go on with.
+        json: Print the result as one JSON object.
+        head: keep the class token and classifier, or mean over tokens with a classifier that has to learn that.
+        pooling: How centres are made: max, window or offset.
+        image_blocks: Blocks before semantic tokens are made.
+        stgm_blocks: Blocks that make them.
+        distill: soft or hard.
+        base_epochs: Passes for the base, when it has to be fine-tuned first.
+        recipe: Shipped recipe; sparsify_small when left out.
+        config: Recipe file (YAML), over the shipped recipe.
+        batch: Images per process and step.
+        threads: CPU threads.
+        seed: Seed of everything random.
+        seconds: For each of latency and throughput.
+        dry_run: Print the resolved plan and stop.
+    """
+    from saccade.cli.train import free_folder, read_settings
+    from saccade.errors import ConfigError
+    from saccade.train.convert import ConvertPlan, adopt_split, load_plan
+    from saccade.train.recipe import Recipe, build_recipe, check_unchanged
+    from saccade.train.settings import leaves
+
+    short = {
+        "data.source": data,
+        "data.size": size,
+        "data.batch": batch,
+        "schedule.epochs": epochs,
+        "loss.distill": distill,
+        "run.device": device,
+        "run.threads": threads,
+        "run.seed": seed,
+    }
+    flags = read_settings(settings, [name for name, _ in leaves(Recipe())])
+    flags |= {name: value for name, value in short.items() if value is not None}
+    given: dict[str, Any] = {
+        "head": head, "pooling": pooling, "image_blocks": image_blocks, "stgm_blocks": stgm_blocks,
+    }  # fmt: skip
+    options: dict[str, Any] = {"tokens": tokens} | {k: v for k, v in given.items() if v is not None}
+    options |= {"recover": True} if recover else {}
+    if resume is not None:
+        if base or weights or recipe or config or out:
+            raise ConfigError(
+                "--resume goes on with a conversion as it was begun; leave out the base, --weights, --recipe, "
+                "--config and --out"
+            )
+        plan, folder = load_plan(resume), resume
+        plan.recipe = check_unchanged(plan.recipe, flags, resume)
+    else:
+        if not base:
+            raise ConfigError(
+                "nothing to convert; name a ViT or Swin of timm, a run folder or a weights file"
+            )
+        built, chosen = build_recipe(
+            recipe or ("" if config else "sparsify_small"),
+            config or "",
+            digits_settings(data, recipe) | flags,
+        )
+        plan = ConvertPlan(base, weights or "", options, teacher, base_epochs, built)
+        folder = out or free_folder(data or "converted", f"stvit-{Path(base).name}")
+        if data:
+            for line in adopt_split(plan, chosen & flags.keys()):
+                show.note(line)
+    if dry_run:
+        _show_plan(plan, folder)
+    elif not plan.recipe.data.source:
+        _only_convert(plan, folder, seconds, json)
+    else:
+        _run(plan, folder, resume is not None, seconds, json)
+
+
+def digits_settings(data: str | None, recipe: str | None) -> dict[str, Any]:
+    """Return what the built-in digits need that photographs do not: no mirror images, the whole picture."""
+    if recipe or data not in ("digits", "builtin:digits"):
+        return {}
+    from saccade.train.recipe import read_recipe
+
+    values = read_recipe("digits")
+    found = {f"augment.{name}": value for name, value in values["augment"].items()}
+    return found | {"model.preprocess": values["model"]["preprocess"], "data.workers": 0}
+
+
+def _show_plan(plan: Any, folder: Path) -> None:
+    """Print the plan as YAML."""
+    from saccade.train.convert import plan_text
+
+    sys.stdout.write(plan_text(plan))
+    show.note(f"nothing was done; the run would go to {folder}")
+
+
+def _only_convert(plan: Any, folder: Path, seconds: float, json: bool) -> None:
+    """Convert, measure the speed, and say what is still to do."""
+    from saccade.train.compare import as_table, compare_speed
+    from saccade.train.convert import BASE, convert_only
+
+    weights = convert_only(plan, folder, show.note)
+    found = compare_speed(folder / BASE, weights, threads=plan.recipe.run.threads or 1, seconds=seconds)
+    found.rows[-1]["stage"] = "converted"
+    if json:
+        show.result(
+            {"weights": str(weights), "rows": found.rows, "macs_change": found.macs_change}, as_json=True
+        )
+    else:
+        columns = ("network", "params M", "MACs G", "ms at batch 1", "images/s", "times")
+        show.rows([{name: row[name] for name in columns} for row in as_table(found)], as_json=False)
+    show.note(
+        f"wrote {weights}; it needs fine-tuning before it is of use: say --data FOLDER, or saccade train --weights"
+    )
+
+
+def _run(plan: Any, folder: Path, resume: bool, seconds: float, json: bool) -> None:
+    """Convert, fine-tune, compare, print."""
+    from saccade.train.compare import as_table, compare, pick_device
+    from saccade.train.convert import CONVERTED, sparsify_and_tune
+    from saccade.train.setup import is_first_process
+
+    base = sparsify_and_tune(plan, folder, resume=resume, say=show.note)
+    if not is_first_process():
+        return
+    found = compare(
+        folder,
+        base.source,
+        folder / CONVERTED,
+        judged=base.trained,
+        device=pick_device(plan.recipe.run.device),
+        threads=plan.recipe.run.threads or 1,
+        seconds=seconds,
+        command=f"saccade sparsify --resume {folder}",
+        say=show.note,
+    )
+    if json:
+        from dataclasses import asdict
+
+        show.result(
+            {"run": str(folder), "report": str(folder / "report.html"), **asdict(found)}, as_json=True
+        )
+        return
+    show.rows(as_table(found), as_json=False, title=f"{plan.base} and its STViT form")
+    show.note(f"{found.sentence()}; weights in {folder}, report in {folder / 'report.html'}")
