@@ -6,13 +6,14 @@ Names without a prefix are ours; `timm/NAME` is any model of timm.
 import dataclasses
 import fnmatch
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from saccade.errors import ConfigError, WeightsError, did_you_mean
-from saccade.models import efficientvim, shvit
+from saccade.models import efficientvim, shvit, stvit_deit, stvit_r_dense, stvit_r_swin, stvit_swin
 
 Builder = Callable[..., nn.Module]
 
@@ -28,16 +29,51 @@ class Entry:
     family: str
     options: tuple[str, ...] = ()
     """Fields of the configuration that `create_model` accepts as options."""
+    widest: dict[str, Any] = field(default_factory=dict)
+    """Settings of the configuration under which the network has every tensor a published file may hold."""
+    stages: int = 3
+    """Feature maps that `features_only` can give."""
 
 
+def _stvit_r(config: Any, out_indices: Sequence[int] | None) -> nn.Module:
+    """Build the classifier, or the backbone that gives maps."""
+    if out_indices is not None:
+        return stvit_r_dense.STViTRDense(config, out_indices)
+    return stvit_r_swin.STViTRSwin(config)
+
+
+_SWIN_OPTIONS = (
+    "tokens_per_window", "shortcut", "global_centers", "conv_pos", "relative_pos", "layer_scale", "drop_path",
+)  # fmt: skip
+_STVIT_DEIT_OPTIONS = (
+    "tokens", "pooling", "image_blocks", "stgm_blocks", "img_size", "global_centers", "layer_scale", "drop_path",
+)  # fmt: skip
 _TABLE: dict[str, Entry] = {
-    **{name: Entry(config, shvit.SHViT, "shvit", ("distilled",)) for name, config in shvit.VARIANTS.items()},
+    **{
+        name: Entry(config, shvit.SHViT, "shvit", ("distilled",), {"distilled": True})
+        for name, config in shvit.VARIANTS.items()
+    },
     **{
         name + suffix: Entry(
-            dataclasses.replace(config, distilled=bool(suffix)), efficientvim.EfficientViM, "efficientvim"
+            dataclasses.replace(config, distilled=bool(suffix)),
+            efficientvim.EfficientViM,
+            "efficientvim",
+            widest={"distilled": True},
         )
         for name, config in efficientvim.VARIANTS.items()
         for suffix in ("", "_dist")
+    },
+    **{
+        name: Entry(config, stvit_deit.STViTDeiT, "stvit_deit", _STVIT_DEIT_OPTIONS, stages=0)
+        for name, config in stvit_deit.VARIANTS.items()
+    },
+    **{
+        name: Entry(config, _stvit_r, "stvit_r_swin", (*_SWIN_OPTIONS, "compat"), stages=4)
+        for name, config in stvit_r_swin.VARIANTS.items()
+    },
+    **{
+        name: Entry(config, stvit_swin.STViTSwin, "stvit_swin", (*_SWIN_OPTIONS, "image_blocks"), stages=0)
+        for name, config in stvit_swin.VARIANTS.items()
     },
 }
 
@@ -54,6 +90,13 @@ def family_of(name: str) -> str:
         ConfigError: Unknown name.
     """
     return "timm" if name.startswith("timm/") else _entry(name).family
+
+
+def widest_names(name: str) -> list[str]:
+    """List the tensor names that one of our networks has with every head and option it could have."""
+    entry = _entry(name)
+    with torch.device("meta"):
+        return list(entry.build(dataclasses.replace(entry.config, **entry.widest), None).state_dict())
 
 
 def create_model(
@@ -97,7 +140,7 @@ def create_model(
                 f"{name} has no option {option!r}{did_you_mean(option, entry.options) or '; it has none'}"
             )
     config = dataclasses.replace(entry.config, num_classes=num_classes, in_chans=in_chans, **options)
-    indices = (range(3) if out_indices is None else out_indices) if features_only else None
+    indices = (range(entry.stages) if out_indices is None else out_indices) if features_only else None
     model = entry.build(config, indices)
     model.saccade_name = name  # pyright: ignore[reportArgumentType]
     if pretrained:

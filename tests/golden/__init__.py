@@ -40,13 +40,13 @@ def make_tensor(name: str, shape: list[int]) -> Tensor:
 
 def make_state(golden: dict[str, Any]) -> dict[str, Tensor]:
     """The checkpoint of a file of figures, under the official names and shapes."""
-    scale = golden["tensor_scale"]
+    scale = golden.get("tensor_scale", {})
     return {name: make_tensor(name, shape) * scale.get(name, 1.0) for name, shape in golden["shapes"].items()}
 
 
 def make_input(golden: dict[str, Any]) -> Tensor:
     """The input of a file of figures."""
-    return make_tensor("input", golden["input_shape"]) * golden["input_scale"]
+    return make_tensor("input", golden["input_shape"]) * golden.get("input_scale", 1.0)
 
 
 def assert_summary(tensor: Tensor, summary: dict[str, Any], tolerance: float = 1e-9) -> None:
@@ -58,6 +58,8 @@ def assert_summary(tensor: Tensor, summary: dict[str, Any], tolerance: float = 1
     assert abs(flat.std(correction=0).item() - summary["std"]) <= tolerance * size
     assert abs(flat.norm().item() - summary["l2"]) <= tolerance * summary["l2"]
     for part, key in ((flat[:8], "first8"), (flat[-8:], "last8")):
+        if key not in summary:
+            continue
         assert (
             part - torch.tensor(summary[key], dtype=flat.dtype)
         ).abs().max().item() <= tolerance * size * 10
@@ -70,4 +72,4 @@ def assert_logits(logits: Tensor, golden: dict[str, Any], tolerance: float = 1e-
         expected = torch.tensor(image["first16"], dtype=row.dtype)
         assert (row[:16] - expected).abs().max().item() <= tolerance * image["l2"]
         assert abs(row.norm().item() - image["l2"]) <= tolerance * image["l2"]
-        assert row.argmax().item() == image["argmax"]
+        assert "argmax" not in image or row.argmax().item() == image["argmax"]

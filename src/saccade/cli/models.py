@@ -43,7 +43,7 @@ def list_models(pattern: str = "*", /, *, json: bool = False) -> None:
                 "params_m": round(FACTS[name].params / 1e6, 2),
                 "macs_m": round(FACTS[name].macs / 1e6, 1),
                 "size": FACTS[name].size,
-                "top1_published": FACTS[name].weights[0].top1,
+                "top1_published": FACTS[name].weights[0].top1 if FACTS[name].weights else "",
                 "licence": FACTS[name].licence,
             }
             for name in fnmatch.filter(known, pattern)
@@ -85,7 +85,7 @@ def show_model(name: str, /, *, json: bool = False) -> None:
     for setting, rate in about.pop("speeds", {}).items():
         about[f"images/s published, {setting}"] = rate
     show.result(about, as_json=False)
-    if facts:
+    if facts and facts.weights:
         sys.stdout.write("\n")
         show.rows(
             [_published_row(facts, weights) for weights in facts.weights], as_json=False, title="Published"

@@ -46,12 +46,12 @@ def fetch(name: str, /, *, out: Path | None = None, json: bool = False) -> None:
         out: Also write them there, .safetensors with a card.
         json: Print one JSON object.
     """
-    from saccade.weights.cards import hub_id_of
+    from saccade.weights.cards import find_published
     from saccade.weights.convert import convert_weights
     from saccade.weights.published import fetch as fetch_file
 
-    hub_id = hub_id_of(name)
-    path = fetch_file(hub_id)
+    hub_id, file = find_published(name)
+    path = fetch_file(hub_id, file)
     if out is not None:
         convert_weights(path, "saccade", out)
     show.result({"hub_id": hub_id, "file": str(out or path)}, as_json=json)

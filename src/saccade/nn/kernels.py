@@ -68,6 +68,15 @@ class Plain:
         """Apply a 1x1 convolution to vectors (..., C)."""
         return F.linear(x, layer.weight.flatten(1), layer.bias)
 
+    def linear(self, layer: FoldedConv, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """Apply a 1x1 convolution to tokens (..., C), then an exact GELU when asked."""
+        y = self.dense(layer, x)
+        return F.gelu(y) if gelu else y
+
+    def linear_add(self, layer: FoldedConv, x: Tensor, residual: Tensor) -> Tensor:
+        """Apply a 1x1 convolution to tokens and add `residual`, which may be overwritten."""
+        return residual + self.dense(layer, x)
+
     def gate(self, layer_in: FoldedConv, layer_out: FoldedConv, x: Any) -> Any:
         """Squeeze and excite: scale channels by sigmoid(out(relu(in(mean)))); `x` may be overwritten."""
         hidden = torch.relu(self.dense(layer_in, x.mean((2, 3))))
@@ -163,6 +172,33 @@ class Packed(Plain):
     def dense(self, layer: FoldedConv, x: Tensor) -> Tensor:
         """See `Plain`."""
         return self._product(layer, x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+    def linear(self, layer: FoldedConv, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """See `Plain`."""
+        rows = x.reshape(-1, x.shape[-1])
+        if rows.numel() * layer.weight.shape[0] > _LARGE:
+            y = torch.ops.mkldnn._linear_pointwise.default(
+                rows, self._onednn(layer, rows.shape[0]), layer.bias, "gelu" if gelu else "none", [], "none"
+            )
+        else:
+            y = self._product(layer, rows)
+            if gelu:
+                torch.ops.aten.gelu_(y)
+        return y.view(*x.shape[:-1], -1)
+
+    def linear_add(self, layer: FoldedConv, x: Tensor, residual: Tensor) -> Tensor:
+        """See `Plain`; overwrites a small residual."""
+        rows = x.reshape(-1, x.shape[-1])
+        if rows.numel() * layer.weight.shape[0] > _LARGE:
+            y = torch.ops.mkldnn._linear_pointwise.binary(
+                rows,
+                residual.reshape(-1, residual.shape[-1]),
+                self._onednn(layer, rows.shape[0]),
+                layer.bias,
+                "add",
+            )
+            return y.view(residual.shape)
+        return residual.add_(self._product(layer, rows).view(residual.shape))
 
     def gate(self, layer_in: FoldedConv, layer_out: FoldedConv, x: Rows) -> Rows:
         """See `Plain`; overwrites `x`."""

@@ -26,6 +26,8 @@ class PublishedWeights:
     """Empty: the accuracy is published, the weights are not."""
     size: int = 0
     """Pixels, where it differs from the network's."""
+    file: str = "model.safetensors"
+    """Name of the file under the hub id."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Facts:
     quoted: str
     """Parameters and FLOPs as the paper prints them."""
     weights: tuple[PublishedWeights, ...]
-    """The first is what `pretrained=True` loads."""
+    """The first is what `pretrained=True` loads; none where nothing was published."""
     speeds: dict[str, float]
     """Published images per second, by setting."""
     paper: str
@@ -104,7 +106,58 @@ def _distilled(plain: Facts, top1: float, head_width: int) -> Facts:
     )
 
 
+_STVIT_PAPER = (
+    "Chang, Wang, Lin, Wang, Zhang, Jin, Shou: Making Vision Transformers Efficient from A Token Sparsification "
+    "View, CVPR 2023"
+)
+
+
+def _stvit(
+    model: str,
+    top1: float | None,
+    *,
+    params: int,
+    macs: int,
+    quoted: str,
+    file: str = "",
+    code: str = "none released",
+) -> Facts:
+    """Lay out one row of the STViT paper's tables; weights exist for two of the recovery models only."""
+    weights = (
+        PublishedWeights("in1k", 300, top1, hub_id="csncsn/STViT-R" if file else "", file=file)
+        if top1
+        else None
+    )
+    return Facts(
+        model,
+        size=224,
+        params=params,
+        macs=macs,
+        quoted=quoted,
+        weights=(weights,) if weights else (),
+        speeds={},
+        paper=_STVIT_PAPER,
+        arxiv="2303.08685",
+        code=code,
+        licence="none stated for weights" if file else "MIT",
+    )
+
+
 # fmt: off
+_RELEASED = "github.com/changsn/STViT-R"
+_STVIT = [
+    _stvit("stvit_deit_tiny", 72.2, params=5_720_104, macs=522_358_272, quoted="-58 % of DeiT-T"),
+    _stvit("stvit_deit_small", 79.8, params=22_056_040, macs=1_907_039_232, quoted="1.91 G"),
+    _stvit("stvit_deit_base", 81.8, params=86_578_408, macs=7_263_369_216, quoted="-58 % of DeiT-B"),
+    _stvit("stvit_swin_tiny", None, params=28_277_386, macs=3_414_073_344, quoted="-24 % of Swin-T"),
+    _stvit("stvit_swin_small", None, params=49_587_178, macs=6_504_904_704, quoted="-25 % of Swin-S"),
+    _stvit("stvit_swin_base", None, params=87_742_784, macs=11_473_428_480, quoted="-25 % of Swin-B"),
+    _stvit("stvit_r_swin_tiny", None, params=28_320_214, macs=3_537_598_464, quoted="-", code=_RELEASED),
+    _stvit("stvit_r_swin_small", 82.7, params=49_625_518, macs=5_618_245_632, quoted="49.6 M, 5.83 G",
+           file="STViT-R-Swin-S.pth", code=_RELEASED),
+    _stvit("stvit_r_swin_base", 83.2, params=87_812_336, macs=9_906_520_064, quoted="87.8 M, 10.26 G",
+           file="STViT-R-Swin-B.pth", code=_RELEASED),
+]
 _SHVIT = [
     _shvit("shvit_s1", 72.8, 91.0, 74.0, (33489, 143, 1111),
            size=224, params=6_330_808, macs=241_320_768, quoted="6.3 M, 241 M"),
@@ -134,6 +187,7 @@ FACTS: dict[str, Facts] = {
     for facts in (
         *_SHVIT,
         *_EFFICIENTVIM,
+        *_STVIT,
         *(
             _distilled(plain, top1, width)
             for plain, top1, width in zip(
@@ -144,8 +198,8 @@ FACTS: dict[str, Facts] = {
 }
 
 
-def hub_id_of(name: str) -> str:
-    """Find the hub id of published weights.
+def find_published(name: str) -> tuple[str, str]:
+    """Find the hub id and file of published weights.
 
     Args:
         name: A model name (the weights that `pretrained=True` loads), `model.tag`, or a hub id, returned as it is.
@@ -154,13 +208,16 @@ def hub_id_of(name: str) -> str:
         ConfigError: Unknown model, or no weights published under the tag.
     """
     if "/" in name:
-        return name
+        return name, PublishedWeights.file
     model, _, tag = name.partition(".")
     if model not in FACTS:
         raise ConfigError(f"no published weights for a model {model!r}{did_you_mean(model, FACTS)}")
-    ids = {weights.recipe: weights.hub_id for weights in FACTS[model].weights if weights.hub_id}
-    if not tag:
-        return FACTS[model].weights[0].hub_id
-    if tag not in ids:
-        raise ConfigError(f"no published weights {name!r}{did_you_mean(tag, ids)}")
-    return ids[tag]
+    known = {weights.recipe: weights for weights in FACTS[model].weights if weights.hub_id}
+    if not known:
+        raise ConfigError(
+            f"no weights of {model} are published; train it, or convert a timm model with sparsify"
+        )
+    tag = tag or next(iter(known))
+    if tag not in known:
+        raise ConfigError(f"no published weights {name!r}{did_you_mean(tag, known)}")
+    return known[tag].hub_id, known[tag].file

@@ -66,15 +66,30 @@ _EFFICIENTVIM: Rules = [
     (r"\.mixer\.hz_proj\.weight$", ".mixer.hz_proj.conv.weight"),
     (r"\.mixer\.out_proj\.weight$", ".mixer.out_proj.conv.weight"),
 ]
+# STViT-R-Swin, classifier and dense backbone; detectors' files hold the same names behind `backbone.`.
+_STVIT_R: Rules = [
+    (r"^stem\.convs\.(\d)\.conv\.", lambda m: f"patch_embed.proj.{2 * int(m[1])}.c."),
+    (r"^stem\.convs\.(\d)\.norm\.", lambda m: f"patch_embed.proj.{2 * int(m[1])}.bn."),
+    (r"^stages\.", "layers."),
+    (r"^norms\.(\d)\.", r"norm\1."),
+    (r"^global_centers$", "layers.2.semantic_token2"),
+]
 _LAYOUTS: dict[str, dict[str, Rules]] = {
     "shvit": {"official": _SHVIT_OFFICIAL, "timm": _SHVIT_TIMM},
     "efficientvim": {"official": _EFFICIENTVIM, "timm": _EFFICIENTVIM},
+    "stvit_r_swin": {"official": _STVIT_R, "mmdet": [*_STVIT_R, (r"^", "backbone.")]},
 }
 # Head tensors that a published loader drops when the model has no place for them.
 _DROPPABLE = {
     "shvit": {"features": r"^(head|head_dist)\."},
     "efficientvim": {"features": r"^(norms|head|head_dist)\.", "plain": r"^head_dist\."},
+    "stvit_r_swin": {"features": r"^(norm|head)\."},
 }
+# Tensors that published files hold and that the network computes by itself, in any layout.
+_COMPUTED = r"(^|\.)(relative_position_index|attn_mask)$"
+# Parts of a detector's file beside its backbone, and what a backbone has beyond a classifier's file.
+_BESIDE = {"stvit_r_swin": r"^(neck|rpn_head|roi_head|bbox_head|mask_head)\."}
+_FRESH = {"stvit_r_swin": {"features": r"^norms\."}}
 
 
 def layouts(family: str) -> list[str]:
@@ -113,6 +128,18 @@ def recognise(keys: Iterable[str], own_names: Iterable[str], family: str) -> tup
 def droppable(name: str, family: str, form: str) -> bool:
     """Tell whether a tensor (our name) may be left out when loading into the "features" or "plain" form."""
     pattern = _DROPPABLE.get(family, {}).get(form)
+    return bool(pattern and re.match(pattern, name))
+
+
+def ignorable(key: str, family: str, form: str) -> bool:
+    """Tell whether a tensor of a file (its own name) means nothing to the network."""
+    beside = _BESIDE.get(family) if form == "features" else None
+    return bool(re.search(_COMPUTED, key) or (beside and re.match(beside, key)))
+
+
+def may_be_fresh(name: str, family: str, form: str) -> bool:
+    """Tell whether the network may keep its own start for a tensor (our name) that a published file lacks."""
+    pattern = _FRESH.get(family, {}).get(form)
     return bool(pattern and re.match(pattern, name))
 
 

@@ -10,8 +10,10 @@ from torch import nn
 from saccade.errors import WeightsError
 from saccade.weights.cards import FACTS
 
-# Model name -> hub id of the weights that `pretrained=True` loads.
-HUB_IDS = {name: facts.weights[0].hub_id for name, facts in FACTS.items()}
+# Model name -> the weights that `pretrained=True` loads.
+PUBLISHED = {
+    name: facts.weights[0] for name, facts in FACTS.items() if facts.weights and facts.weights[0].hub_id
+}
 
 
 def fetch(hub_id: str, filename: str = "model.safetensors") -> Path:
@@ -57,11 +59,16 @@ def load_published(model: nn.Module, name: str) -> nn.Module:
     """
     from saccade.weights.store import load_weights
 
-    if name not in HUB_IDS:
+    if name not in PUBLISHED:
         raise WeightsError(f"no published weights for {name}; train it, or pass a file with load_weights")
+    if getattr(model, "out_indices", None) is not None and name.startswith("stvit_r"):
+        raise WeightsError(
+            f"{name}: the published classifier starts a dense backbone only, which then has to be trained; "
+            "fetch it and pass it to load_weights, or pass a detector's checkpoint"
+        )
     if getattr(getattr(model, "config", None), "distilled", False) and not name.endswith("_dist"):
         raise WeightsError(f"no published distilled weights for {name}; build it without distilled=True")
-    path = fetch(HUB_IDS[name])
+    path = fetch(PUBLISHED[name].hub_id, PUBLISHED[name].file)
     wanted = int(getattr(model, "num_classes", 1000))
     if wanted in (0, 1000):
         return load_weights(model, path)

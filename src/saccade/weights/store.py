@@ -68,7 +68,7 @@ def load_weights(model: nn.Module, source: Any, *, strict: bool = True) -> nn.Mo
         WeightsError: Lists what is missing, unexpected or of another shape.
     """
     name = getattr(model, "saccade_name", type(model).__name__)
-    family = "timm" if name.startswith("timm/") else name.split("_")[0]
+    family = registry.family_of(name) if hasattr(model, "saccade_name") else "timm"
     if isinstance(source, Mapping):
         where, content = "the state dict", dict(source)
         if not any(isinstance(value, Tensor) for value in content.values()):
@@ -208,10 +208,12 @@ def identify(state: Mapping[str, Tensor], *, where: str = "the state dict") -> C
             with torch.device("meta"):
                 model = registry.create_model(name, num_classes=num_classes, in_chans=in_chans, **options)
             own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-            layout, table = keymap.recognise(shapes, own, family)
-            del layout
-            if table.keys() == shapes.keys() and all(
-                [n for n in shapes[key] if n != 1] == [n for n in own[table[key]] if n != 1] for key in shapes
+            known = {
+                key: shape for key, shape in shapes.items() if not keymap.ignorable(key, family, "plain")
+            }
+            _, table = keymap.recognise(known, own, family)
+            if table.keys() == known.keys() and all(
+                [n for n in known[key] if n != 1] == [n for n in own[table[key]] if n != 1] for key in known
             ):
                 return Card(name, options, num_classes, in_chans, origin=where)
     raise WeightsError(
@@ -222,8 +224,11 @@ def identify(state: Mapping[str, Tensor], *, where: str = "the state dict") -> C
 
 def outer_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
     """Read the number of classes and of input channels off a state dict of ours in any layout; 1000 and 3 else."""
-    heads = ("head.l.weight", "head.fc.weight", "heads.0.weight", "head.fcs.0.weight")
-    stems = ("patch_embed.0.c.weight", "patch_embed.conv.0.conv.weight", "stem.0.conv.weight")
+    heads = ("head.l.weight", "head.fc.weight", "heads.0.weight", "head.fcs.0.weight", "head.weight")
+    stems = (
+        "patch_embed.0.c.weight", "patch_embed.conv.0.conv.weight", "stem.0.conv.weight",
+        "patch_embed.proj.0.c.weight", "stem.convs.0.conv.weight", "patch_embed.proj.weight", "stem.proj.weight",
+    )  # fmt: skip
     num_classes = next((state[name].shape[0] for name in heads if name in state), 1000)
     in_chans = next((state[name].shape[1] for name in stems if name in state), 3)
     return num_classes, in_chans
@@ -276,7 +281,8 @@ def match_state(model: nn.Module, state: Mapping[str, Tensor], *, family: str) -
     for key, tensor in state.items():
         name = table.get(key)
         if name is None or name not in own:
-            if name is None or not keymap.droppable(name, family, form):
+            known = name is not None and keymap.droppable(name, family, form)
+            if not known and not keymap.ignorable(key, family, form):
                 unexpected.append(key)
             continue
         try:
@@ -285,7 +291,14 @@ def match_state(model: nn.Module, state: Mapping[str, Tensor], *, family: str) -
             mismatched.append(str(error))
             refused.add(name)
     back = {name: key for key, name in table.items()}
-    missing = [back.get(name, name) for name in own if name not in mapped and name not in refused]
+    # Norms that only a detector has: all of them or none, so that a damaged file is still found out.
+    fresh = [name for name in own if keymap.may_be_fresh(name, family, form)]
+    excused = set(fresh) if not any(name in mapped for name in fresh) else set()
+    missing = [
+        back.get(name, name)
+        for name in own
+        if name not in mapped and name not in refused and name not in excused
+    ]
     return Fit(layout, mapped, missing, unexpected, mismatched)
 
 
@@ -293,12 +306,8 @@ def _widest_names(model: nn.Module) -> list[str]:
     """Return the model's tensor names with every head it could have, so that dropped heads are recognised."""
     name = getattr(model, "saccade_name", "")
     names = list(model.state_dict())
-    if name and not name.startswith("timm/"):
-        family = registry.family_of(name)
-        options: dict[str, Any] = {"distilled": True} if family == "shvit" else {}
-        widest = name if family == "shvit" else name.removesuffix("_dist") + "_dist"
-        with torch.device("meta"):
-            names = list(dict.fromkeys([*names, *registry.create_model(widest, **options).state_dict()]))
+    if name in registry.list_models():
+        names = list(dict.fromkeys([*names, *registry.widest_names(name)]))
     return names
 
 

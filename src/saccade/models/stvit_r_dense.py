@@ -1,0 +1,225 @@
+"""STViT-R-Swin as a backbone for dense tasks: four maps (strides 4, 8, 16, 32) of a picture of any size.
+
+Chang et al., CVPR 2023, arXiv 2303.08685; released as changsn/STViT-R-Object-Detection (MIT). The tensors are the
+classifier's plus one norm a map; the computation differs: every cross-attention of a dumbbell unit is local, its
+keys coming from a zero-padded neighbourhood of the window, and the first generating block always has its residual.
+
+Differences from the release: keys and values are projected once per token instead of once per neighbourhood (the
+same result at about 40 % fewer operations), and the masks of padded keys are right. `compat=True` restores the
+release's three mask faults, which its checkpoints were trained with:
+
+1. where both axes need padding to a multiple of 7, only the corner is masked, not the two strips;
+2. where neither does, the whole inside gets the offset, which cancels, so that the zero border is not masked;
+3. the recovery block applies the padding of the image map, in image tokens, to the semantic grid.
+
+Shape legend: B batch, H and W of the third stage's map, C channels, n windows, s semantic tokens a window's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saccade.nn.dense import check_out_indices, run_blocks
+from saccade.nn.stgm import max_pool_grid
+from saccade.nn.stgm_window import WINDOW, CentrePosition
+from saccade.nn.stvit_r import ConvStem4, STViTSwinConfig, make_stages, semantic_block, stage_rates
+from saccade.nn.swin import SwinBlock, from_windows, pad_to_multiple, to_windows
+from saccade.nn.transformer import Block, init_transformer
+
+MASKED = -1000.0
+
+
+def neighbourhoods(x: Tensor, size: int, reach: int) -> Tensor:
+    """Gather around every window of a padded map its neighbourhood.
+
+    Args:
+        x: (B, H, W, D), already with the border that the outer windows need.
+        size: Step, the side of a window.
+        reach: Side of a neighbourhood.
+
+    Returns:
+        (B * n, reach * reach, D).
+    """
+    cells = x.unfold(1, reach, size).unfold(2, reach, size)
+    return cells.permute(0, 1, 2, 4, 5, 3).reshape(-1, reach * reach, x.shape[3])
+
+
+class LocalCross(nn.Module):
+    """Keys, values and masks of one block's neighbourhoods; holds no tensors.
+
+    Args:
+        size: Side of a window of the key map.
+        reach: Side of its neighbourhood.
+        compat: Reproduce the release's padding and mask.
+    """
+
+    def __init__(self, size: int, reach: int, compat: bool) -> None:
+        super().__init__()
+        self.size, self.reach, self.compat = size, reach, compat
+        self.before = (reach - size) // 2
+        self.after = reach - size - self.before
+
+    def forward(self, block: Block, x: Tensor, pads: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Project a key map once and gather its neighbourhoods.
+
+        Args:
+            block: Whose norm and projections to use.
+            x: Key map (B, H, W, C), not padded.
+            pads: Rows and columns that the image map lacks to a multiple of its window; `x` lacks them too if it
+                is the image map (a semantic grid is always whole).
+
+        Returns:
+            Keys and values (B * n, reach * reach, 2C), and logit offsets (B * n, 1, 1, reach * reach).
+        """
+        high, wide = x.shape[1:3]
+        down, across = -high % self.size, -wide % self.size
+        frame = (self.before, self.after + across, self.before, self.after + down)
+        kv = block.attn.keys_values(block.norm1(x))
+        if self.compat:
+            # The release pads before the norm, so a padded key is what the norm and projection make of zero.
+            empty = block.attn.keys_values(block.norm1.bias)
+            kv = F.pad(kv - empty, (0, 0, *frame)) + empty
+            inside = x.new_zeros(high + down, wide + across)
+            inside[-pads[0] :, -pads[1] :] = MASKED
+            border = (self.before, self.after, self.before, self.after)
+            mask = F.pad(inside, border, value=MASKED)
+        else:
+            kv = F.pad(kv, (0, 0, *frame))
+            mask = F.pad(x.new_zeros(high, wide), frame, value=MASKED)
+        offsets = neighbourhoods(mask[None, :, :, None], self.size, self.reach)
+        return neighbourhoods(kv, self.size, self.reach), offsets.view(-1, 1, 1, self.reach**2).repeat(
+            x.shape[0], 1, 1, 1
+        )
+
+
+class DenseUnit(nn.Module):
+    """Runs six blocks of the third stage with local cross-attention; holds no tensors of its own.
+
+    The neighbourhoods are 2, 3 and 9 windows wide for the two generating blocks and the recovery.
+    """
+
+    def __init__(self, samples: int, compat: bool) -> None:
+        super().__init__()
+        self.samples = samples
+        self.first = LocalCross(WINDOW, 2 * WINDOW, compat)
+        self.second = LocalCross(WINDOW, 3 * WINDOW, compat)
+        self.recover = LocalCross(samples, 9 * samples, compat)
+
+    def forward(self, blocks: list[Block], x: Tensor) -> Tensor:
+        """Map (B, H, W, C) to the same shape."""
+        return self.trace(blocks, x)[-1]
+
+    def trace(self, blocks: list[Block], x: Tensor) -> list[Tensor]:
+        """Return the outputs of the six blocks; semantic tokens as rasters (B, rows * s, cols * s, C)."""
+        s = self.samples
+        x = blocks[0](x)
+        high, wide = x.shape[1:3]
+        pads = (-high % WINDOW, -wide % WINDOW)
+        padded = pad_to_multiple(x, WINDOW)
+        grid = (padded.shape[1] // WINDOW * s, padded.shape[2] // WINDOW * s)
+
+        # Padding enters the pooling as zeros, in the release and here.
+        cells = padded.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW))
+        centres = max_pool_grid(cells, s, (2, 4)).transpose(2, 3).reshape(-1, s * s, x.shape[3])
+        conv_pos = getattr(blocks[1], "conv_pos", None)
+        if conv_pos is not None:
+            centres = conv_pos(centres, s)
+        first = _cross(blocks[1], centres, *self.first(blocks[1], x, pads))
+        second = _cross(blocks[2], first, *self.second(blocks[2], x, pads))
+        local = from_windows(blocks[3](second), s, *grid)
+        tokens = blocks[4](local.flatten(1, 2)).unflatten(1, grid)
+
+        block = blocks[5]
+        kv, offsets = self.recover(block, tokens, pads)
+        queries = block.attn.queries(to_windows(block.norm1(padded), WINDOW))
+        branch = block.drop_path(block.scaled(block.attn.attend(queries, kv, offsets)))
+        restored = x + from_windows(branch, WINDOW, *padded.shape[1:3])[:, :high, :wide]
+        restored = block.feed_forward(restored)
+        rasters = [from_windows(y, s, *grid) for y in (first, second)]
+        return [x, *rasters, local, tokens, restored]
+
+
+def _cross(block: Block, x: Tensor, kv: Tensor, offsets: Tensor) -> Tensor:
+    """Apply a block to queries x (B * n, L, C) with projected keys and values."""
+    branch = block.attn.attend(block.attn.queries(block.norm1(x)), kv, offsets)
+    return block.feed_forward(x + block.drop_path(block.scaled(branch)))
+
+
+class STViTRDense(nn.Module):
+    """The backbone.
+
+    Args:
+        config: Sizes.
+        out_indices: Stages (0 to 3) whose maps `forward` returns, each through its own norm.
+    """
+
+    def __init__(self, config: STViTSwinConfig, out_indices: Sequence[int]) -> None:
+        super().__init__()
+        self.config = config
+        self.default_size = config.default_size
+        self.out_indices = check_out_indices(out_indices, 4)
+        self.num_classes = 0
+        dims = config.stage_dims()
+        self.num_features = dims[3]
+        self.channels = [dims[s] for s in self.out_indices]
+        self.strides = [4 * 2**s for s in self.out_indices]
+        self.stem = ConvStem4(config.in_chans, config.dim)
+        rates = stage_rates(config)[2]
+        positions = (config.samples, 0) if config.relative_pos else (0, 0)
+        units: list[list[Block]] = []
+        for i in range(0, config.depths[2], 6):
+            first = semantic_block(config, rates[i + 1])
+            if config.conv_pos:
+                first.conv_pos = CentrePosition(dims[2])
+            units.append(
+                [
+                    SwinBlock(dims[2], config.heads[2], WINDOW, 0, rates[i]),
+                    first,
+                    semantic_block(config, rates[i + 2]),
+                    semantic_block(config, rates[i + 3], positions=positions[0]),
+                    semantic_block(config, rates[i + 4]),
+                    semantic_block(config, rates[i + 5]),
+                ]
+            )
+        self.stages = make_stages(config, units, shift_last=True)
+        self.unit = DenseUnit(config.samples, config.compat)
+        self.norms = nn.ModuleDict({str(s): nn.LayerNorm(dims[s]) for s in self.out_indices})
+        self.recompute = False
+        self.apply(init_transformer)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory in training: keep the inputs of blocks and units only."""
+        self.recompute = enable
+
+    def weight_decay_exempt(self) -> set[str]:
+        """Names of the parameters that the recipe does not decay: vectors and relative position biases."""
+        return {
+            name
+            for name, p in self.named_parameters()
+            if p.ndim <= 1 or "relative_position_bias_table" in name
+        }
+
+    def units(self) -> list[list[Block]]:
+        """Return the blocks of each dumbbell unit."""
+        blocks: list[Block] = list(self.stages[2].blocks)  # pyright: ignore
+        return [blocks[i : i + 6] for i in range(0, len(blocks), 6)]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map a picture (B, in_chans, height, width) to (B, channels[i], H, W) maps at `strides[i]`, rounded up."""
+        x, maps = self.stem(x), []
+        for s, stage in enumerate(self.stages):
+            if s == 2:
+                steps = [lambda y, blocks=blocks: self.unit(blocks, y) for blocks in self.units()]
+            else:
+                steps = list(stage.blocks)  # pyright: ignore
+            x = run_blocks(steps, x, recompute=self.recompute and self.training)  # pyright: ignore
+            if s in self.out_indices:
+                maps.append(self.norms[str(s)](x).permute(0, 3, 1, 2))
+            if stage.downsample is not None and s < self.out_indices[-1]:
+                x = stage.downsample(x)  # pyright: ignore
+            elif s == self.out_indices[-1]:
+                break
+        return maps

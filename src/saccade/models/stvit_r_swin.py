@@ -1,0 +1,192 @@
+"""STViT-R-Swin, the classifier: a Swin whose third stage works mostly on semantic tokens and then restores its map.
+
+Chang et al., "Making Vision Transformers Efficient from A Token Sparsification View", CVPR 2023, arXiv 2303.08685,
+section 3.4; released as changsn/STViT-R (MIT). Written from the paper and the names and shapes of the published
+tensors. The third stage is a chain of dumbbell units of six blocks: image block, two generating blocks, two
+semantic blocks, recovery. The dense form, `stvit_r_dense`, has the same tensors but another computation.
+
+Difference: any input size. A map that is no multiple of the window repeats its border in the pooling only, and the
+10 x 10 patches that centres look at begin at clamp(7 i - 1, 0, H - 10): the release's 0 and 4 at 224 pixels.
+
+Shape legend: B batch, H and W of the third stage's map, C channels, n windows, s semantic tokens a window's side.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from saccade.errors import ShapeError
+from saccade.nn.dense import run_blocks
+from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
+from saccade.nn.stvit_r import ConvStem4, STViTSwinConfig, make_stages, semantic_block, stage_rates
+from saccade.nn.swin import SwinBlock, from_windows, to_windows
+from saccade.nn.transformer import Block, init_transformer
+
+
+class DumbbellUnit:
+    """Runs six blocks of the third stage; holds no tensors of its own, so that names stay those of the release."""
+
+    def __init__(self, blocks: list[Block], samples: int, global_centers: Tensor | None) -> None:
+        self.blocks, self.samples, self.global_centers = blocks, samples, global_centers
+
+    def generate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
+        """Return semantic tokens (B, M, C), query and context of the second generating block, and the grid."""
+        first = self.blocks[1](x)
+        grid = (first.shape[1], first.shape[2])
+        tokens, image = first.flatten(1, 2), x.flatten(1, 2)
+        query = tokens
+        if self.global_centers is not None:
+            query = tokens + resize_grid(self.global_centers, grid)
+        context = torch.cat([tokens, image], 1)
+        return self.blocks[2](query, context), query, context, grid
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, C) to the same shape."""
+        return self.trace(x)[-1].view(x.shape)
+
+    def trace(self, x: Tensor) -> list[Tensor]:
+        """Return the outputs of the six blocks as tokens, (B, H * W, C) or (B, M, C)."""
+        image = self.blocks[0](x)
+        second, query, context, grid = self.generate(image)
+        windows = to_windows(second.unflatten(1, grid), self.samples)
+        local = from_windows(self.blocks[3](windows), self.samples, *grid).flatten(1, 2)
+        tokens = self.blocks[4](local)
+        image = image.flatten(1, 2)
+        first = context[:, : query.shape[1]]
+        return [image, first, second, local, tokens, self.blocks[5](image, tokens)]
+
+
+class STViTRSwin(nn.Module):
+    """The classifier.
+
+    Args:
+        config: Sizes.
+    """
+
+    def __init__(self, config: STViTSwinConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.default_size = config.default_size
+        dims = config.stage_dims()
+        self.num_features = dims[3]
+        self.stem = ConvStem4(config.in_chans, config.dim)
+        rates, s = stage_rates(config)[2], config.samples
+        positions = (s, 2 * s) if config.relative_pos else (0, 0)
+        units: list[list[Block]] = [
+            [
+                SwinBlock(dims[2], config.heads[2], WINDOW, 0, rates[i]),
+                GeneratingBlock(
+                    dims[2],
+                    config.heads[2],
+                    s,
+                    shortcut=config.shortcut,
+                    conv_pos=config.conv_pos,
+                    layer_scale=config.layer_scale,
+                    drop_path=rates[i + 1],
+                ),
+                semantic_block(config, rates[i + 2]),
+                semantic_block(config, rates[i + 3], positions=positions[0]),
+                semantic_block(config, rates[i + 4], positions=positions[1]),
+                semantic_block(config, rates[i + 5]),
+            ]
+            for i in range(0, config.depths[2], 6)
+        ]
+        self.stages = make_stages(config, units, shift_last=False)
+        self.global_centers = (
+            init_global_centers(4 * config.tokens_per_window, dims[2]) if config.global_centers else None
+        )
+        self.norm = nn.LayerNorm(dims[3])
+        self.recompute = False
+        self.apply(init_transformer)
+        self.reset_classifier(config.num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a fresh one with `num_classes` outputs; 0 removes it."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else None
+        if self.head is not None:
+            init_transformer(self.head)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory in training: keep the inputs of blocks and units only."""
+        self.recompute = enable
+
+    def weight_decay_exempt(self) -> set[str]:
+        """Names of the parameters that the published recipe does not decay: vectors and relative position biases."""
+        return {
+            name
+            for name, p in self.named_parameters()
+            if p.ndim <= 1 or "relative_position_bias_table" in name
+        }
+
+    def units(self) -> list[DumbbellUnit]:
+        """Return the dumbbell units of the third stage."""
+        blocks: list[Block] = list(self.stages[2].blocks)  # pyright: ignore
+        return [
+            DumbbellUnit(blocks[i : i + 6], self.config.samples, self.global_centers if i == 0 else None)
+            for i in range(0, len(blocks), 6)
+        ]
+
+    def forward_intermediates(self, x: Tensor) -> list[Tensor]:
+        """Return what leaves each stage, its merging included, (B, H, W, C)."""
+        x, outputs = self.stem(x), []
+        for s, stage in enumerate(self.stages):
+            if s == 2:
+                self._check(x)
+            blocks = self.units() if s == 2 else list(stage.blocks)  # pyright: ignore
+            x = run_blocks(blocks, x, recompute=self.recompute and self.training)  # pyright: ignore
+            x = x if stage.downsample is None else stage.downsample(x)  # pyright: ignore
+            outputs.append(x)
+        return outputs
+
+    def token_maps(self, x: Tensor) -> Tensor:
+        """Say which image tokens each semantic token of the last unit stands for.
+
+        Args:
+            x: Picture (B, in_chans, height, width).
+
+        Returns:
+            (B, M, H, W): attention of the second generating block over the third stage's map, mean over heads,
+            each map summing to 1.
+        """
+        y = self.stem(x)
+        for stage in self.stages[:2]:
+            y = stage.downsample(run_blocks(list(stage.blocks), y, recompute=False))  # pyright: ignore
+        *before, last = self.units()
+        for unit in before:
+            y = unit(y)
+        y = last.blocks[0](y)
+        _, query, context, _ = last.generate(y)
+        block = last.blocks[2]
+        weights = block.attn.weights(block.norm1(query), block.norm1(context)).mean(1)
+        weights = weights[:, :, query.shape[1] :]
+        return (weights / weights.sum(2, keepdim=True)).unflatten(2, y.shape[1:3])
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last stage's tokens (B, height / 32 * width / 32, C), normalised."""
+        return self.norm(self.forward_intermediates(x)[-1].flatten(1, 2))
+
+    def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
+        """Average the tokens and classify; `pre_logits` stops after the mean, (B, C)."""
+        x = x.mean(1)
+        return x if pre_logits or self.head is None else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a picture (B, in_chans, height, width) to logits (B, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+    def _check(self, x: Tensor) -> None:
+        """Refuse a third-stage map that a relative position table does not fit."""
+        if self.config.relative_pos and x.shape[1:3] != (14, 14):
+            raise ShapeError(
+                f"with relative_pos the third stage needs a map of 14x14 tokens (a picture of 224 pixels), not "
+                f"{x.shape[1]}x{x.shape[2]}"
+            )
+
+
+VARIANTS = {
+    "stvit_r_swin_tiny": STViTSwinConfig(depths=(2, 2, 6, 2)),
+    "stvit_r_swin_small": STViTSwinConfig(),
+    "stvit_r_swin_base": STViTSwinConfig(dim=128, heads=(4, 8, 16, 32)),
+}

@@ -1,0 +1,237 @@
+"""STViT-Swin: a Swin that goes on with semantic tokens alone from the middle of its third stage.
+
+Chang et al., "Making Vision Transformers Efficient from A Token Sparsification View", CVPR 2023, arXiv 2303.08685,
+section 3.3. Not released; the layout (where the generating blocks stand) was found by matching the published
+reductions of cost. Our choices where nothing is published: the first generating block has its residual (Eq. 1)
+and the keys of the release, the second looks at [S, image tokens] of the whole map, semantic blocks alternate between
+the windows' grids and the whole grid, no LayerScale. At other sizes than 224 the fourth stage attends within
+s x s windows, as it does over its whole grid at 224.
+
+Shape legend: B batch, H and W of the third stage's map, C channels, s semantic tokens a window's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from saccade.errors import ConfigError
+from saccade.nn.config import NetConfig
+from saccade.nn.dense import run_blocks
+from saccade.nn.stgm import grid_of
+from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
+from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, from_windows, to_windows
+from saccade.nn.transformer import Block, drop_rates, init_transformer
+
+
+@dataclass(frozen=True)
+class STViTPlainSwinConfig(NetConfig):
+    """Sizes of one variant and the options of semantic tokens."""
+
+    dim: int = 96
+    """Channels of the first stage; doubled by each of the next three."""
+    depths: tuple[int, int, int, int] = (2, 2, 18, 2)
+    heads: tuple[int, int, int, int] = (3, 6, 12, 24)
+    image_blocks: int = 12
+    """Blocks of the third stage on image tokens; then two generating ones, the rest on semantic tokens."""
+    tokens_per_window: int = 9
+    """Semantic tokens of each 7 x 7 window of the third stage: 4, 9 or 16."""
+    shortcut: bool = True
+    """Residual around the first generating block."""
+    global_centers: bool = False
+    """Learned centres added to the query of the second generating block."""
+    conv_pos: bool = False
+    """A depthwise 3 x 3 convolution of each window's centres, added to them."""
+    relative_pos: bool = False
+    """Relative position bias in the semantic blocks that attend within windows."""
+    layer_scale: float | None = None
+    """Start value of LayerScale in the generating and semantic blocks; None: none."""
+    drop_path: float = 0.0
+    """Largest rate of stochastic depth."""
+
+    def __post_init__(self) -> None:
+        """Check that the generating blocks lie inside the third stage and the tokens inside a window."""
+        super().__post_init__()
+        if grid_of(self.tokens_per_window) > WINDOW:
+            raise ConfigError(
+                f"tokens_per_window is {self.tokens_per_window}; a window holds {WINDOW}x{WINDOW} tokens, so "
+                f"expected at most {WINDOW * WINDOW} (the paper: 4, 9 or 16)"
+            )
+        if not 0 <= self.image_blocks <= self.depths[2] - 2:
+            raise ConfigError(
+                f"image_blocks is {self.image_blocks}; expected 0 to {self.depths[2] - 2}, as two generating blocks "
+                f"must follow in a third stage of {self.depths[2]}"
+            )
+
+
+class SwinStem(nn.Module):
+    """Swin's patch embedding: linear map of 4 x 4 patches, layer norm."""
+
+    def __init__(self, in_chans: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, 4, 4)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a picture (B, in_chans, height, width) to tokens (B, ceil(height / 4), ceil(width / 4), C)."""
+        down, across = -x.shape[2] % 4, -x.shape[3] % 4
+        if down or across:
+            x = nn.functional.pad(x, (0, across, 0, down))
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class STViTSwin(nn.Module):
+    """The network.
+
+    Args:
+        config: Sizes.
+        out_indices: Must be None: the third and fourth stage end in semantic tokens, not maps.
+
+    Raises:
+        ConfigError: Feature maps were asked for.
+    """
+
+    def __init__(self, config: STViTPlainSwinConfig, out_indices: Sequence[int] | None = None) -> None:
+        super().__init__()
+        if out_indices is not None:
+            raise ConfigError(
+                "STViT-Swin ends in semantic tokens, not maps; for dense tasks use stvit_r_swin_* or "
+                "saccade.sparsify(..., recover=True)"
+            )
+        self.config = config
+        self.default_size = config.default_size
+        dims, s = [config.dim * 2**i for i in range(4)], grid_of(config.tokens_per_window)
+        self.num_features, self.samples = dims[3], s
+        self.stem = SwinStem(config.in_chans, config.dim)
+        rates = drop_rates(config.drop_path, sum(config.depths))
+        self.stages = nn.ModuleList()
+        for i in range(4):
+            at, blocks = sum(config.depths[:i]), nn.ModuleList()
+            for j in range(config.depths[i]):
+                rate = rates[at + j]
+                if i == 2 and j >= config.image_blocks:
+                    blocks.append(self._semantic_block(j - config.image_blocks, dims[2], rate))
+                elif i == 3:
+                    blocks.append(SwinBlock(dims[3], config.heads[3], s, 0, rate))
+                else:
+                    blocks.append(SwinBlock(dims[i], config.heads[i], WINDOW, WINDOW // 2 * (j % 2), rate))
+            self.stages.append(blocks)
+        self.merges = nn.ModuleList([SwinMerging(dim) for dim in dims[:3]])
+        self.global_centers = (
+            init_global_centers(4 * config.tokens_per_window, dims[2]) if config.global_centers else None
+        )
+        self.norm = nn.LayerNorm(dims[3])
+        self.recompute = False
+        self.apply(init_transformer)
+        self.reset_classifier(config.num_classes)
+
+    def _semantic_block(self, j: int, dim: int, rate: float) -> Block:
+        """Make block `j` after the image blocks: two generating ones, then local and global ones in turn."""
+        config, heads = self.config, self.config.heads[2]
+        if j == 0:
+            return GeneratingBlock(
+                dim,
+                heads,
+                self.samples,
+                shortcut=config.shortcut,
+                conv_pos=config.conv_pos,
+                separate=False,
+                layer_scale=config.layer_scale,
+                drop_path=rate,
+            )
+        block = Block(dim, heads, layer_scale=config.layer_scale, drop_path=rate)
+        if config.relative_pos and j > 1 and j % 2 == 0:
+            block.attn = PositionedAttention(dim, heads, self.samples)
+        return block
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a fresh one with `num_classes` outputs; 0 removes it."""
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else None
+        if self.head is not None:
+            init_transformer(self.head)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory in training: keep the inputs of Swin's own blocks only."""
+        self.recompute = enable
+
+    def weight_decay_exempt(self) -> set[str]:
+        """Names of the parameters that Swin's recipe does not decay: vectors and relative position biases."""
+        return {
+            name
+            for name, p in self.named_parameters()
+            if p.ndim <= 1 or "relative_position_bias_table" in name
+        }
+
+    def image_tokens(self, x: Tensor) -> Tensor:
+        """Return the map (B, H, W, C) that the semantic tokens are made of."""
+        x = self.stem(x)
+        for i in range(2):
+            x = self.merges[i](self._run(self.stages[i], x))  # pyright: ignore
+        return self._run(self.stages[2][: self.config.image_blocks], x)  # pyright: ignore
+
+    def generate(self, x: Tensor) -> Tensor:
+        """Turn a map of image tokens (B, H, W, C) into a grid of semantic tokens (B, rows * s, cols * s, C)."""
+        query, context, grid = self._query(x)
+        return self._blocks()[1](query, context).unflatten(1, grid)
+
+    def token_maps(self, x: Tensor) -> Tensor:
+        """Say which image tokens each semantic token stands for.
+
+        Args:
+            x: Picture (B, in_chans, height, width).
+
+        Returns:
+            (B, M, H, W): attention of the second generating block over the third stage's map, mean over heads,
+            each map summing to 1.
+        """
+        image = self.image_tokens(x)
+        query, context, _ = self._query(image)
+        block = self._blocks()[1]
+        weights = block.attn.weights(block.norm1(query), block.norm1(context)).mean(1)
+        weights = weights[:, :, query.shape[1] :]
+        return (weights / weights.sum(2, keepdim=True)).unflatten(2, image.shape[1:3])
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last stage's semantic tokens (B, M, C), normalised."""
+        x = self.generate(self.image_tokens(x))
+        for j, block in enumerate(self._blocks()[2:]):
+            high, wide = x.shape[1:3]
+            if j % 2 == 0:
+                x = from_windows(block(to_windows(x, self.samples)), self.samples, high, wide)
+            else:
+                x = block(x.flatten(1, 2)).unflatten(1, (high, wide))
+        return self.norm(self._run(self.stages[3], self.merges[2](x)).flatten(1, 2))  # pyright: ignore
+
+    def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
+        """Average the semantic tokens and classify; `pre_logits` stops after the mean, (B, C)."""
+        x = x.mean(1)
+        return x if pre_logits or self.head is None else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a picture (B, in_chans, height, width) to logits (B, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+    def _query(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Return query and context of the second generating block, and the grid of semantic tokens."""
+        first = self._blocks()[0](x)
+        grid, tokens = (first.shape[1], first.shape[2]), first.flatten(1, 2)
+        query = tokens if self.global_centers is None else tokens + resize_grid(self.global_centers, grid)
+        return query, torch.cat([tokens, x.flatten(1, 2)], 1), grid
+
+    def _blocks(self) -> list[Block]:
+        """Return the blocks of the third stage from the first generating one on."""
+        return list(self.stages[2])[self.config.image_blocks :]  # pyright: ignore
+
+    def _run(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
+        return run_blocks(list(blocks), x, recompute=self.recompute and self.training)
+
+
+VARIANTS = {
+    "stvit_swin_tiny": STViTPlainSwinConfig(depths=(2, 2, 6, 2), image_blocks=4),
+    "stvit_swin_small": STViTPlainSwinConfig(),
+    "stvit_swin_base": STViTPlainSwinConfig(dim=128, heads=(4, 8, 16, 32)),
+}

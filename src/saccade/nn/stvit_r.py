@@ -1,0 +1,149 @@
+"""What the two forms of STViT-R share: the convolutional stem, the sizes, and the stages around the dumbbell units.
+
+Chang et al., "Making Vision Transformers Efficient from A Token Sparsification View", CVPR 2023, arXiv 2303.08685,
+section 3.4; names and shapes of tensors from changsn/STViT-R and changsn/STViT-R-Object-Detection (MIT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saccade.errors import ConfigError
+from saccade.nn.config import NetConfig
+from saccade.nn.conv_norm import ConvNorm
+from saccade.nn.stgm import grid_of
+from saccade.nn.stgm_window import WINDOW
+from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging
+from saccade.nn.transformer import Block, drop_rates
+
+UNIT = 6
+"""Blocks of a dumbbell unit: image block, two generating, two semantic, one recovery."""
+
+
+@dataclass(frozen=True)
+class STViTSwinConfig(NetConfig):
+    """Sizes of a four-stage Swin with semantic tokens in its third stage."""
+
+    dim: int = 96
+    """Channels of the first stage; doubled by each of the next three."""
+    depths: tuple[int, int, int, int] = (2, 2, 18, 2)
+    heads: tuple[int, int, int, int] = (3, 6, 12, 24)
+    tokens_per_window: int = 9
+    """Semantic tokens of each 7 x 7 window of the third stage: 4, 9 or 16."""
+    shortcut: bool = False
+    """Residual around the first generating block (off in the released classifiers)."""
+    global_centers: bool = False
+    """Learned centres added to the query of the second generating block of the first unit."""
+    conv_pos: bool = False
+    """A depthwise 3 x 3 convolution of each window's centres, added to them."""
+    relative_pos: bool = False
+    """Relative position bias in the semantic blocks."""
+    layer_scale: float = 1e-5
+    """Start value of LayerScale in the generating, semantic and recovery blocks."""
+    drop_path: float = 0.0
+    """Largest rate of stochastic depth."""
+    compat: bool = False
+    """Dense form only: mask padded keys as the release does, faults included."""
+
+    def __post_init__(self) -> None:
+        """Check what the third stage can be made of."""
+        super().__post_init__()
+        if grid_of(self.tokens_per_window) > WINDOW:
+            raise ConfigError(
+                f"tokens_per_window is {self.tokens_per_window}; a window holds {WINDOW}x{WINDOW} tokens, so "
+                f"expected at most {WINDOW * WINDOW} (the paper: 4, 9 or 16)"
+            )
+        if self.depths[2] % UNIT or not self.depths[2]:
+            raise ConfigError(
+                f"the third stage has {self.depths[2]} blocks; expected a multiple of {UNIT}, whole dumbbell units"
+            )
+
+    @property
+    def samples(self) -> int:
+        """Semantic tokens along the side of a window."""
+        return grid_of(self.tokens_per_window)
+
+    def stage_dims(self) -> list[int]:
+        """Channels of the four stages."""
+        return [self.dim * 2**s for s in range(4)]
+
+
+class ConvStem4(nn.Module):
+    """Two stride-2 convolutions with batch normalisation and Hardswish: the stem of STViT-R, not Swin's.
+
+    A picture whose sides are no multiple of 4 is zero-padded at the right and bottom.
+    """
+
+    def __init__(self, in_chans: int, dim: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [ConvNorm(in_chans, dim // 2, 3, stride=2), ConvNorm(dim // 2, dim, 3, stride=2)]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a picture (B, in_chans, height, width) to tokens (B, ceil(height / 4), ceil(width / 4), C)."""
+        down, across = -x.shape[2] % 4, -x.shape[3] % 4
+        if down or across:
+            x = F.pad(x, (0, across, 0, down))
+        for conv in self.convs:
+            x = F.hardswish(conv(x))
+        return x.permute(0, 2, 3, 1)
+
+
+class Stage(nn.Module):
+    """Blocks, and the merging that closes every stage but the last."""
+
+    def __init__(self, blocks: Sequence[Block], dim: int, *, merge: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = SwinMerging(dim) if merge else None
+
+
+def make_stages(config: STViTSwinConfig, units: list[list[Block]], *, shift_last: bool) -> nn.ModuleList:
+    """Make the four stages around given dumbbell units.
+
+    Args:
+        config: Sizes.
+        units: The blocks of the third stage, unit by unit.
+        shift_last: Whether the second block of the last stage shifts its windows (where maps exceed a window).
+    """
+    rates, dims = stage_rates(config), config.stage_dims()
+    stages = []
+    for s in range(4):
+        if s == 2:
+            blocks = [block for unit in units for block in unit]
+        else:
+            shifted = s < 3 or shift_last
+            blocks = [
+                SwinBlock(
+                    dims[s], config.heads[s], WINDOW, WINDOW // 2 if j % 2 and shifted else 0, rates[s][j]
+                )
+                for j in range(config.depths[s])
+            ]
+        stages.append(Stage(blocks, dims[s], merge=s < 3))
+    return nn.ModuleList(stages)
+
+
+def stage_rates(config: STViTSwinConfig) -> list[list[float]]:
+    """Rates of stochastic depth of each block of each stage, growing linearly over all blocks."""
+    rates = iter(drop_rates(config.drop_path, sum(config.depths)))
+    return [[next(rates) for _ in range(depth)] for depth in config.depths]
+
+
+def semantic_block(config: STViTSwinConfig, rate: float, *, positions: int = 0) -> Block:
+    """Make a generating, semantic or recovery block of the third stage: separate q and kv, LayerScale.
+
+    Args:
+        config: Sizes.
+        rate: Stochastic depth.
+        positions: Side of the grid for a relative position bias; 0: none.
+    """
+    dim, heads = config.stage_dims()[2], config.heads[2]
+    block = Block(dim, heads, separate=True, layer_scale=config.layer_scale, drop_path=rate)
+    if positions:
+        block.attn = PositionedAttention(dim, heads, positions, separate=True)
+    return block
