@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 
 class ToMe(nn.Module):
-    """A plain timm ViT with a class token (DeiT's form) that merges tokens block by block.
+    """A plain timm ViT (DeiT's form, with a class token or without) that merges tokens block by block.
 
     Args:
         vit: The network; its modules are used as they are.
@@ -31,8 +31,8 @@ class ToMe(nn.Module):
     def __init__(self, vit: Any, merged: Sequence[int]) -> None:
         super().__init__()
         first = vit.blocks[0].attn
-        if vit.num_prefix_tokens != 1 or not isinstance(getattr(first, "q_norm", nn.Identity()), nn.Identity):
-            raise ValueError("this peer covers ViTs with one class token and plain attention only")
+        if vit.num_prefix_tokens > 1 or not isinstance(getattr(first, "q_norm", nn.Identity()), nn.Identity):
+            raise ValueError("this peer covers ViTs with at most a class token and with plain attention only")
         if len(merged) != len(vit.blocks):
             raise ValueError(f"{len(merged)} numbers of merged tokens for {len(vit.blocks)} blocks")
         self.vit, self.merged = vit, tuple(merged)
@@ -51,9 +51,9 @@ class ToMe(nn.Module):
         for block, r in zip(vit.blocks, self.merged, strict=True):
             mixed, keys = proportional_attention(block.attn, block.norm1(x), size)
             x = x + block.drop_path1(block.ls1(mixed))
-            r = min(r, (x.shape[1] - 1) // 2)
+            r = min(r, (x.shape[1] - vit.num_prefix_tokens) // 2)
             if r > 0:
-                x, size = merge(x, size, keys, r)
+                x, size = merge(x, size, keys, r, class_token=vit.num_prefix_tokens == 1)
             x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
         return vit.forward_head(vit.norm(x))
 
@@ -76,14 +76,17 @@ def proportional_attention(attn: Any, x: Tensor, size: Tensor) -> tuple[Tensor, 
     return attn.proj_drop(attn.proj(mixed.transpose(1, 2).reshape(batch, count, dim))), k.mean(1)
 
 
-def merge(x: Tensor, size: Tensor, keys: Tensor, r: int) -> tuple[Tensor, Tensor]:
-    """Merge the r most similar pairs (section 3.1 and appendix D); token 0 stays.
+def merge(
+    x: Tensor, size: Tensor, keys: Tensor, r: int, *, class_token: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Merge the r most similar pairs (section 3.1 and appendix D).
 
     Args:
         x: (B, N, C).
         size: (B, N, 1).
         keys: (B, N, D).
-        r: At most (N - 1) // 2.
+        r: At most half of the tokens that may go.
+        class_token: Token 0 is the class token and stays.
 
     Returns:
         x (B, N - r, C), size (B, N - r, 1); tokens of A that were kept come first, the class token at place 0.
@@ -91,7 +94,8 @@ def merge(x: Tensor, size: Tensor, keys: Tensor, r: int) -> tuple[Tensor, Tensor
     with torch.no_grad():
         keys = F.normalize(keys, dim=-1)
         scores = keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)
-        scores[:, 0] = -math.inf
+        if class_token:
+            scores[:, 0] = -math.inf
         best, partner = scores.max(2)
         order = best.argsort(1, descending=True)
         gone, kept = order[:, :r, None], order[:, r:].sort(1).values[..., None]

@@ -28,11 +28,13 @@ def vit():
     ).eval()
 
 
-def by_hand(x, size, keys, r):
+def by_hand(x, size, keys, r, first=1):
     """Merge one sample's tokens edge by edge."""
     keys = keys / keys.norm(dim=-1, keepdim=True)
     left, right = list(range(0, len(x), 2)), list(range(1, len(x), 2))
-    edges = sorted(((max((float(keys[i] @ keys[j]), j) for j in right), i) for i in left[1:]), reverse=True)
+    edges = sorted(
+        ((max((float(keys[i] @ keys[j]), j) for j in right), i) for i in left[first:]), reverse=True
+    )
     held = {i: (x[i] * size[i], size[i]) for i in range(len(x))}
     for (_, j), i in edges[:r]:
         held[j] = (held[j][0] + held[i][0], held[j][1] + held[i][1])
@@ -53,12 +55,23 @@ def test_merging_is_what_the_paper_says(tome, count, r):
         torch.testing.assert_close(merged[i], want)
         torch.testing.assert_close(sizes[i], want_size)
     torch.testing.assert_close(merged[:, 0], x[:, 0])
+    free, _ = tome.merge(x, size, keys, r, class_token=False)
+    torch.testing.assert_close(free[0], by_hand(x[0], size[0], keys[0], r, first=0)[0])
 
 
 def test_without_merging_it_is_the_network_itself(tome, vit):
     picture = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(tome.ToMe(vit, [0, 0, 0])(picture), vit(picture))
+
+
+def test_a_network_without_class_token(tome):
+    vit = timm.create_model("deit_tiny_patch16_224", img_size=64, embed_dim=48, depth=2, class_token=False,
+                            global_pool="avg").eval()  # fmt: skip
+    picture = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(tome.ToMe(vit, [0, 0])(picture), vit(picture))
+        assert tome.ToMe(vit, [8, 4])(picture).shape == (2, 1000)
 
 
 def test_merging_saves_and_keeps_gradients(tome, vit):
@@ -76,5 +89,5 @@ def test_schedule_spreads_a_mean_over_the_blocks(tome):
 def test_other_networks_and_schedules_are_refused(tome, vit):
     with pytest.raises(ValueError, match="1 numbers of merged tokens for 3 blocks"):
         tome.ToMe(vit, [4])
-    with pytest.raises(ValueError, match="one class token"):
+    with pytest.raises(ValueError, match="at most a class token"):
         tome.ToMe(timm.create_model("deit_tiny_distilled_patch16_224", embed_dim=12, depth=1), [0])
