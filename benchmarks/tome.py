@@ -55,7 +55,12 @@ class ToMe(nn.Module):
             if r > 0:
                 x, size = merge(x, size, keys, r, class_token=vit.num_prefix_tokens == 1)
             x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-        return vit.forward_head(vit.norm(x))
+        x = vit.norm(x)
+        if vit.global_pool != "avg":
+            return vit.forward_head(x)
+        # The mean over patches, not over tokens: a token counts as often as it stands for patches.
+        x, size = x[:, vit.num_prefix_tokens :], size[:, vit.num_prefix_tokens :]
+        return vit.head(vit.head_drop(vit.fc_norm((x * size).sum(1) / size.sum(1))))
 
 
 def proportional_attention(attn: Any, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
