@@ -168,7 +168,7 @@ def as_table(result: Comparison) -> list[dict[str, Any]]:
             if row["top1"] is not None
             else "",
             "params M": _number(row["params_m"], 1, 2),
-            "MACs G": _number(row["macs_g"], 1, 3),
+            "MACs G": _number(row["macs_g"], 1, 4),
             "ms at batch 1": _number(row["latency_ms"], 1, 2),
             "images/s": _number(row["images_per_s"], 1, 1),
             "times": f"{row['times']:.2f} ({row['times_low']:.2f}-{row['times_high']:.2f})"

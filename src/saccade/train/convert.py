@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate.state import PartialState
 from torch import nn
 
 from saccade.atomic import write_text
@@ -36,7 +35,7 @@ from saccade.tasks.classify import preprocess_of
 from saccade.train.loop import Interrupted, train
 from saccade.train.recipe import Recipe, build_recipe, load_recipe
 from saccade.train.settings import leaves, to_plain
-from saccade.train.setup import is_first_process
+from saccade.train.setup import build_accelerator, is_first_process
 from saccade.weights import Card, load_model, load_weights, locate, read_weights, save_weights
 
 Say = Callable[[str], None]
@@ -248,6 +247,7 @@ def sparsify_and_tune(
         KeyboardInterrupt: Ctrl-C; everything was saved and `resume` goes on.
     """
     folder, first = Path(folder), is_first_process()
+    say = say if first else lambda line: None
     check_plan(plan)
     if not resume and first and ((folder / PLAN).exists() or (folder / "recipe.yaml").exists()):
         raise ConfigError(
@@ -259,7 +259,7 @@ def sparsify_and_tune(
             model, card = convert(base, plan.options)
             save_weights(model, folder / CONVERTED, card)
             say(_cost_line(base, model))
-        _wait()
+        _wait(plan)
         _tune(plan, base, folder, say)
     except Interrupted:
         say(f"the whole conversion goes on with: saccade sparsify --resume {folder}")
@@ -341,14 +341,14 @@ def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) ->
             # The first conversion says at once what cannot be converted, before the base costs hours.
             convert(base, plan.options)
         write_text(folder / PLAN, plan_text(plan))
-    _wait()
+    _wait(plan)
     if fits:
         base.card.labels = labels
         if not base.source:
             base.source = str(folder / BASE)
             if first:
                 save_weights(base.model, folder / BASE, base.card)
-            _wait()
+            _wait(plan)
         return base
     theirs = f"the {len(labels)} classes of {plan.recipe.data.source}"
     if plan.teacher == "self":
@@ -370,7 +370,7 @@ def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) ->
     )
     if first:
         save_weights(base.model, folder / BASE, card)
-    _wait()
+    _wait(plan)
     return Base(base.model, card, str(folder / BASE), False)
 
 
@@ -410,13 +410,13 @@ def _cost_line(base: Base, model: nn.Module) -> str:
     size = int(base.card.options.get("img_size", size))
     before, after = (count_macs(m, size, in_chans=base.card.in_chans) for m in (base.model, model))
     return (
-        f"converted {base.card.model}: {before / 1e9:.3f} to {after / 1e9:.3f} G multiply-accumulates "
+        f"converted {base.card.model}: {before / 1e9:.3g} to {after / 1e9:.3g} G multiply-accumulates "
         f"({100 * (after / before - 1):+.1f} %), {count_params(base.model) / 1e6:.2f} to "
         f"{count_params(model) / 1e6:.2f} M parameters"
     )
 
 
-def _wait() -> None:
-    """Let other processes of this run catch up."""
+def _wait(plan: ConvertPlan) -> None:
+    """Let the other processes of this run catch up, joining them first as training would."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        PartialState().wait_for_everyone()
+        build_accelerator(plan.recipe).wait_for_everyone()
