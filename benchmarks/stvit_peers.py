@@ -31,6 +31,7 @@ from saccade.bench.timing import interleave, median_interval, ratio_interval
 from saccade.data.opening import is_divided
 from saccade.evaluate.held_out import trained_on
 from saccade.evaluate.run import evaluate
+from saccade.nn.fold import fold
 from saccade.train.convert import Base, convert
 from saccade.train.loop import train
 from saccade.train.recipe import build_recipe
@@ -113,21 +114,19 @@ def time_all(
     return rows
 
 
-def speed(name: str, tokens: int, batches: list[int], seconds: float) -> list[dict]:
-    """Compare the speeds at a published size, with fresh weights."""
-    vit, card = load_model(f"timm/{name}")
-    size = int(getattr(vit, "default_size", 224))
-    sparse, _ = convert(Base(vit, card, "", False), {"tokens": tokens})
-    costs = {"base": count_macs(vit, size), "stvit": count_macs(sparse, size)}
-    merged, costs["tome"] = equal_macs(vit, costs["stvit"], size)
-    timed = time_all({"base": vit, "stvit": sparse, "tome": ToMe(vit, merged)}, size, batches, seconds)
-    settings = {
-        "base": "",
-        "stvit": f"{tokens} tokens",
-        "tome": f"{sum(merged) / len(merged):.2f} merged a block",
-    }
+def speed(size_name: str, tokens: int, batches: list[int], seconds: float) -> list[dict]:
+    """Compare the speeds of published networks with fresh weights: DeiT, STViT-DeiT, ToMe on DeiT."""
+    name = f"deit_{size_name}_patch16_224"
+    vit, _ = load_model(f"timm/{name}")
+    sparse = registry.create_model(f"stvit_deit_{size_name}", tokens=tokens).eval()
+    costs = {"base": count_macs(vit, 224), "stvit": count_macs(sparse, 224)}
+    merged, costs["tome"] = equal_macs(vit, costs["stvit"], 224)
+    costs["stvit folded"] = costs["stvit"]
+    models = {"base": vit, "stvit": sparse, "stvit folded": fold(sparse), "tome": ToMe(vit, merged)}
+    timed = time_all(models, 224, batches, seconds)
+    settings = {"base": "", "tome": f"{sum(merged) / len(merged):.2f} merged a block"}
     return [
-        {"base": name, "contender": who, "setting": settings[who], "size": size}
+        {"base": name, "contender": who, "setting": settings.get(who, f"{tokens} tokens"), "size": 224}
         | cost_fields(costs, who)
         | row
         for who, rows in timed.items()
@@ -217,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--base", type=Path)
-    parser.add_argument("--model", default="deit_small_patch16_224")
+    parser.add_argument("--size", default="small", help="tiny, small or base, for --speed")
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", default="0,1,2")
@@ -230,7 +229,7 @@ def main() -> None:
     if args.speed == bool(args.base):
         parser.error("give --speed, or --base RUN")
     if args.speed:
-        rows = speed(args.model, args.tokens, args.batches, args.seconds)
+        rows = speed(args.size, args.tokens, args.batches, args.seconds)
     else:
         with tempfile.TemporaryDirectory() as folder:
             seeds = [int(text) for text in args.seeds.split(",")]
