@@ -1,7 +1,8 @@
-"""Data that comes with installed packages: `digits`, 1797 scanned hand-written digits of 8 x 8 pixels.
+"""Data that needs no download: `digits`, 1797 scanned hand-written digits, and `shapes`, 16000 drawn pictures.
 
 The digits are scikit-learn's copy of the UCI Optical Recognition of Handwritten Digits test set (E. Alpaydin and
 C. Kaynak, 1998), enlarged to 64 x 64 grey pictures so that they go through the same pipeline as photographs.
+The shapes are drawn by `saccade.data.shapes`.
 """
 
 import functools
@@ -9,12 +10,16 @@ import functools
 import numpy as np
 from PIL import Image
 
+from saccade.data.shapes import ShapesSource
 from saccade.data.source import PackedStrings, Source
 from saccade.data.split import stratified_split
 from saccade.errors import DataError, did_you_mean
 from saccade.extras import require
 
-BUILTIN = {"digits": "1797 scanned hand-written digits, 10 classes (scikit-learn)"}
+BUILTIN = {
+    "digits": "1797 scanned hand-written digits, 10 classes (scikit-learn)",
+    "shapes": "16000 drawn pictures of 56 x 56 pixels with a figure to be found, 12 classes",
+}
 SIDE = 64
 VAL_FRACTION = 0.2
 SPLIT_SEED = 0
@@ -64,4 +69,4 @@ def open_builtin(name: str, *, part: str = "all") -> Source:
     """
     if name not in BUILTIN:
         raise DataError(f"no built-in data is called {name!r}{did_you_mean(name, BUILTIN)}")
-    return DigitsSource(part)
+    return DigitsSource(part) if name == "digits" else ShapesSource(part)
