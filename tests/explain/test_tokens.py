@@ -106,6 +106,21 @@ def test_real_maps_sum_to_one_and_a_file_is_written(weights, photo, tmp_path):
     assert not found.notes
 
 
+def test_an_even_map_stays_faint():
+    """Drawn warm where a token looked and cool where it looked nowhere in particular."""
+    photo = Image.new("RGB", (64, 64), (90, 90, 90))
+    even, sharp = np.full((4, 4), 1 / 16), np.zeros((4, 4))
+    sharp[:2, :2] = 0.25
+    drawing = draw_token_picture(photo, np.stack([even, sharp]), box=(0, 0, 64, 64))
+    cell, left, top = (520 - 6) // 2, 3 * 24 + 2 * 520, 24
+    light = [sum(drawing.getpixel((left + i * (cell + 6) + 60, top + 60))) for i in range(2)]
+    assert light[1] > light[0] + 150
+
+
+def test_fresh_weights_are_said_to_be_fresh(photo, tmp_path):
+    assert "not trained" in draw_tokens(photo, "stvit_deit_tiny", tmp_path / "t.png").notes[0]
+
+
 def test_refusals(weights, photo, tmp_path):
     with pytest.raises(ShapeError, match="one picture"):
         token_maps(Quarters(), torch.zeros(2, 3, 8, 8))

@@ -85,7 +85,12 @@ def draw_explanation(
 
 
 def overlay(
-    photo: Image.Image, heat: np.ndarray, box: tuple[float, float, float, float], *, strength: float = 0.72
+    photo: Image.Image,
+    heat: np.ndarray,
+    box: tuple[float, float, float, float],
+    *,
+    strength: float = 0.72,
+    least: float = 0.0,
 ) -> Image.Image:
     """Blend a heat map over the part of a photo inside `box`, weak heat fainter, and dim the rest.
 
@@ -94,11 +99,12 @@ def overlay(
         heat: (height, width) non-negative, any scale; resized bicubically to the box.
         box: (left, top, right, bottom) in pixels of `photo`.
         strength: Opacity of full heat, in [0, 1].
+        least: Full heat is the maximum, but at least this: so that an even map stays faint.
     """
     left, top, right, bottom = (round(v) for v in box)
     left, top = max(0, left), max(0, top)
     right, bottom = min(photo.width, max(left + 1, right)), min(photo.height, max(top + 1, bottom))
-    peak = float(heat.max())
+    peak = max(float(heat.max()), least)
     scaled = Image.fromarray((heat / peak if peak > 0 else heat).astype(np.float32))
     warm = np.asarray(scaled.resize((right - left, bottom - top), Image.Resampling.BICUBIC)).clip(0, 1)
     alpha = (strength * (0.35 + 0.65 * warm))[..., None]

@@ -32,6 +32,9 @@ Box = tuple[float, float, float, float]
 GOLDEN = 0.6180339887498949
 """Steps of the hue circle that never come back to the same place soon."""
 
+FULL_HEAT = 3.0
+"""So many times the even share at least is drawn as full heat: an even map stays faint."""
+
 
 @dataclass
 class TokenPicture:
@@ -244,7 +247,8 @@ def _cells(photo: Image.Image, maps: np.ndarray, box: Box, side: int) -> Image.I
     pen, colours = ImageDraw.Draw(sheet), palette(len(maps))
     for i, one in enumerate(maps):
         x, y = (i % columns) * (cell + gap), (i // columns) * (cell + gap)
-        sheet.paste(overlay(seen, one, (0, 0, cell, cell)), (x, y))
+        least = FULL_HEAT * float(one.mean())
+        sheet.paste(overlay(seen, one, (0, 0, cell, cell), least=least), (x, y))
         pen.rectangle((x, y, x + cell - 1, y + cell - 1), outline=_rgb(colours[i]), width=3)
         if cell >= 40:
             _tag(pen, str(i + 1), (x + 14, y + 13), colours[i])
