@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import yaml
 
 from saccade.cli.main import main
 from saccade.data.opening import open_pair
@@ -274,3 +275,13 @@ def test_slips_are_one_sentence(tokens, sentence, capsys):
     text = capsys.readouterr()
     assert sentence in text.err
     assert text.err.count("\n") == 1
+
+
+def test_built_in_data_is_seen_whole(capsys):
+    for name, mirrored in (("digits", 0.0), ("shapes", 0.5)):
+        assert main(["sparsify", NAME, "--data", name, "--dry-run"]) == 0
+        plan = yaml.safe_load(capsys.readouterr().out)["recipe"]
+        assert plan["model"]["preprocess"] == {"crop_pct": 1.0}
+        assert plan["augment"]["scale"][1] == 1.0
+        assert plan["augment"]["scale"][0] >= 0.8
+        assert plan["augment"]["hflip"] == mirrored

@@ -116,7 +116,7 @@ def sparsify(
         built, chosen = build_recipe(
             recipe or ("" if config else "sparsify_small"),
             config or "",
-            digits_settings(data, recipe) | flags,
+            builtin_settings(data, recipe) | flags,
         )
         plan = ConvertPlan(base, weights or "", options, teacher, base_epochs, built)
         folder = out or free_folder(data or "converted", f"stvit-{Path(base).name}")
@@ -131,15 +131,17 @@ def sparsify(
         _run(plan, folder, resume is not None, seconds, json)
 
 
-def digits_settings(data: str | None, recipe: str | None) -> dict[str, Any]:
-    """Return what the built-in digits need that photographs do not: no mirror images, the whole picture."""
-    if recipe or data not in ("digits", "builtin:digits"):
+def builtin_settings(data: str | None, recipe: str | None) -> dict[str, Any]:
+    """Return what built-in data needs that photographs do not: the whole picture; digits are not mirrored."""
+    name = (data or "").removeprefix("builtin:")
+    if recipe or name not in ("digits", "shapes"):
         return {}
-    from saccade.train.recipe import read_recipe
+    found: dict[str, Any] = {"model.preprocess": {"crop_pct": 1.0}, "data.workers": 0}
+    if name == "digits":
+        from saccade.train.recipe import read_recipe
 
-    values = read_recipe("digits")
-    found = {f"augment.{name}": value for name, value in values["augment"].items()}
-    return found | {"model.preprocess": values["model"]["preprocess"], "data.workers": 0}
+        return found | {f"augment.{key}": value for key, value in read_recipe("digits")["augment"].items()}
+    return found | {"augment.scale": (1.0, 1.0), "augment.ratio": (1.0, 1.0), "augment.vflip": 0.5}
 
 
 def _show_plan(plan: Any, folder: Path) -> None:
