@@ -1,9 +1,10 @@
 """STViT against token merging (ToMe) at equal multiply-accumulates: accuracy after the same fine-tune, real speed.
 
     python benchmarks/stvit_peers.py --speed                    # DeiT-S at 224 pixels, no training, minutes
-    python benchmarks/stvit_peers.py --base RUN [--tokens 4] [--epochs 6] [--seeds 0,1,2]
+    python benchmarks/stvit_peers.py --base runs/stvit_accuracy/vit-base-0 [--tokens 16] [--epochs 1] [--seeds 0,1]
 
-RUN is a run folder of a timm ViT with one class token (as `saccade train --model timm/...` leaves it). Contenders:
+The base is a run folder of a plain timm ViT, such as benchmarks/stvit_accuracy.py leaves; its settings of
+fine-tuning are taken. Contenders:
 the base as it is; the base trained on as long as the others; STViT converted by `saccade.sparsify`; ToMe with as many
 merged tokens a block as give the same multiply-accumulates. All three are fine-tuned by one recipe, with the
 unmodified base as teacher, on the base's own division of the data, and judged by their last weights (not the best of
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stvit_accuracy import FAMILIES, tune_settings
 from tome import ToMe, schedule
 from torch import nn
 
@@ -147,7 +149,8 @@ def accuracy(run: Path, tokens: int, epochs: int, seeds: list[int], work: Path, 
         # Seeds divide undivided data too: the contenders would be judged on what they learned.
         raise SystemExit(f"{run} is not a run on data with a validation part of its own")
     size = int(card.preprocess["size"])
-    sparse, sparse_card = convert(Base(vit, card, str(run), True), {"tokens": tokens})
+    options = FAMILIES["vit"].forms["stvit"] | {"tokens": tokens}
+    sparse, sparse_card = convert(Base(vit, card, str(run), True), options)
     costs = {"base": count_macs(vit, size), "stvit": count_macs(sparse, size)}
     costs["base trained on"] = costs["base"]
     merged, costs["tome"] = equal_macs(vit, costs["stvit"], size)
@@ -187,13 +190,12 @@ def tune(file: Path, card: Card, run: Path, seed: int, epochs: int, work: Path, 
     """Fine-tune one network by the recipe that all share; returns the accuracy of its last weights."""
     found = trained_on(run)
     assert found is not None
-    flags = {
-        "data.source": found[0].source, "data.val": found[0].val, "data.val_fraction": found[0].val_fraction,
-        "data.workers": 0, "model.name": card.model, "model.options": dict(card.options), "model.weights": str(file),
-        "model.pretrained": "no", "loss.teacher": str(run), "schedule.epochs": epochs, "run.patience": 0,
-        "run.eval_every": epochs, "run.threads": 1, "run.device": "cpu", "ema.decay": 0, "run.seed": seed,
+    changes = {
+        "data.source": found[0].source, "data.val": found[0].val, "model.name": card.model,
+        "model.options": dict(card.options), "model.weights": str(file), "loss.teacher": str(run),
+        "schedule.epochs": epochs, "run.eval_every": epochs, "model.preprocess": {},
     }  # fmt: skip
-    recipe, _ = build_recipe("sparsify_small", args.config, flags)
+    recipe, _ = build_recipe("sparsify_small", args.config, tune_settings(FAMILIES["vit"], seed, **changes))
     folder = work / f"{file.stem}-{seed}"
     train(recipe, folder, say=lambda line: None)
     return top1(folder, run)
@@ -218,11 +220,15 @@ def main() -> None:
     parser.add_argument("--base", type=Path)
     parser.add_argument("--size", default="small", help="tiny, small or base, for --speed")
     parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--batches", default="1,8,32")
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--config", default="", help="recipe file over sparsify_small")
+    parser.add_argument(
+        "--config",
+        default="",
+        help="recipe file over sparsify_small, under the settings of benchmarks/stvit_accuracy.py",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     args.batches = [int(text) for text in args.batches.split(",")]
