@@ -293,3 +293,31 @@ def test_swin_blocks_are_timms():
 def test_macs_counter_agrees_on_cpu():
     model = saccade.create_model("stvit_r_swin_tiny").eval()
     assert count_macs(model, 224) == 3_537_598_464
+
+
+@pytest.mark.parametrize("kind", ["swin", "r"])
+@pytest.mark.parametrize("size", [(224, 224), (256, 192), (150, 300), (448, 224)])
+@pytest.mark.parametrize("options", [{}, {"tokens_per_window": 16, **EVERY_OPTION}, {"shortcut": False}])
+def test_folded_form_is_the_same_function(kind, size, options):
+    if kind == "r" and options.get("relative_pos") and size != (224, 224):
+        options = {**options, "relative_pos": False}
+    model = randomise(build(kind, **options))
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        exact = model.double()(x.double())
+        assert torch.allclose(saccade.fold(model)(x.double()), exact, rtol=1e-11, atol=1e-11)
+        folded = saccade.fold(model.float())
+        for _ in range(2):  # the second call uses what the first one kept
+            assert torch.allclose(folded(x).double(), exact, rtol=1e-3, atol=1e-4)
+        if kind == "swin" or not options.get("relative_pos"):
+            assert torch.allclose(
+                folded(x[:, :, :160, :160]), model(x[:, :, :160, :160]), rtol=1e-3, atol=1e-4
+            )
+
+
+def test_folded_classifier_equals_the_golden():
+    figures = golden.load("stvit_r_swin_tiny_all_options")
+    model = saccade.create_model("stvit_r_swin_tiny", **EVERY_OPTION).double().eval()
+    saccade.load_weights(model, golden.make_state(figures))
+    with torch.no_grad():
+        golden.assert_logits(saccade.fold(model)(golden.make_input(figures)), figures)

@@ -21,14 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.errors import ConfigError, ShapeError
+from saccade.errors import ConfigError
 from saccade.nn.config import NetConfig
 from saccade.nn.dense import run_blocks
 from saccade.nn.fold import FoldedNet
 from saccade.nn.fold_transformer import FoldedBlock, FoldedCross, fold_linear, normalise, stack_linear
 from saccade.nn.kernels import Plain
 from saccade.nn.stgm import grid_of, make_pooling
-from saccade.nn.transformer import Block, drop_rates, init_transformer
+from saccade.nn.transformer import Block, cut_patches, drop_rates, init_transformer
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,6 @@ class PatchEmbedding(nn.Module):
         """Map a picture (B, in_chans, height, width) to tokens (B, H, W, C)."""
         patches, size = cut_patches(x, self.patch)
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias).unflatten(1, size)
-
-
-def cut_patches(x: Tensor, patch: int) -> tuple[Tensor, tuple[int, int]]:
-    """Cut a picture (B, c, height, width) into patches (B, H * W, c * patch * patch); also returns (H, W).
-
-    Raises:
-        ShapeError: A side is no multiple of the patch.
-    """
-    if x.shape[2] % patch or x.shape[3] % patch:
-        raise ShapeError(f"the picture is {x.shape[2]}x{x.shape[3]} pixels; expected multiples of {patch}")
-    size = (x.shape[2] // patch, x.shape[3] // patch)
-    cells = x.unflatten(3, (size[1], patch)).unflatten(2, (size[0], patch)).permute(0, 2, 4, 1, 3, 5)
-    return cells.reshape(x.shape[0], size[0] * size[1], x.shape[1] * patch * patch), size
 
 
 def resize_positions(embedding: Tensor, side: int, height: int, width: int) -> Tensor:

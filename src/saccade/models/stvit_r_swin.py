@@ -13,13 +13,36 @@ Shape legend: B batch, H and W of the third stage's map, C channels, n windows, 
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from saccade.errors import ShapeError
 from saccade.nn.dense import run_blocks
+from saccade.nn.fold import FoldedNet
+from saccade.nn.fold_stgm import FoldedGenerator, FoldedSemantic, Layout, lay_out
+from saccade.nn.fold_swin import (
+    FoldedSwinBlock,
+    FoldedSwinMerging,
+    FoldedSwinStage,
+    Order,
+    halved,
+    quad_index,
+    window_order,
+)
+from saccade.nn.fold_transformer import FoldedCross, fold_linear, normalise
+from saccade.nn.kernels import Plain
 from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
-from saccade.nn.stvit_r import ConvStem4, STViTSwinConfig, make_stages, semantic_block, stage_rates
+from saccade.nn.stvit_r import (
+    ConvStem4,
+    FoldedConvStem4,
+    STViTSwinConfig,
+    make_stages,
+    semantic_block,
+    stage_rates,
+)
 from saccade.nn.swin import SwinBlock, from_windows, to_windows
 from saccade.nn.transformer import Block, init_transformer
 
@@ -55,6 +78,15 @@ class DumbbellUnit:
         image = image.flatten(1, 2)
         first = context[:, : query.shape[1]]
         return [image, first, second, local, tokens, self.blocks[5](image, tokens)]
+
+
+def check_positions(relative_pos: bool, size: tuple[int, int]) -> None:
+    """Refuse a third-stage map that a relative position table does not fit."""
+    if relative_pos and tuple(size) != (14, 14):
+        raise ShapeError(
+            f"with relative_pos the third stage needs a map of 14x14 tokens (a picture of 224 pixels), not "
+            f"{size[0]}x{size[1]}"
+        )
 
 
 class STViTRSwin(nn.Module):
@@ -120,6 +152,10 @@ class STViTRSwin(nn.Module):
             if p.ndim <= 1 or "relative_position_bias_table" in name
         }
 
+    def fold(self) -> FoldedSTViTRSwin:
+        """Return the inference form; see `saccade.fold`."""
+        return FoldedSTViTRSwin(self)
+
     def units(self) -> list[DumbbellUnit]:
         """Return the dumbbell units of the third stage."""
         blocks: list[Block] = list(self.stages[2].blocks)  # pyright: ignore
@@ -133,7 +169,7 @@ class STViTRSwin(nn.Module):
         x, outputs = self.stem(x), []
         for s, stage in enumerate(self.stages):
             if s == 2:
-                self._check(x)
+                check_positions(self.config.relative_pos, (x.shape[1], x.shape[2]))
             blocks = self.units() if s == 2 else list(stage.blocks)  # pyright: ignore
             x = run_blocks(blocks, x, recompute=self.recompute and self.training)  # pyright: ignore
             x = x if stage.downsample is None else stage.downsample(x)  # pyright: ignore
@@ -176,13 +212,61 @@ class STViTRSwin(nn.Module):
         """Map a picture (B, in_chans, height, width) to logits (B, num_classes)."""
         return self.forward_head(self.forward_features(x))
 
-    def _check(self, x: Tensor) -> None:
-        """Refuse a third-stage map that a relative position table does not fit."""
-        if self.config.relative_pos and x.shape[1:3] != (14, 14):
-            raise ShapeError(
-                f"with relative_pos the third stage needs a map of 14x14 tokens (a picture of 224 pixels), not "
-                f"{x.shape[1]}x{x.shape[2]}"
-            )
+
+class FoldedUnit(nn.Module):
+    """Inference form of a dumbbell unit, on image rows in their layout's order."""
+
+    def __init__(self, unit: DumbbellUnit) -> None:
+        super().__init__()
+        blocks: list[Any] = unit.blocks
+        self.image = FoldedSwinBlock(blocks[0])
+        self.generator = FoldedGenerator(blocks[1], blocks[2], unit.global_centers)  # pyright: ignore
+        self.local = FoldedSemantic(blocks[3], unit.samples, local=True)
+        self.whole = FoldedSemantic(blocks[4], unit.samples, local=False)
+        self.recovery = FoldedCross(blocks[5])
+
+    def forward(self, x: Tensor, layout: Layout, windows: Order, k: Plain) -> Tensor:
+        """Map rows (B, H * W, C) to the same; `x` may be overwritten."""
+        x = self.image(x, windows, self.image.offsets(*windows.size), k)
+        tokens = self.generator(x, layout, k)
+        tokens = self.whole(self.local(tokens, layout, k), layout, k)
+        kv = k.linear(self.recovery.kv, normalise(tokens, self.recovery.eps))
+        return self.recovery(x, *kv.chunk(2, -1), k)
+
+
+class FoldedSTViTRSwin(FoldedNet):
+    """Inference form of `STViTRSwin`."""
+
+    def __init__(self, model: STViTRSwin) -> None:
+        super().__init__()
+        stages: list[Any] = list(model.stages)
+        self.samples, self.eps = model.config.samples, model.norm.eps
+        self.relative_pos = model.config.relative_pos
+        self.stem = FoldedConvStem4(model.stem)
+        self.image = nn.ModuleList([FoldedSwinStage(list(s.blocks), s.downsample) for s in stages[:2]])
+        self.units = nn.ModuleList([FoldedUnit(unit) for unit in model.units()])
+        self.merge = FoldedSwinMerging(stages[2].downsample)
+        self.last = FoldedSwinStage(list(stages[3].blocks), None)
+        head = model.head
+        self.head = None if head is None else fold_linear(head.weight, head.bias, norm=model.norm)
+        self.norm = copy.deepcopy(model.norm) if head is None else None
+
+    def run(self, x: Tensor, k: Plain) -> Tensor:
+        """Map a picture to logits or the pooled vector."""
+        x, size = self.stem(x, k)
+        for stage in self.image:
+            x, size = stage(x, size, k)
+        check_positions(self.relative_pos, size)
+        layout = lay_out(size, self.samples, x.device)
+        windows = window_order(size[0], size[1], WINDOW, 0, x.device)
+        x = x[:, layout.order.index]
+        for unit in self.units:
+            x = unit(x, layout, windows, k)
+        index, odd = quad_index(layout.order)
+        x, _ = self.last(self.merge(x, index, odd, k), halved(size), k)
+        if self.norm is not None:
+            return self.norm(x).mean(1)
+        return k.linear(self.head, normalise(x, self.eps).mean(1))  # pyright: ignore
 
 
 VARIANTS = {

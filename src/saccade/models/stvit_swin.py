@@ -12,8 +12,10 @@ Shape legend: B batch, H and W of the third stage's map, C channels, s semantic 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +23,15 @@ from torch import Tensor, nn
 from saccade.errors import ConfigError
 from saccade.nn.config import NetConfig
 from saccade.nn.dense import run_blocks
+from saccade.nn.fold import FoldedNet
+from saccade.nn.fold_stgm import FoldedGenerator, FoldedSemantic, lay_out
+from saccade.nn.fold_swin import FoldedSwinMerging, FoldedSwinStage, halved, quad_index
+from saccade.nn.fold_transformer import fold_linear, normalise
+from saccade.nn.kernels import Plain
 from saccade.nn.stgm import grid_of
 from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
-from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, from_windows, to_windows
-from saccade.nn.transformer import Block, drop_rates, init_transformer
+from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, from_windows, pad_picture, to_windows
+from saccade.nn.transformer import Block, cut_patches, drop_rates, init_transformer
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,21 @@ class SwinStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a picture (B, in_chans, height, width) to tokens (B, ceil(height / 4), ceil(width / 4), C)."""
-        down, across = -x.shape[2] % 4, -x.shape[3] % 4
-        if down or across:
-            x = nn.functional.pad(x, (0, across, 0, down))
-        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+        return self.norm(self.proj(pad_picture(x)).permute(0, 2, 3, 1))
+
+
+class FoldedSwinStem(nn.Module):
+    """Inference form of `SwinStem`: one product of patches."""
+
+    def __init__(self, stem: SwinStem) -> None:
+        super().__init__()
+        self.proj = fold_linear(stem.proj.weight.flatten(1), stem.proj.bias)
+        self.norm = copy.deepcopy(stem.norm)
+
+    def forward(self, x: Tensor, k: Plain) -> tuple[Tensor, tuple[int, int]]:
+        """Map a picture to rows (B, H * W, C) and (H, W)."""
+        patches, size = cut_patches(pad_picture(x), 4)
+        return self.norm(k.linear(self.proj, patches)), size
 
 
 class STViTSwin(nn.Module):
@@ -166,6 +184,10 @@ class STViTSwin(nn.Module):
             if p.ndim <= 1 or "relative_position_bias_table" in name
         }
 
+    def fold(self) -> FoldedSTViTSwin:
+        """Return the inference form; see `saccade.fold`."""
+        return FoldedSTViTSwin(self)
+
     def image_tokens(self, x: Tensor) -> Tensor:
         """Return the map (B, H, W, C) that the semantic tokens are made of."""
         x = self.stem(x)
@@ -228,6 +250,53 @@ class STViTSwin(nn.Module):
 
     def _run(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
         return run_blocks(list(blocks), x, recompute=self.recompute and self.training)
+
+
+class FoldedSTViTSwin(FoldedNet):
+    """Inference form of `STViTSwin`."""
+
+    def __init__(self, model: STViTSwin) -> None:
+        super().__init__()
+        self.samples, self.eps = model.samples, model.norm.eps
+        self.stem = FoldedSwinStem(model.stem)
+        merges: list[SwinMerging] = list(model.merges)  # pyright: ignore[reportAssignmentType]
+        stages: list[list[Any]] = [list(stage) for stage in model.stages]  # pyright: ignore
+        at = model.config.image_blocks
+        self.image = nn.ModuleList(
+            [
+                FoldedSwinStage(stages[0], merges[0]),
+                FoldedSwinStage(stages[1], merges[1]),
+                FoldedSwinStage(stages[2][:at], None),
+            ]
+        )
+        self.generator = FoldedGenerator(stages[2][at], stages[2][at + 1], model.global_centers)
+        self.semantic = nn.ModuleList(
+            [
+                FoldedSemantic(block, model.samples, local=j % 2 == 0)
+                for j, block in enumerate(stages[2][at + 2 :])
+            ]
+        )
+        self.merge = FoldedSwinMerging(merges[2])
+        self.last = FoldedSwinStage(stages[3], None)
+        head = model.head
+        self.head = None if head is None else fold_linear(head.weight, head.bias, norm=model.norm)
+        self.norm = copy.deepcopy(model.norm) if head is None else None
+
+    def run(self, x: Tensor, k: Plain) -> Tensor:
+        """Map a picture to logits or the pooled vector."""
+        x, size = self.stem(x, k)
+        for stage in self.image:
+            x, size = stage(x, size, k)
+        layout = lay_out(size, self.samples, x.device)
+        tokens = self.generator(x[:, layout.order.index], layout, k)
+        for block in self.semantic:
+            tokens = block(tokens, layout, k)
+        index, odd = quad_index(layout.grid)
+        tokens = self.merge(tokens, index, odd, k)
+        tokens, _ = self.last(tokens, halved(layout.grid.size), k)
+        if self.norm is not None:
+            return self.norm(tokens).mean(1)
+        return k.linear(self.head, normalise(tokens, self.eps).mean(1))  # pyright: ignore
 
 
 VARIANTS = {

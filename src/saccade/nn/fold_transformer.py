@@ -74,7 +74,7 @@ class FoldedMlp(nn.Module):
 
 
 class FoldedBlock(nn.Module):
-    """Inference form of a self-attention `Block`."""
+    """Inference form of a self-attention `Block`; `bias` (h, L, L) is added to its logits."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -83,10 +83,10 @@ class FoldedBlock(nn.Module):
         self.proj = fold_linear(block.attn.proj.weight, block.attn.proj.bias, scale=block.layer_scale_1)
         self.mlp = FoldedMlp(block)
 
-    def forward(self, x: Tensor, k: Plain) -> Tensor:
+    def forward(self, x: Tensor, k: Plain, bias: Tensor | None = None) -> Tensor:
         """Map (B, L, C) to the same shape; `x` may be overwritten."""
         q, key, value = k.linear(self.qkv, normalise(x, self.eps)).chunk(3, -1)
-        return self.mlp(k.linear_add(self.proj, attend(q, key, value, self.heads), x), k)
+        return self.mlp(k.linear_add(self.proj, attend(q, key, value, self.heads, bias), x), k)
 
 
 class FoldedCross(nn.Module):

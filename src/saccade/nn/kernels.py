@@ -77,6 +77,20 @@ class Plain:
         """Apply a 1x1 convolution to tokens and add `residual`, which may be overwritten."""
         return residual + self.dense(layer, x)
 
+    def window_attention(self, qkv: Tensor, offsets: Tensor) -> Tensor:
+        """Attend within windows.
+
+        Args:
+            qkv: (B, n, L, 3, h, d): n windows of L tokens; the queries hold the softmax scale already.
+            offsets: Added to the logits, (1 or n, h, L, L).
+
+        Returns:
+            (B, n, L, h * d).
+        """
+        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)
+        weights = (q @ k.transpose(-1, -2) + offsets).softmax(-1)
+        return (weights @ v).transpose(2, 3).flatten(3)
+
     def gate(self, layer_in: FoldedConv, layer_out: FoldedConv, x: Any) -> Any:
         """Squeeze and excite: scale channels by sigmoid(out(relu(in(mean)))); `x` may be overwritten."""
         hidden = torch.relu(self.dense(layer_in, x.mean((2, 3))))
@@ -199,6 +213,14 @@ class Packed(Plain):
             )
             return y.view(residual.shape)
         return residual.add_(self._product(layer, rows).view(residual.shape))
+
+    def window_attention(self, qkv: Tensor, offsets: Tensor) -> Tensor:
+        """See `Plain`."""
+        batch, count, length = qkv.shape[:3]
+        q, k, v = (part.transpose(1, 2) for part in qkv.flatten(0, 1).unbind(2))
+        mask = offsets if offsets.shape[0] == 1 else offsets.repeat(batch, 1, 1, 1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        return mixed.transpose(1, 2).reshape(batch, count, length, -1)
 
     def gate(self, layer_in: FoldedConv, layer_out: FoldedConv, x: Rows) -> Rows:
         """See `Plain`; overwrites `x`."""

@@ -15,9 +15,11 @@ from torch.nn import functional as F
 from saccade.errors import ConfigError
 from saccade.nn.config import NetConfig
 from saccade.nn.conv_norm import ConvNorm
+from saccade.nn.fold import fold_conv_norm
+from saccade.nn.kernels import Plain
 from saccade.nn.stgm import grid_of
 from saccade.nn.stgm_window import WINDOW
-from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging
+from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, pad_picture
 from saccade.nn.transformer import Block, drop_rates
 
 UNIT = 6
@@ -86,12 +88,26 @@ class ConvStem4(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a picture (B, in_chans, height, width) to tokens (B, ceil(height / 4), ceil(width / 4), C)."""
-        down, across = -x.shape[2] % 4, -x.shape[3] % 4
-        if down or across:
-            x = F.pad(x, (0, across, 0, down))
+        x = pad_picture(x)
         for conv in self.convs:
             x = F.hardswish(conv(x))
         return x.permute(0, 2, 3, 1)
+
+
+class FoldedConvStem4(nn.Module):
+    """Inference form of `ConvStem4`."""
+
+    def __init__(self, stem: ConvStem4) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([fold_conv_norm(conv) for conv in stem.convs])  # pyright: ignore
+
+    def forward(self, x: Tensor, k: Plain) -> tuple[Tensor, tuple[int, int]]:
+        """Map a picture to rows (B, H * W, C) and (H, W)."""
+        x = pad_picture(x)
+        middle = k.conv(self.convs[0], k.enter(x))  # pyright: ignore[reportArgumentType]
+        y = k.untokens(F.hardswish(k.tokens(middle)), middle)
+        y = k.conv(self.convs[1], y)  # pyright: ignore[reportArgumentType]
+        return F.hardswish(k.tokens(y)), (x.shape[2] // 4, x.shape[3] // 4)
 
 
 class Stage(nn.Module):

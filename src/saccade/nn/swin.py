@@ -37,6 +37,12 @@ def pad_to_multiple(x: Tensor, size: int) -> Tensor:
     return F.pad(x, (0, 0, 0, across, 0, down)) if down or across else x
 
 
+def pad_picture(x: Tensor) -> Tensor:
+    """Zero-pad a picture (B, c, height, width) at the bottom and right to multiples of 4."""
+    down, across = -x.shape[2] % 4, -x.shape[3] % 4
+    return F.pad(x, (0, across, 0, down)) if down or across else x
+
+
 def shift_mask(height: int, width: int, size: int, shift: int, like: Tensor) -> Tensor:
     """Offsets that keep shifted windows from looking across the map's border.
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saccade.errors import ShapeError
+
 
 class DropPath(nn.Module):
     """Stochastic depth: in training, drop the whole branch of a sample with probability `rate`, scale the rest."""
@@ -162,3 +164,16 @@ def init_transformer(module: nn.Module) -> None:
 def drop_rates(rate: float, depth: int) -> list[float]:
     """Spread stochastic depth linearly from 0 to `rate` over `depth` blocks."""
     return [rate * i / max(1, depth - 1) for i in range(depth)]
+
+
+def cut_patches(x: Tensor, patch: int) -> tuple[Tensor, tuple[int, int]]:
+    """Cut a picture (B, c, height, width) into patches (B, H * W, c * patch * patch); also returns (H, W).
+
+    Raises:
+        ShapeError: A side is no multiple of the patch.
+    """
+    if x.shape[2] % patch or x.shape[3] % patch:
+        raise ShapeError(f"the picture is {x.shape[2]}x{x.shape[3]} pixels; expected multiples of {patch}")
+    size = (x.shape[2] // patch, x.shape[3] // patch)
+    cells = x.unflatten(3, (size[1], patch)).unflatten(2, (size[0], patch)).permute(0, 2, 4, 1, 3, 5)
+    return cells.reshape(x.shape[0], size[0] * size[1], x.shape[1] * patch * patch), size
