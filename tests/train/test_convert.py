@@ -27,7 +27,6 @@ from saccade.train.loop import train
 from saccade.train.recipe import build_recipe
 from saccade.weights import load_model, read_weights, save_weights
 
-pytest.importorskip("saccade.sparsify")
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 4, "num_heads": 2}
 BARE = {
     "model.options": VIT,

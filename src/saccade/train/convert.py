@@ -31,6 +31,7 @@ from saccade.data.opening import is_divided, open_pair
 from saccade.errors import ConfigError, WeightsError
 from saccade.evaluate.held_out import same_place, trained_on
 from saccade.registry import create_model, list_models
+from saccade.sparse import sparsify
 from saccade.tasks.classify import preprocess_of
 from saccade.train.loop import Interrupted, train
 from saccade.train.recipe import Recipe, build_recipe, load_recipe
@@ -190,10 +191,7 @@ def convert(base: Base, options: Mapping[str, Any]) -> tuple[nn.Module, Card]:
     Raises:
         ConfigError: A model or options that `saccade.sparsify` refuses.
     """
-    import importlib
-
-    sparsify = importlib.import_module("saccade.sparsify").sparsify
-    model = sparsify(copy.deepcopy(base.model), **options)
+    model = sparsify(base.model, **options)
     name = base.card.model.removeprefix("timm/")
     card = dataclasses.replace(
         base.card,
