@@ -9,8 +9,8 @@ The data are the built-in `shapes` (12000 + 4000 drawn pictures, 56 x 56, 12 cla
 geometry, 14 x 14 image and 16 semantic tokens, with a third of its blocks before the first semantic token. The Swin
 sees the pictures enlarged to 112 x 112; its third stage is one window of 7 x 7, with 9 semantic tokens. Every form is
 trained from scratch with the base's budget ("scratch"), and made from the trained base by `saccade.sparsify` and
-fine-tuned for one epoch with the base as teacher ("converted"); the base fine-tuned likewise ("longer") shows what the
-further epoch alone gives. Accuracies are those of the last weights on the 4000 held-out pictures; spread is the
+fine-tuned for one epoch with the base as teacher ("converted"); the base fine-tuned likewise ("longer") shows what
+the further epoch alone gives. Accuracies are those of the last weights on the 4000 held-out pictures; spread is the
 standard deviation over seeds. One row a training is added to benchmarks/results/stvit_accuracy.csv; finished ones are
 skipped, so a stopped benchmark goes on.
 """
@@ -71,7 +71,10 @@ FAMILIES = {
     "swin": Family(
         "timm/swin_tiny_patch4_window7_224",
         112,
-        {"img_size": 112, "embed_dim": 24, "depths": [1, 1, 6, 1], "num_heads": [1, 2, 4, 8], "always_partition": True},
+        {
+            "img_size": 112, "embed_dim": 24, "depths": [1, 1, 6, 1], "num_heads": [1, 2, 4, 8],
+            "always_partition": True,
+        },
         {"stvit_swin": {"tokens": 9}, "stvit_r": {"tokens": 9, "recover": True}},
         epochs=3,
         tune_epochs=1,
