@@ -17,6 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 RESERVED = {
     "timm": {
         "registry.py",  # builds timm/NAME
+        "sparse",  # converts its networks
         "data/augment.py",  # RandAugment, random erasing
         "data/mix.py",  # mixup and cutmix
         "train/optim.py",

@@ -23,6 +23,7 @@ PUBLIC = {
     "open_predictor",
     "load_weights",
     "save_weights",
+    "sparsify",
 }
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from saccade.nn.fold import fold
     from saccade.registry import create_model, list_models
     from saccade.runtime import open_predictor
+    from saccade.sparse import sparsify
     from saccade.weights import load_model, load_weights, save_weights
 
 _HOMES = {
@@ -22,6 +23,7 @@ _HOMES = {
     "load_weights": "saccade.weights",
     "save_weights": "saccade.weights",
     "open_predictor": "saccade.runtime",
+    "sparsify": "saccade.sparse",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "load_weights",
     "open_predictor",
     "save_weights",
+    "sparsify",
 ]
 
 

@@ -68,7 +68,7 @@ _TABLE: dict[str, Entry] = {
         for name, config in stvit_deit.VARIANTS.items()
     },
     **{
-        name: Entry(config, _stvit_r, "stvit_r_swin", (*_SWIN_OPTIONS, "compat"), stages=4)
+        name: Entry(config, _stvit_r, "stvit_r_swin", (*_SWIN_OPTIONS, "stem", "compat"), stages=4)
         for name, config in stvit_r_swin.VARIANTS.items()
     },
     **{
@@ -84,12 +84,12 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def family_of(name: str) -> str:
-    """Return the family of one of our names ("shvit" of "shvit_s1"), "timm" for `timm/` names.
+    """Return the family of one of our names ("shvit" of "shvit_s1"), "timm" for `timm/` and `stvit/` names.
 
     Raises:
         ConfigError: Unknown name.
     """
-    return "timm" if name.startswith("timm/") else _entry(name).family
+    return "timm" if name.startswith(("timm/", "stvit/")) else _entry(name).family
 
 
 def widest_names(name: str) -> list[str]:
@@ -112,7 +112,8 @@ def create_model(
     """Build a network by name, with fresh weights or published ones.
 
     Args:
-        name: One of `list_models()`, or `timm/NAME`.
+        name: One of `list_models()`, `timm/NAME`, or `stvit/NAME` for the STViT form of a timm model (its options are
+            those of `saccade.sparsify` and timm's; pretrained=True carries over timm's weights).
         pretrained: Load the published ImageNet-1K weights (fetched once from the Hugging Face hub). A head with
             another number of classes starts fresh.
         num_classes: Outputs; 0 for the pooled vector.
@@ -131,6 +132,8 @@ def create_model(
     """
     if out_indices is not None and not features_only:
         raise ConfigError("out_indices chooses feature maps; pass features_only=True with it")
+    if name.startswith("stvit/"):
+        return _create_sparse(name, pretrained, num_classes, in_chans, features_only, out_indices, options)
     if name.startswith("timm/"):
         return _create_timm(name, pretrained, num_classes, in_chans, features_only, out_indices, options)
     entry = _entry(name)
@@ -194,4 +197,28 @@ def _create_timm(
     config: Any = getattr(model, "pretrained_cfg", None) or {}
     model.default_size = int(config.get("input_size", (3, 224, 224))[-1])  # pyright: ignore[reportArgumentType]
     model.saccade_name = name  # pyright: ignore[reportArgumentType]
+    model.saccade_options = options  # pyright: ignore[reportArgumentType]
+    return model
+
+
+def _create_sparse(
+    name: str,
+    pretrained: bool,
+    num_classes: int,
+    in_chans: int,
+    features_only: bool,
+    out_indices: Sequence[int] | None,
+    options: dict[str, Any],
+) -> nn.Module:
+    """Build the STViT form of a timm model."""
+    from saccade.sparse.convert import USUAL, sparsify
+
+    own = {key: value for key, value in options.items() if key in USUAL}
+    rest = {key: value for key, value in options.items() if key not in USUAL}
+    base = _create_timm(
+        f"timm/{name.removeprefix('stvit/')}", pretrained, num_classes, in_chans, False, None, rest
+    )
+    model = sparsify(base, **own, features_only=features_only, out_indices=out_indices)
+    model.saccade_name = name  # pyright: ignore[reportArgumentType]
+    model.saccade_options = options  # pyright: ignore[reportArgumentType]
     return model

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from saccade.nn.dense import check_out_indices, run_blocks
 from saccade.nn.stgm import max_pool_grid
 from saccade.nn.stgm_window import WINDOW, CentrePosition
-from saccade.nn.stvit_r import ConvStem4, STViTSwinConfig, make_stages, semantic_block, stage_rates
+from saccade.nn.stvit_r import STViTSwinConfig, make_stages, make_stem, semantic_block, stage_rates
 from saccade.nn.swin import SwinBlock, from_windows, pad_to_multiple, to_windows
 from saccade.nn.transformer import Block, init_transformer
 
@@ -153,10 +153,10 @@ class STViTRDense(nn.Module):
 
     Args:
         config: Sizes.
-        out_indices: Stages (0 to 3) whose maps `forward` returns, each through its own norm.
+        out_indices: Stages (0 to 3) whose maps `forward` returns, each through its own norm; None: all.
     """
 
-    def __init__(self, config: STViTSwinConfig, out_indices: Sequence[int]) -> None:
+    def __init__(self, config: STViTSwinConfig, out_indices: Sequence[int] | None = None) -> None:
         super().__init__()
         self.config = config
         self.default_size = config.default_size
@@ -165,8 +165,8 @@ class STViTRDense(nn.Module):
         dims = config.stage_dims()
         self.num_features = dims[3]
         self.channels = [dims[s] for s in self.out_indices]
-        self.strides = [4 * 2**s for s in self.out_indices]
-        self.stem = ConvStem4(config.in_chans, config.dim)
+        self.strides = [(config.patch if config.stem == "patch" else 4) * 2**s for s in self.out_indices]
+        self.stem = make_stem(config)
         rates = stage_rates(config)[2]
         positions = (config.samples, 0) if config.relative_pos else (0, 0)
         units: list[list[Block]] = []

@@ -35,14 +35,7 @@ from saccade.nn.fold_swin import (
 from saccade.nn.fold_transformer import FoldedCross, fold_linear, normalise
 from saccade.nn.kernels import Plain
 from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
-from saccade.nn.stvit_r import (
-    ConvStem4,
-    FoldedConvStem4,
-    STViTSwinConfig,
-    make_stages,
-    semantic_block,
-    stage_rates,
-)
+from saccade.nn.stvit_r import STViTSwinConfig, fold_stem, make_stages, make_stem, semantic_block, stage_rates
 from saccade.nn.swin import SwinBlock, from_windows, to_windows
 from saccade.nn.transformer import Block, init_transformer
 
@@ -102,7 +95,7 @@ class STViTRSwin(nn.Module):
         self.default_size = config.default_size
         dims = config.stage_dims()
         self.num_features = dims[3]
-        self.stem = ConvStem4(config.in_chans, config.dim)
+        self.stem = make_stem(config)
         rates, s = stage_rates(config)[2], config.samples
         positions = (s, 2 * s) if config.relative_pos else (0, 0)
         units: list[list[Block]] = [
@@ -242,7 +235,7 @@ class FoldedSTViTRSwin(FoldedNet):
         stages: list[Any] = list(model.stages)
         self.samples, self.eps = model.config.samples, model.norm.eps
         self.relative_pos = model.config.relative_pos
-        self.stem = FoldedConvStem4(model.stem)
+        self.stem = fold_stem(model.stem)
         self.image = nn.ModuleList([FoldedSwinStage(list(s.blocks), s.downsample) for s in stages[:2]])
         self.units = nn.ModuleList([FoldedUnit(unit) for unit in model.units()])
         self.merge = FoldedSwinMerging(stages[2].downsample)

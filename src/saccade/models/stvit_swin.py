@@ -25,13 +25,13 @@ from saccade.nn.config import NetConfig
 from saccade.nn.dense import run_blocks
 from saccade.nn.fold import FoldedNet
 from saccade.nn.fold_stgm import FoldedGenerator, FoldedSemantic, lay_out
-from saccade.nn.fold_swin import FoldedSwinMerging, FoldedSwinStage, halved, quad_index
+from saccade.nn.fold_swin import FoldedSwinMerging, FoldedSwinStage, FoldedSwinStem, halved, quad_index
 from saccade.nn.fold_transformer import fold_linear, normalise
 from saccade.nn.kernels import Plain
 from saccade.nn.stgm import grid_of
 from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
-from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, from_windows, pad_picture, to_windows
-from saccade.nn.transformer import Block, cut_patches, drop_rates, init_transformer
+from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, SwinStem, from_windows, to_windows
+from saccade.nn.transformer import Block, drop_rates, init_transformer
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class STViTPlainSwinConfig(NetConfig):
 
     dim: int = 96
     """Channels of the first stage; doubled by each of the next three."""
+    patch: int = 4
+    """Side of a patch of Swin's patch embedding, in pixels."""
     depths: tuple[int, int, int, int] = (2, 2, 18, 2)
     heads: tuple[int, int, int, int] = (3, 6, 12, 24)
     image_blocks: int = 12
@@ -74,33 +76,6 @@ class STViTPlainSwinConfig(NetConfig):
             )
 
 
-class SwinStem(nn.Module):
-    """Swin's patch embedding: linear map of 4 x 4 patches, layer norm."""
-
-    def __init__(self, in_chans: int, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, 4, 4)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a picture (B, in_chans, height, width) to tokens (B, ceil(height / 4), ceil(width / 4), C)."""
-        return self.norm(self.proj(pad_picture(x)).permute(0, 2, 3, 1))
-
-
-class FoldedSwinStem(nn.Module):
-    """Inference form of `SwinStem`: one product of patches."""
-
-    def __init__(self, stem: SwinStem) -> None:
-        super().__init__()
-        self.proj = fold_linear(stem.proj.weight.flatten(1), stem.proj.bias)
-        self.norm = copy.deepcopy(stem.norm)
-
-    def forward(self, x: Tensor, k: Plain) -> tuple[Tensor, tuple[int, int]]:
-        """Map a picture to rows (B, H * W, C) and (H, W)."""
-        patches, size = cut_patches(pad_picture(x), 4)
-        return self.norm(k.linear(self.proj, patches)), size
-
-
 class STViTSwin(nn.Module):
     """The network.
 
@@ -123,7 +98,7 @@ class STViTSwin(nn.Module):
         self.default_size = config.default_size
         dims, s = [config.dim * 2**i for i in range(4)], grid_of(config.tokens_per_window)
         self.num_features, self.samples = dims[3], s
-        self.stem = SwinStem(config.in_chans, config.dim)
+        self.stem = SwinStem(config.in_chans, config.dim, config.patch)
         rates = drop_rates(config.drop_path, sum(config.depths))
         self.stages = nn.ModuleList()
         for i in range(4):

@@ -10,6 +10,7 @@ Shape legend: B batch, H and W map, C channels, w window side, n windows a map, 
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,17 @@ from torch.nn import functional as F
 
 from saccade.nn.fold_transformer import FoldedMlp, fold_linear, normalise
 from saccade.nn.kernels import Packed, Plain
-from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, join_quads, shift_mask, to_windows
+from saccade.nn.swin import (
+    PositionedAttention,
+    SwinBlock,
+    SwinMerging,
+    SwinStem,
+    join_quads,
+    pad_picture,
+    shift_mask,
+    to_windows,
+)
+from saccade.nn.transformer import cut_patches
 
 
 class Order(NamedTuple):
@@ -47,6 +58,21 @@ def window_order(high: int, wide: int, size: int, shift: int, device: torch.devi
     index = to_windows(framed.roll((-shift, -shift), (1, 2)), size).flatten()
     inverse = index.argsort(stable=True)[: high * wide]
     return Order(index, inverse, bool(down or across), (high, wide))
+
+
+class FoldedSwinStem(nn.Module):
+    """Inference form of `SwinStem`: one product of patches."""
+
+    def __init__(self, stem: SwinStem) -> None:
+        super().__init__()
+        self.patch = stem.patch
+        self.proj = fold_linear(stem.proj.weight.flatten(1), stem.proj.bias)
+        self.norm = copy.deepcopy(stem.norm)
+
+    def forward(self, x: Tensor, k: Plain) -> tuple[Tensor, tuple[int, int]]:
+        """Map a picture to rows (B, H * W, C) and (H, W)."""
+        patches, size = cut_patches(pad_picture(x, self.patch), self.patch)
+        return self.norm(k.linear(self.proj, patches)), size
 
 
 class FoldedSwinBlock(nn.Module):

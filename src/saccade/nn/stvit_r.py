@@ -16,10 +16,11 @@ from saccade.errors import ConfigError
 from saccade.nn.config import NetConfig
 from saccade.nn.conv_norm import ConvNorm
 from saccade.nn.fold import fold_conv_norm
+from saccade.nn.fold_swin import FoldedSwinStem
 from saccade.nn.kernels import Plain
 from saccade.nn.stgm import grid_of
 from saccade.nn.stgm_window import WINDOW
-from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, pad_picture
+from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, SwinStem, pad_picture
 from saccade.nn.transformer import Block, drop_rates
 
 UNIT = 6
@@ -32,6 +33,8 @@ class STViTSwinConfig(NetConfig):
 
     dim: int = 96
     """Channels of the first stage; doubled by each of the next three."""
+    patch: int = 4
+    """Side of a patch of Swin's patch embedding, in pixels."""
     depths: tuple[int, int, int, int] = (2, 2, 18, 2)
     heads: tuple[int, int, int, int] = (3, 6, 12, 24)
     tokens_per_window: int = 9
@@ -44,8 +47,10 @@ class STViTSwinConfig(NetConfig):
     """A depthwise 3 x 3 convolution of each window's centres, added to them."""
     relative_pos: bool = False
     """Relative position bias in the semantic blocks."""
-    layer_scale: float = 1e-5
-    """Start value of LayerScale in the generating, semantic and recovery blocks."""
+    layer_scale: float | None = 1e-5
+    """Start value of LayerScale in the generating, semantic and recovery blocks; None: none."""
+    stem: str = "conv"
+    """"conv": the release's two convolutions; "patch": Swin's patch embedding, for a pretrained Swin."""
     drop_path: float = 0.0
     """Largest rate of stochastic depth."""
     compat: bool = False
@@ -59,6 +64,8 @@ class STViTSwinConfig(NetConfig):
                 f"tokens_per_window is {self.tokens_per_window}; a window holds {WINDOW}x{WINDOW} tokens, so "
                 f"expected at most {WINDOW * WINDOW} (the paper: 4, 9 or 16)"
             )
+        if self.stem not in ("conv", "patch"):
+            raise ConfigError(f'stem is {self.stem!r}; expected "conv" or "patch"')
         if self.depths[2] % UNIT or not self.depths[2]:
             raise ConfigError(
                 f"the third stage has {self.depths[2]} blocks; expected a multiple of {UNIT}, whole dumbbell units"
@@ -108,6 +115,18 @@ class FoldedConvStem4(nn.Module):
         y = k.untokens(F.hardswish(k.tokens(middle)), middle)
         y = k.conv(self.convs[1], y)  # pyright: ignore[reportArgumentType]
         return F.hardswish(k.tokens(y)), (x.shape[2] // 4, x.shape[3] // 4)
+
+
+def make_stem(config: STViTSwinConfig) -> ConvStem4 | SwinStem:
+    """Make the stem of a configuration."""
+    if config.stem == "conv":
+        return ConvStem4(config.in_chans, config.dim)
+    return SwinStem(config.in_chans, config.dim, config.patch)
+
+
+def fold_stem(stem: nn.Module) -> FoldedConvStem4 | FoldedSwinStem:
+    """Fold either stem."""
+    return FoldedConvStem4(stem) if isinstance(stem, ConvStem4) else FoldedSwinStem(stem)  # pyright: ignore
 
 
 class Stage(nn.Module):

@@ -37,9 +37,9 @@ def pad_to_multiple(x: Tensor, size: int) -> Tensor:
     return F.pad(x, (0, 0, 0, across, 0, down)) if down or across else x
 
 
-def pad_picture(x: Tensor) -> Tensor:
-    """Zero-pad a picture (B, c, height, width) at the bottom and right to multiples of 4."""
-    down, across = -x.shape[2] % 4, -x.shape[3] % 4
+def pad_picture(x: Tensor, patch: int = 4) -> Tensor:
+    """Zero-pad a picture (B, c, height, width) at the bottom and right to multiples of `patch`."""
+    down, across = -x.shape[2] % patch, -x.shape[3] % patch
     return F.pad(x, (0, across, 0, down)) if down or across else x
 
 
@@ -131,6 +131,20 @@ class SwinBlock(Block):
         if self.shift:
             y = y.roll((self.shift, self.shift), (1, 2))
         return self.feed_forward(x + self.drop_path(y[:, :height, :width]))
+
+
+class SwinStem(nn.Module):
+    """Swin's patch embedding: linear map of patches, 4 x 4 as published, and a layer norm."""
+
+    def __init__(self, in_chans: int, dim: int, patch: int = 4) -> None:
+        super().__init__()
+        self.patch = patch
+        self.proj = nn.Conv2d(in_chans, dim, patch, patch)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a picture (B, in_chans, height, width) to tokens (B, H, W, C); its border is zero-padded."""
+        return self.norm(self.proj(pad_picture(x, self.patch)).permute(0, 2, 3, 1))
 
 
 class SwinMerging(nn.Module):

@@ -334,10 +334,9 @@ def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) ->
     labels = open_pair(plan.recipe.data, seed=plan.recipe.run.seed).labels
     fits = base.trained and base.card.num_classes == len(labels) and base.card.labels in ([], labels)
     if first:
+        # Says at once what cannot be converted, before the base costs hours and before anything is written.
+        convert(base, plan.options)
         folder.mkdir(parents=True, exist_ok=True)
-        if not fits:
-            # The first conversion says at once what cannot be converted, before the base costs hours.
-            convert(base, plan.options)
         write_text(folder / PLAN, plan_text(plan))
     _wait(plan)
     if fits:

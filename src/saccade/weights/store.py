@@ -178,8 +178,8 @@ def card_of(model: nn.Module) -> Card:
     if not name:
         raise WeightsError("this network has no name; build it with saccade.create_model or pass a card")
     config = getattr(model, "config", None)
-    options = {}
-    if not name.startswith("timm/"):
+    options: dict[str, Any] = dict(getattr(model, "saccade_options", {}))
+    if not name.startswith(("timm/", "stvit/")):
         entry = registry._TABLE[name]
         options = {
             option: getattr(config, option)
