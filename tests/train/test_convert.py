@@ -8,7 +8,7 @@ import yaml
 
 from saccade.cli.main import main
 from saccade.data.opening import open_pair
-from saccade.errors import ConfigError, WeightsError
+from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.train.compare import compare, compare_speed
 from saccade.train.convert import (
     BASE,
@@ -226,10 +226,16 @@ def test_plans_survive_the_file(plan_for, tmp_path):
         ("stvit_deit_small", {}, "stvit_.* models are sparse already"),
         ("deit_tinny_patch16_224", {}, "did you mean 'deit_tiny_patch16_224'"),
         (NAME, {"model__weights": "x"}, "model.weights follows from the base"),
+        (
+            "resnet10t",
+            {"model__options": {}, "data__size": 0},
+            "a ResNet cannot be converted: expected timm's VisionTransformer",
+        ),
+        (NAME, {"data__source": "nowhere"}, "nowhere"),
     ],
 )
 def test_refusals(base, changes, message, plan_for, tmp_path):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(SaccadeError, match=message):
         sparsify_and_tune(plan_for(base, **changes), tmp_path / "run", say=lambda line: None)
     assert not (tmp_path / "run").exists()
 

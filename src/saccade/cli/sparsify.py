@@ -30,6 +30,7 @@ def sparsify(
     pooling: Annotated[str | None, Hidden] = None,
     image_blocks: Annotated[int | None, Hidden] = None,
     stgm_blocks: Annotated[int | None, Hidden] = None,
+    units: Annotated[int | None, Hidden] = None,
     distill: Annotated[str | None, Hidden] = None,
     base_epochs: Annotated[int, Hidden] = 0,
     recipe: Annotated[str | None, Hidden] = None,
@@ -44,8 +45,8 @@ def sparsify(
 
     Without --data it only converts, and the result needs fine-tuning. When the base has other classes than the data,
     --teacher self fine-tunes it on the data first. Less common: --head mean, --pooling window, --image-blocks N,
-    --stgm-blocks N, --distill hard, --base-epochs N, --recipe NAME, --config FILE, --batch, --threads, --seed,
-    --seconds S (of the speed measurement), --dry-run, and every setting of a recipe by its dotted name.
+    --stgm-blocks N, --units N, --distill hard, --base-epochs N, --recipe NAME, --config FILE, --batch, --threads,
+    --seed, --seconds S (of the speed measurement), --dry-run, and every setting of a recipe by its dotted name.
 
     Example: saccade sparsify vit_base_patch16_224 --tokens 16 --data photos/ --teacher self --epochs 30
 
@@ -67,6 +68,7 @@ def sparsify(
         pooling: How centres are made: max, window or offset.
         image_blocks: Blocks before semantic tokens are made.
         stgm_blocks: Blocks that make them.
+        units: With --recover: groups of blocks, each with its own semantic tokens.
         distill: soft or hard.
         base_epochs: Passes for the base, when it has to be fine-tuned first.
         recipe: Shipped recipe; sparsify_small when left out.
@@ -96,7 +98,7 @@ def sparsify(
     flags = read_settings(settings, [name for name, _ in leaves(Recipe())])
     flags |= {name: value for name, value in short.items() if value is not None}
     given: dict[str, Any] = {
-        "head": head, "pooling": pooling, "image_blocks": image_blocks, "stgm_blocks": stgm_blocks,
+        "head": head, "pooling": pooling, "image_blocks": image_blocks, "stgm_blocks": stgm_blocks, "units": units,
     }  # fmt: skip
     options: dict[str, Any] = {"tokens": tokens} | {k: v for k, v in given.items() if v is not None}
     options |= {"recover": True} if recover else {}
