@@ -3,9 +3,10 @@
 Names without a prefix are ours; `timm/NAME` is any model of timm.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,7 +182,8 @@ def _create_timm(
     if out_indices is not None:
         extra["out_indices"] = tuple(out_indices)
     try:
-        model = timm.create_model(plain, pretrained=pretrained, in_chans=in_chans, **extra)
+        with _no_retries(pretrained):
+            model = timm.create_model(plain, pretrained=pretrained, in_chans=in_chans, **extra)
     except TypeError as error:
         raise ConfigError(f"{name}: {error}") from None
     except (OSError, RuntimeError) as error:
@@ -199,6 +201,24 @@ def _create_timm(
     model.saccade_name = name  # pyright: ignore[reportArgumentType]
     model.saccade_options = options  # pyright: ignore[reportArgumentType]
     return model
+
+
+@contextlib.contextmanager
+def _no_retries(fetching: bool) -> Iterator[None]:
+    """Without a connection, look in the local cache at once instead of after half a minute of attempts."""
+    if not fetching:
+        yield
+        return
+    from huggingface_hub import constants
+
+    from saccade.weights.published import hub_answers
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not hub_answers()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _create_sparse(

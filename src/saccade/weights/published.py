@@ -26,7 +26,7 @@ def fetch(hub_id: str, filename: str = "model.safetensors") -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(hf_hub_download(hub_id, filename, local_files_only=not _hub_answers()))
+        return Path(hf_hub_download(hub_id, filename, local_files_only=not hub_answers()))
     except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise WeightsError(
             f"{hub_id}: the hub cannot be reached or has no {filename} under this id ({type(error).__name__}); "
@@ -34,7 +34,7 @@ def fetch(hub_id: str, filename: str = "model.safetensors") -> Path:
         ) from None
 
 
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Tell whether the hub's name resolves, so that an offline machine need not wait for five retries."""
     from huggingface_hub import constants
 
