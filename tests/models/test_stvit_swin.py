@@ -321,3 +321,16 @@ def test_folded_classifier_equals_the_golden():
     saccade.load_weights(model, golden.make_state(figures))
     with torch.no_grad():
         golden.assert_logits(saccade.fold(model)(golden.make_input(figures)), figures)
+
+
+@pytest.mark.parametrize("kind", ["swin", "r"])
+def test_folded_form_exports(kind, tmp_path):
+    from saccade.export.form import portable
+    from saccade.export.onnx import OnnxSession, write_onnx
+
+    model = randomise(build(kind, tokens_per_window=4))
+    x = torch.randn(2, 3, 160, 96)  # neither side a multiple of a window in the third stage
+    write_onnx(portable(model, x), x, tmp_path / "a.onnx")
+    session = OnnxSession(tmp_path / "a.onnx", threads=1)
+    with torch.no_grad():
+        assert torch.allclose(session(x), model(x), rtol=1e-3, atol=1e-4)

@@ -199,6 +199,25 @@ def test_swin_gives_maps_with_recovery():
         assert [m.shape[-1] for m in model(picture(base))] == [56, 28, 14, 7]
 
 
+FOLDABLE = {"deit_tiny_patch16_224", "deit3_small_patch16_224", "vit_small_patch14_reg4_dinov2",
+            "vit_base_patch16_siglip_224", "deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(FOLDABLE))
+@pytest.mark.parametrize("options", [{}, {"recover": True, "units": 2, "image_blocks": 1, "stgm_blocks": 1}])
+def test_folded_form_is_the_same_function(name, options):
+    model = saccade.sparsify(build(name), tokens=9, **options)
+    torch.nn.init.normal_(model.global_centers)
+    x = picture(model.base)
+    with torch.no_grad():
+        exact = model.double()(x.double())
+        assert torch.allclose(saccade.fold(model)(x.double()), exact, atol=1e-10)
+        folded = saccade.fold(model.float())
+        assert torch.allclose(folded(x).double(), exact, rtol=1e-3, atol=1e-3)
+        assert len(model.base.blocks) == 6
+    assert (type(folded).__name__ == "FoldedSparseViT") == (name != "eva02_tiny_patch14_224")
+
+
 def test_dynamic_sizes_and_frames():
     model = saccade.sparsify(build("vit_tiny_patch16_224", dynamic_img_size=True), tokens=9)
     clip = torch.randn(2, 3, 3, 64, 112)

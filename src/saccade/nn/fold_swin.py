@@ -56,8 +56,12 @@ def window_order(high: int, wide: int, size: int, shift: int, device: torch.devi
     positions = torch.arange(high * wide, device=device).view(1, high, wide, 1)
     framed = F.pad(positions, (0, 0, 0, across, 0, down), value=high * wide)
     index = to_windows(framed.roll((-shift, -shift), (1, 2)), size).flatten()
-    inverse = index.argsort(stable=True)[: high * wide]
-    return Order(index, inverse, bool(down or across), (high, wide))
+    # Where each raster position went, by arithmetic: exporters know no argsort.
+    row = (torch.arange(high, device=device) - shift).remainder(high + down)
+    col = (torch.arange(wide, device=device) - shift).remainder(wide + across)
+    window = (row // size * ((wide + across) // size))[:, None] + (col // size)[None]
+    inverse = window * size**2 + (row % size * size)[:, None] + (col % size)[None]
+    return Order(index, inverse.flatten(), bool(down or across), (high, wide))
 
 
 class FoldedSwinStem(nn.Module):

@@ -11,6 +11,7 @@ Shape legend: B batch, P prefix tokens, H and W map in tokens, M semantic tokens
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,6 +150,13 @@ class SparseViT(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory in training: keep block inputs only."""
         self.recompute = enable
+
+    def fold(self) -> nn.Module:
+        """Return the inference form (see `saccade.fold`): prepacked for timm's plain blocks, else a copy."""
+        from saccade.sparse.fold import FoldedSparseViT, can_fold
+
+        alike = Trunk(self.base).kind == "plain" and all(can_fold(block) for block in self.base.blocks)
+        return FoldedSparseViT(self) if alike else copy.deepcopy(self)
 
     def weight_decay_exempt(self) -> set[str]:
         """Names of the parameters that recipes do not decay: vectors, and what the base names."""
