@@ -260,6 +260,7 @@ def measure_speed(args: argparse.Namespace) -> None:
 
     import saccade
     from saccade.bench.timing import interleave, median_interval, ratio_interval
+    from saccade.errors import SaccadeError
 
     torch.set_num_threads(1)
     for name in args.family:
@@ -273,7 +274,7 @@ def measure_speed(args: argparse.Namespace) -> None:
         for form, model in list(models.items())[1:]:
             try:
                 networks[form, "folded"] = saccade.fold(model)
-            except saccade.SaccadeError as error:
+            except SaccadeError as error:
                 print(f"{form}: not folded, {error}")
         for batch in args.batches:
             picture = torch.randn(batch, 3, family.size, family.size)
