@@ -56,12 +56,11 @@ def window_order(high: int, wide: int, size: int, shift: int, device: torch.devi
     positions = torch.arange(high * wide, device=device).view(1, high, wide, 1)
     framed = F.pad(positions, (0, 0, 0, across, 0, down), value=high * wide)
     index = to_windows(framed.roll((-shift, -shift), (1, 2)), size).flatten()
-    # Where each raster position went, by arithmetic: exporters know no argsort.
-    row = (torch.arange(high, device=device) - shift).remainder(high + down)
-    col = (torch.arange(wide, device=device) - shift).remainder(wide + across)
-    window = (row // size * ((wide + across) // size))[:, None] + (col // size)[None]
-    inverse = window * size**2 + (row % size * size)[:, None] + (col % size)[None]
-    return Order(index, inverse.flatten(), bool(down or across), (high, wide))
+    # Where each raster position went. A scatter: exporters know no argsort, and torch 2.15's compiler fails on
+    # the same index as arithmetic, which it would inline into the gathers.
+    rows = torch.arange(index.shape[0], device=device)
+    inverse = index.new_zeros(high * wide + 1).scatter(0, index, rows)[: high * wide]
+    return Order(index, inverse, bool(down or across), (high, wide))
 
 
 class FoldedSwinStem(nn.Module):
