@@ -43,6 +43,8 @@ OPTIONAL = {
     "webdataset",
     "matplotlib",
     "tensorboard",
+    "numba",
+    "llvmlite",
 }
 # An optional package that has a plain substitute where it is missing is imported by a statement after a look.
 WITH_SUBSTITUTE = {("simplejpeg", "data/decode.py"), ("simplejpeg", "data/check.py")}

@@ -6,7 +6,7 @@ Names without a prefix are ours; `timm/NAME` is any model of timm.
 import contextlib
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,6 +175,8 @@ def _create_timm(
     """Build a timm model and give it the attributes that ours have."""
     import timm
 
+    from saccade.weights import published
+
     plain = name.removeprefix("timm/")
     if plain.split(".")[0] not in timm.list_models():
         raise ConfigError(f"timm has no model {plain!r}{did_you_mean(plain, timm.list_models())}")
@@ -182,7 +184,7 @@ def _create_timm(
     if out_indices is not None:
         extra["out_indices"] = tuple(out_indices)
     try:
-        with _no_retries(pretrained):
+        with published.no_retries() if pretrained else contextlib.nullcontext():
             model = timm.create_model(plain, pretrained=pretrained, in_chans=in_chans, **extra)
     except TypeError as error:
         raise ConfigError(f"{name}: {error}") from None
@@ -201,24 +203,6 @@ def _create_timm(
     model.saccade_name = name  # pyright: ignore[reportArgumentType]
     model.saccade_options = options  # pyright: ignore[reportArgumentType]
     return model
-
-
-@contextlib.contextmanager
-def _no_retries(fetching: bool) -> Iterator[None]:
-    """Without a connection, look in the local cache at once instead of after half a minute of attempts."""
-    if not fetching:
-        yield
-        return
-    from huggingface_hub import constants
-
-    from saccade.weights.published import hub_answers
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not hub_answers()
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def _create_sparse(

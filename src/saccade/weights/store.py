@@ -190,7 +190,7 @@ def card_of(model: nn.Module) -> Card:
         model=name,
         options=options,
         num_classes=int(getattr(model, "num_classes", 0)),
-        in_chans=int(getattr(config, "in_chans", 3)),
+        in_chans=int(getattr(config, "in_chans", getattr(model, "in_chans", 3))),
     )
 
 

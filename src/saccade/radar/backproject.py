@@ -1,0 +1,228 @@
+"""Exact back-projection: for every voxel, the match of the recorded samples with the echo of a point there.
+
+    I(v) = sum_l sum_n s[l, n] w exp(-j k_n (R_T + R_R)),   w = R_T R_R when path loss is in the samples, else 1
+
+Valid in any geometry, near field included; no normalisation. `reference` is the formula in float64; `exact` is the
+same in float32 at the speed of the machine's multiply-adds: Horner's rule over frequency leaves two exponentials
+per voxel and element instead of one per frequency, tiles of voxels stay in cache and their sums in registers,
+sine and cosine are polynomials that the compiler vectorises, and only distances and phases, counted in turns, are
+float64.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from saccade.errors import DataError
+from saccade.extras import require
+from saccade.radar.grid import Grid, RadarImage
+from saccade.radar.scan import Scan
+from saccade.radar.waveform import C
+
+_PIECE = 4_000_000
+TILE = 128
+"""Voxels of one tile; their sums stay in first-level cache."""
+STRIDE = 8
+"""Frequencies that one pass over a tile takes."""
+
+
+def reference(
+    samples: np.ndarray,
+    tx: np.ndarray,
+    rx: np.ndarray,
+    wavenumbers: np.ndarray,
+    points: np.ndarray,
+    *,
+    path_loss: bool = False,
+) -> np.ndarray:
+    """Back-project in float64, one exponential per voxel, element and frequency.
+
+    Args:
+        samples: (L, N) complex.
+        tx: (L, 3) metres.
+        rx: (L, 3) metres.
+        wavenumbers: (N,) rad/m.
+        points: (V, 3) voxels, metres.
+        path_loss: Weigh by R_T R_R.
+
+    Returns:
+        (V,) complex128.
+    """
+    out = np.zeros(len(points), np.complex128)
+    voxels = max(1, _PIECE // len(wavenumbers))
+    for start in range(0, len(points), voxels):
+        part = points[start : start + voxels]
+        for row, there, back in zip(samples, tx, rx, strict=True):
+            a = np.linalg.norm(part - there, axis=1)
+            b = np.linalg.norm(part - back, axis=1)
+            value = np.exp(-1j * np.outer(a + b, wavenumbers)) @ row
+            out[start : start + voxels] += value * (a * b) if path_loss else value
+    return out
+
+
+def exact(scan: Scan, grid: Grid, *, threads: int | None = None) -> RadarImage:
+    """Back-project a scan on a grid, in float32 (relative error below 5e-5 of the maximum).
+
+    Args:
+        scan: Uses its believed positions.
+        grid: Any; memory does not grow with elements times voxels.
+        threads: Cores; all by default.
+
+    Returns:
+        Complex image; (nx, ny) for one depth, else (nx, ny, nz).
+
+    Raises:
+        DataError: The scan is inconsistent.
+        MissingExtraError: numba (extra `radar`) is not installed.
+    """
+    require("numba", "radar", "for fast back-projection")
+    scan.check()
+    samples, tx, rx = scan.flatten()
+    values = project(
+        samples, tx, rx, scan.waveform.frequencies, grid.points(), path_loss=scan.path_loss, threads=threads
+    )
+    shape = grid.shape[:2] if grid.shape[2] == 1 else grid.shape
+    return RadarImage(values.reshape(shape), grid, "backprojection", {"elements": len(samples)})
+
+
+def project(
+    samples: np.ndarray,
+    tx: np.ndarray,
+    rx: np.ndarray,
+    frequencies: np.ndarray,
+    points: np.ndarray,
+    *,
+    path_loss: bool = False,
+    threads: int | None = None,
+) -> np.ndarray:
+    """Back-project plain arrays in float32; arguments as `reference`, with frequencies (N,) in Hz.
+
+    Raises:
+        DataError: The frequencies are not evenly spaced, which Horner's rule needs.
+    """
+    numba = require("numba", "radar", "for fast back-projection")
+    steps = np.diff(frequencies)
+    if len(steps) and np.ptp(steps) > 1e-6 * abs(steps[0]):
+        raise DataError("waveform: the frequencies are not evenly spaced; use the reference back-projection")
+    count = -(-len(points) // TILE) * TILE
+    voxels = np.empty((3, count))
+    voxels[:, : len(points)] = points.T
+    voxels[:, len(points) :] = points[-1][:, None]
+    real, imag = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    # Highest frequency first, with zeros in front, which Horner's rule passes over.
+    flipped: Any = np.pad(samples[:, ::-1], ((0, 0), (-samples.shape[1] % STRIDE, 0)))
+    start, step = frequencies[0] / C, (steps[0] if len(steps) else 0.0) / C
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads or before, numba.config.NUMBA_NUM_THREADS))
+    try:
+        _kernel()(
+            np.ascontiguousarray(flipped.real, np.float32), np.ascontiguousarray(flipped.imag, np.float32),
+            np.ascontiguousarray(tx, np.float64), np.ascontiguousarray(rx, np.float64), voxels,
+            start, step, path_loss, real, imag,
+        )  # fmt: skip
+    finally:
+        numba.set_num_threads(before)
+    return (real[: len(points)] + 1j * imag[: len(points)]).astype(np.complex64)
+
+
+@functools.cache
+def _kernel() -> Callable[..., None]:
+    """Compile the tile kernel: a few seconds in the first process, read from numba's cache afterwards."""
+    numba: Any = require("numba", "radar", "for fast back-projection")
+    _widen(numba)
+    f4 = np.float32
+
+    @numba.njit(inline="always")
+    def distance(x, y, z):
+        """Length in float64 from a float32 root and one Newton step, which costs a fraction of a float64 root."""
+        square = x * x + y * y + z * z
+        root = np.sqrt(f4(square))
+        return root + (square - np.float64(root) * root) * np.float64(f4(0.5) / root)
+
+    @numba.njit(inline="always")
+    def turns(path, per_metre):
+        """Fraction of a turn, in [-1/2, 1/2]."""
+        whole = path * per_metre
+        return f4(whole - np.floor(whole + 0.5))
+
+    @numba.njit(inline="always")
+    def small_turns(path, per_metre):
+        """As `turns`, for the step between frequencies, which is a fraction of a turn itself."""
+        whole = path * per_metre
+        return whole - np.floor(whole + f4(0.5))
+
+    @numba.njit(fastmath=True, inline="always")
+    def cosine_sine(turn):
+        """Cosine and sine of -2 pi turn for |turn| <= 1/2, by polynomials for angles up to pi / 2."""
+        # Fold to |t| <= 1/4 turn around the nearest half turn, so that low orders suffice.
+        half = np.floor(turn * f4(2.0) + f4(0.5))
+        t = turn - half * f4(0.5)
+        sign = f4(1.0) - f4(2.0) * np.abs(half - f4(2.0) * np.floor(half * f4(0.5)))
+        x = t * f4(6.283185307179586)
+        y = x * x
+        s = f4(2.7525562e-6) + y * f4(-2.3889859e-8)
+        s = f4(8.3333310e-3) + y * (f4(-1.9840874e-4) + y * s)
+        sine = x * (f4(1.0) + y * (f4(-1.6666667e-1) + y * s))
+        c = f4(2.47609e-5) + y * f4(-2.605e-7)
+        c = f4(4.16666418e-2) + y * (f4(-1.388839e-3) + y * c)
+        cosine = f4(1.0) + y * (f4(-0.5) + y * c)
+        return sign * cosine, -sign * sine
+
+    @numba.njit(parallel=True, fastmath={"contract", "nsz", "nnan", "ninf"}, cache=False)
+    def run(re, im, tx, rx, voxels, start, step, path_loss, out_re, out_im):
+        count, length = re.shape
+        for tile in numba.prange(voxels.shape[1] // TILE):
+            first = tile * TILE
+            total_re, total_im = np.zeros(TILE, np.float32), np.zeros(TILE, np.float32)
+            sum_re, sum_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+            wave_re, wave_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+            turn_re, turn_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+            weight = np.ones(TILE, np.float32)
+            for row in range(count):
+                for i in range(TILE):
+                    x, y, z = voxels[0, first + i], voxels[1, first + i], voxels[2, first + i]
+                    ax, ay, az = x - tx[row, 0], y - tx[row, 1], z - tx[row, 2]
+                    bx, by, bz = x - rx[row, 0], y - rx[row, 1], z - rx[row, 2]
+                    there, back = distance(ax, ay, az), distance(bx, by, bz)
+                    path = there + back
+                    if path_loss:
+                        weight[i] = f4(there * back)
+                    wave_re[i], wave_im[i] = cosine_sine(turns(path, start))
+                    turn_re[i], turn_im[i] = cosine_sine(small_turns(f4(path), f4(step)))
+                    sum_re[i], sum_im[i] = f4(0.0), f4(0.0)
+                # Horner: ((s_N-1 q + s_N-2) q + ...) q + s_0 with q the turn from one frequency to the next.
+                # Eight frequencies between loading and storing a voxel's sum, which stays in registers meanwhile.
+                for n in range(0, length, STRIDE):
+                    for i in range(TILE):
+                        p, q, e, f = turn_re[i], turn_im[i], sum_re[i], sum_im[i]
+                        e, f = e * p - f * q + re[row, n + 0], e * q + f * p + im[row, n + 0]
+                        e, f = e * p - f * q + re[row, n + 1], e * q + f * p + im[row, n + 1]
+                        e, f = e * p - f * q + re[row, n + 2], e * q + f * p + im[row, n + 2]
+                        e, f = e * p - f * q + re[row, n + 3], e * q + f * p + im[row, n + 3]
+                        e, f = e * p - f * q + re[row, n + 4], e * q + f * p + im[row, n + 4]
+                        e, f = e * p - f * q + re[row, n + 5], e * q + f * p + im[row, n + 5]
+                        e, f = e * p - f * q + re[row, n + 6], e * q + f * p + im[row, n + 6]
+                        e, f = e * p - f * q + re[row, n + 7], e * q + f * p + im[row, n + 7]
+                        sum_re[i], sum_im[i] = e, f
+                for i in range(TILE):
+                    total_re[i] += weight[i] * (sum_re[i] * wave_re[i] - sum_im[i] * wave_im[i])
+                    total_im[i] += weight[i] * (sum_re[i] * wave_im[i] + sum_im[i] * wave_re[i])
+            for i in range(TILE):
+                out_re[first + i], out_im[first + i] = total_re[i], total_im[i]
+
+    return run
+
+
+def _widen(numba: Any) -> None:
+    """Let the compiler use 512-bit vectors where there are any: it prefers 256 bits unless told, at half the speed.
+
+    Only before numba compiled anything, and not against the user's own NUMBA_CPU_FEATURES.
+    """
+    llvm: Any = require("llvmlite.binding", "radar", "for fast back-projection")
+    features = llvm.get_host_cpu_features()
+    if not numba.config.CPU_FEATURES and features.get("avx512f"):
+        numba.config.CPU_FEATURES = features.flatten() + ",-prefer-256-bit"
