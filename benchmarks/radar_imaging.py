@@ -3,8 +3,8 @@
     python benchmarks/radar_imaging.py [--threads 1]
 
 Back-projection of 512 elements x 64 frequencies on 32 x 32 x 8 voxels (random samples), by the float64 formula and by
-the fast kernel; then one plane transform of the paper's planar scan (200 x 200 elements, 64 frequencies). CPU time for
-one thread, wall time for more. Errors are relative to the largest value of the float64 formula. Appends to
+the fast kernel; then one plane transform of the paper's planar scan (200 x 200 elements, 64 frequencies). CPU time
+for one thread, wall time for more. Errors are relative to the largest value of the float64 formula. Appends to
 benchmarks/results/radar_imaging.csv.
 """
 
