@@ -65,7 +65,19 @@ def sparsify(
     Raises:
         ConfigError: Not a network that this can convert, or options that do not fit it; says which.
     """
+    whole = {"tokens": tokens, "image_blocks": image_blocks, "stgm_blocks": stgm_blocks, "units": units}
+    for name, value in whole.items():
+        if name == "image_blocks" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{name} is {value!r}; expected a whole number")
     kind = type(model).__name__
+    # torchvision has classes of the same names, built otherwise.
+    if kind in (*FAMILIES, "SwinTransformer") and not type(model).__module__.startswith("timm."):
+        raise ConfigError(
+            f"this {kind} comes from {type(model).__module__.split('.')[0]}; sparsify converts timm's, "
+            "such as timm.create_model('vit_base_patch16_224')"
+        )
     made: nn.Module
     if kind == "SwinTransformer":
         from saccade.sparse.swin import sparse_swin
@@ -118,7 +130,13 @@ def _name_of(model: nn.Module) -> tuple[str, dict[str, Any]]:
         Exception
     ):  # a name that timm cannot build by itself; such a network converts, and is only not named
         return "", {}
-    same = {k: v.shape for k, v in again.state_dict().items()} == {
-        k: v.shape for k, v in model.state_dict().items()
-    }
-    return (name, {}) if same else ("", {})
+    # Sizes given at run time change no tensor, so they travel as an option.
+    options = {"dynamic_img_size": True} if getattr(model, "dynamic_img_size", False) else {}
+    return (name, options) if _outline(again) == _outline(model) else ("", {})
+
+
+def _outline(model: nn.Module) -> tuple[Any, ...]:
+    """Describe what a network computes, but for its weights and for what drops out in training."""
+    shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    layers = [line for line in str(model).splitlines() if "drop" not in line.lower()]
+    return shapes, layers, getattr(model, "global_pool", None)

@@ -49,6 +49,8 @@ def sparse_swin(
     """
     model: Any = base
     sizes = _sizes(model)
+    if not features_only and model.global_pool != "avg":
+        raise ConfigError(f"this Swin has global_pool={model.global_pool!r}; expected 'avg'")
     common: dict[str, Any] = {
         **sizes, "tokens_per_window": tokens, "global_centers": global_centers, "shortcut": True, "layer_scale": None,
         "num_classes": int(model.num_classes), "in_chans": model.patch_embed.proj.weight.shape[1],
@@ -94,6 +96,8 @@ def _sizes(model: Any) -> dict[str, Any]:
             f"this Swin has windows of {sorted(windows)}; sparsify knows {WINDOW}x{WINDOW}, as in "
             "swin_*_patch4_window7_224"
         )
+    if any(block.attn.qkv.bias is None for layer in model.layers for block in layer.blocks):
+        raise ConfigError("this Swin has no biases in its attention (qkv_bias=False); expected them")
     high, wide = model.patch_embed.patch_size
     if high != wide:
         raise ConfigError(f"this Swin has patches of {high}x{wide}; expected square ones")

@@ -123,6 +123,7 @@ class SparseViT(nn.Module):
         )
         self.head_mode, self.recover, self.grid = head, recover, grid_of(tokens)
         self.num_features, self.num_classes = int(self.base.num_features), int(self.base.num_classes)
+        self.in_chans = int(getattr(base, "in_chans", 3))
         self._check_map(tokens)
         dim = int(self.base.embed_dim)
         self.pools = nn.ModuleList([make_pooling(pooling, dim, self.grid) for _ in self.plan])
