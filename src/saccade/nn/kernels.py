@@ -87,9 +87,16 @@ class Plain:
         Returns:
             (B, n, L, h * d).
         """
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)
-        weights = (q @ k.transpose(-1, -2) + offsets).softmax(-1)
-        return (weights @ v).transpose(2, 3).flatten(3)
+        if torch.compiler.is_exporting() or torch._C._get_tracing_state():
+            # Files stay free of a batch in the shape of the offsets.
+            q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)
+            weights = (q @ k.transpose(-1, -2) + offsets).softmax(-1)
+            return (weights @ v).transpose(2, 3).flatten(3)
+        batch, count, length = qkv.shape[:3]
+        q, k, v = (part.transpose(1, 2) for part in qkv.flatten(0, 1).unbind(2))
+        mask = offsets if offsets.shape[0] == 1 else offsets.repeat(batch, 1, 1, 1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        return mixed.transpose(1, 2).reshape(batch, count, length, -1)
 
     def gate(self, layer_in: FoldedConv, layer_out: FoldedConv, x: Any) -> Any:
         """Squeeze and excite: scale channels by sigmoid(out(relu(in(mean)))); `x` may be overwritten."""
@@ -213,14 +220,6 @@ class Packed(Plain):
             )
             return y.view(residual.shape)
         return residual.add_(self._product(layer, rows).view(residual.shape))
-
-    def window_attention(self, qkv: Tensor, offsets: Tensor) -> Tensor:
-        """See `Plain`."""
-        batch, count, length = qkv.shape[:3]
-        q, k, v = (part.transpose(1, 2) for part in qkv.flatten(0, 1).unbind(2))
-        mask = offsets if offsets.shape[0] == 1 else offsets.repeat(batch, 1, 1, 1)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        return mixed.transpose(1, 2).reshape(batch, count, length, -1)
 
     def gate(self, layer_in: FoldedConv, layer_out: FoldedConv, x: Rows) -> Rows:
         """See `Plain`; overwrites `x`."""
