@@ -191,6 +191,15 @@ def test_swin_carries_its_weights_over(recover):
         assert torch.allclose(folded, model(x), atol=1e-9)
 
 
+@pytest.mark.parametrize("recover", [False, True])
+def test_a_swin_whose_last_map_is_smaller_than_a_window(recover):
+    # timm shrinks the last stage's windows with the map: 4 x 4 at 128 pixels.
+    with torch.no_grad():
+        base = build("swin_tiny_patch4_window7_224", img_size=64, patch_size=2)
+        assert base.layers[3].blocks[0].attn.window_size == (4, 4)
+        assert saccade.sparsify(base, tokens=9, recover=recover)(picture(base)).shape == (2, 5)
+
+
 def test_swin_gives_maps_with_recovery():
     base = build("swin_tiny_patch4_window7_224")
     model = saccade.sparsify(base, tokens=9, recover=True, features_only=True).eval()

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from saccade.errors import ConfigError
 from saccade.models.stvit_r_dense import STViTRDense
@@ -156,7 +157,13 @@ def _flat_name(name: str) -> str:
 
 
 def _crop_table(table: Tensor, rows: int) -> Tensor:
-    """Cut the centre out of a relative position table, ((2 w - 1)^2, heads) to (rows, heads)."""
+    """Fit a relative position table, ((2 w - 1)^2, heads), to another window: (rows, heads).
+
+    The centre is cut out for a smaller window, and the border repeats for a larger one.
+    """
     side, want = round(table.shape[0] ** 0.5), round(rows**0.5)
-    at = (side - want) // 2
-    return table.view(side, side, -1)[at : at + want, at : at + want].reshape(rows, -1)
+    maps = table.view(1, side, side, -1).permute(0, 3, 1, 2)
+    grow = max(0, (want - side) // 2)
+    maps = F.pad(maps, (grow, grow, grow, grow), mode="replicate")
+    at = max(0, (side - want) // 2)
+    return maps[0, :, at : at + want, at : at + want].flatten(1).T
