@@ -219,9 +219,13 @@ def _create_sparse(
 
     own = {key: value for key, value in options.items() if key in USUAL}
     rest = {key: value for key, value in options.items() if key not in USUAL}
-    base = _create_timm(
-        f"timm/{name.removeprefix('stvit/')}", pretrained, num_classes, in_chans, False, None, rest
-    )
+    try:
+        base = _create_timm(
+            f"timm/{name.removeprefix('stvit/')}", pretrained, num_classes, in_chans, False, None, rest
+        )
+    except ConfigError as error:
+        near = "".join(did_you_mean(key, USUAL) for key in rest)
+        raise ConfigError(f"{error}{near}" if "keyword" in str(error) else str(error)) from None
     model = sparsify(base, **own, features_only=features_only, out_indices=out_indices)
     model.saccade_name = name  # pyright: ignore[reportArgumentType]
     model.saccade_options = options  # pyright: ignore[reportArgumentType]

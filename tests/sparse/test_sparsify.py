@@ -200,6 +200,17 @@ def test_a_swin_whose_last_map_is_smaller_than_a_window(recover):
         assert saccade.sparsify(base, tokens=9, recover=recover)(picture(base)).shape == (2, 5)
 
 
+def test_swin_keeps_its_stochastic_depth():
+    model = saccade.sparsify(build("swin_tiny_patch4_window7_224", drop_path_rate=0.3), tokens=9)
+    assert model.config.drop_path == 0.3
+    assert model.stages[3][0].drop_path.rate == pytest.approx(0.3)
+
+
+def test_a_misspelt_option_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'tokens'"):
+        saccade.create_model("stvit/vit_tiny_patch16_224", token=9)
+
+
 def test_swin_gives_maps_with_recovery():
     base = build("swin_tiny_patch4_window7_224")
     model = saccade.sparsify(base, tokens=9, recover=True, features_only=True).eval()

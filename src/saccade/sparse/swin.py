@@ -55,7 +55,7 @@ def sparse_swin(
     common: dict[str, Any] = {
         **sizes, "tokens_per_window": tokens, "global_centers": global_centers, "shortcut": True, "layer_scale": None,
         "num_classes": int(model.num_classes), "in_chans": model.patch_embed.proj.weight.shape[1],
-        "default_size": int(model.patch_embed.img_size[0]),
+        "default_size": int(model.patch_embed.img_size[0]), "drop_path": _drop_path(model),
     }  # fmt: skip
     built: nn.Module
     if recover:
@@ -108,6 +108,12 @@ def _sizes(model: Any) -> dict[str, Any]:
         "depths": tuple(len(layer.blocks) for layer in model.layers),
         "heads": tuple(int(layer.blocks[0].attn.num_heads) for layer in model.layers),
     }
+
+
+def _drop_path(model: Any) -> float:
+    """Read the largest rate of stochastic depth off the blocks."""
+    rates = [getattr(block.drop_path1, "drop_prob", 0.0) for layer in model.layers for block in layer.blocks]
+    return round(float(max(rates)), 6)
 
 
 def _carry_over(built: Any, model: Any) -> None:
