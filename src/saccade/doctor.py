@@ -26,6 +26,7 @@ EXTRAS = {
     "shards": [("webdataset", "webdataset")],
     "plot": [("matplotlib", "matplotlib")],
     "tensorboard": [("tensorboard", "tensorboard")],
+    "radar": [("numba", "numba")],
 }
 MINIMUM_PYTHON = (3, 11)
 MINIMUM_FREE_BYTES = 2 * 2**30
