@@ -103,6 +103,33 @@ def measure(name: str, batches: list[int], runtimes: list[str], seconds: float) 
     return rows
 
 
+def table(path: Path) -> str:
+    """Write the newest row of each cell as Markdown: milliseconds of timm / ours, and the ratio with its interval."""
+    with path.open(newline="") as file:
+        cells = {(r["model"], r["runtime"], r["side"], int(r["batch"])): r for r in csv.DictReader(file)}
+    batches = sorted({key[3] for key in cells})
+    lines = [
+        "| model | runtime | " + " | ".join(f"batch {b}" for b in batches) + " |",
+        "|---" * (2 + len(batches)) + "|",
+    ]
+    for name in PAIRS:
+        for runtime in RUNTIMES:
+            row = [f"`{name}`", runtime]
+            for batch in batches:
+                theirs = cells.get((name, runtime, "timm", batch))
+                ours = cells.get((name, runtime, "ours folded", batch))
+                row.append("-" if theirs is None or ours is None else cell(theirs, ours))
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def cell(theirs: dict[str, str], ours: dict[str, str]) -> str:
+    """Write one comparison."""
+    low, high = float(ours["over_timm_low"]), float(ours["over_timm_high"])
+    times = f"{float(theirs['cpu_ms']):.0f} / {float(ours['cpu_ms']):.0f}"
+    return f"{times}: **{float(ours['over_timm']):.2f}** ({low:.2f}-{high:.2f})"
+
+
 def main() -> None:
     """Measure and append to the table."""
     parser = argparse.ArgumentParser(
@@ -113,7 +140,13 @@ def main() -> None:
     parser.add_argument("--runtimes", default=",".join(RUNTIMES))
     parser.add_argument("--seconds", type=float, default=15, help="per model, batch and runtime")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--table", action="store_true", help="print the rows there are as Markdown, measure nothing"
+    )
     options = parser.parse_args()
+    if options.table:
+        print(table(options.out))
+        return
     names = options.models.split(",")
     if len(names) > 1:  # one process a pair, so that none inherits another's compiler cache or allocator
         for name in names:
