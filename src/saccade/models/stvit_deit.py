@@ -28,6 +28,7 @@ from saccade.nn.fold import FoldedNet
 from saccade.nn.fold_transformer import FoldedBlock, FoldedCross, fold_linear, normalise, stack_linear
 from saccade.nn.kernels import Plain
 from saccade.nn.stgm import grid_of, make_pooling
+from saccade.nn.token_classifier import TokenClassifier, image_maps
 from saccade.nn.transformer import Block, cut_patches, drop_rates, init_transformer
 
 
@@ -100,7 +101,7 @@ def resize_positions(embedding: Tensor, side: int, height: int, width: int) -> T
     return resized.flatten(2).transpose(1, 2)
 
 
-class STViTDeiT(nn.Module):
+class STViTDeiT(TokenClassifier):
     """The network.
 
     Args:
@@ -142,27 +143,11 @@ class STViTDeiT(nn.Module):
             nn.Parameter(torch.empty(1, config.tokens, config.dim)) if config.global_centers else None
         )
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
-        self.recompute = False
         self.apply(init_transformer)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if self.global_centers is not None:
             nn.init.trunc_normal_(self.global_centers, std=0.02)
         self.reset_classifier(config.num_classes)
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one with `num_classes` outputs; 0 removes it."""
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else None
-        if self.head is not None:
-            init_transformer(self.head)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory in training: keep block inputs only."""
-        self.recompute = enable
-
-    def weight_decay_exempt(self) -> set[str]:
-        """Names of the parameters that the recipe does not decay: vectors and the position embedding."""
-        return {name for name, p in self.named_parameters() if p.ndim <= 1} | {"pos_embed"}
 
     def fold(self) -> FoldedSTViTDeiT:
         """Return the inference form; see `saccade.fold`."""
@@ -195,9 +180,9 @@ class STViTDeiT(nn.Module):
         image = self.image_tokens(x)
         _, query, context = self._generate(image)
         block: Block = self.blocks[self.config.image_blocks + self.config.stgm_blocks - 1]  # pyright: ignore
-        weights = block.attn.weights(block.norm1(query), block.norm1(context)).mean(1)
-        weights = weights[:, :, -image.shape[1] * image.shape[2] :]
-        return (weights / weights.sum(2, keepdim=True)).unflatten(2, image.shape[1:3])
+        return image_maps(
+            block.attn.weights(block.norm1(query), block.norm1(context)), (image.shape[1], image.shape[2])
+        )
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the final semantic tokens (B, M, C), normalised."""
@@ -205,15 +190,6 @@ class STViTDeiT(nn.Module):
         return self.norm(
             self._run(self.config.image_blocks + self.config.stgm_blocks, self.config.depth, tokens)
         )
-
-    def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """Average the semantic tokens and classify; `pre_logits` stops after the mean, (B, C)."""
-        x = x.mean(1)
-        return x if pre_logits or self.head is None else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a picture (B, in_chans, height, width) to logits (B, num_classes)."""
-        return self.forward_head(self.forward_features(x))
 
     def _run(self, start: int, stop: int, x: Tensor) -> Tensor:
         return run_blocks(list(self.blocks[start:stop]), x, recompute=self.recompute and self.training)

@@ -27,6 +27,7 @@ from saccade.nn.stgm import max_pool_grid
 from saccade.nn.stgm_window import WINDOW, CentrePosition
 from saccade.nn.stvit_r import STViTSwinConfig, make_stages, make_stem, semantic_block, stage_rates
 from saccade.nn.swin import SwinBlock, from_windows, pad_to_multiple, to_windows
+from saccade.nn.token_classifier import TokenNet
 from saccade.nn.transformer import Block, init_transformer
 
 MASKED = -1000.0
@@ -148,7 +149,7 @@ def _cross(block: Block, x: Tensor, kv: Tensor, offsets: Tensor) -> Tensor:
     return block.feed_forward(x + block.drop_path(block.scaled(branch)))
 
 
-class STViTRDense(nn.Module):
+class STViTRDense(TokenNet):
     """The backbone.
 
     Args:
@@ -187,20 +188,7 @@ class STViTRDense(nn.Module):
         self.stages = make_stages(config, units, shift_last=True)
         self.unit = DenseUnit(config.samples, config.compat)
         self.norms = nn.ModuleDict({str(s): nn.LayerNorm(dims[s]) for s in self.out_indices})
-        self.recompute = False
         self.apply(init_transformer)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory in training: keep the inputs of blocks and units only."""
-        self.recompute = enable
-
-    def weight_decay_exempt(self) -> set[str]:
-        """Names of the parameters that the recipe does not decay: vectors and relative position biases."""
-        return {
-            name
-            for name, p in self.named_parameters()
-            if p.ndim <= 1 or "relative_position_bias_table" in name
-        }
 
     def units(self) -> list[list[Block]]:
         """Return the blocks of each dumbbell unit."""

@@ -37,6 +37,7 @@ from saccade.nn.kernels import Plain
 from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
 from saccade.nn.stvit_r import STViTSwinConfig, fold_stem, make_stages, make_stem, semantic_block, stage_rates
 from saccade.nn.swin import SwinBlock, from_windows, to_windows
+from saccade.nn.token_classifier import TokenClassifier, image_maps
 from saccade.nn.transformer import Block, init_transformer
 
 
@@ -82,7 +83,7 @@ def check_positions(relative_pos: bool, size: tuple[int, int]) -> None:
         )
 
 
-class STViTRSwin(nn.Module):
+class STViTRSwin(TokenClassifier):
     """The classifier.
 
     Args:
@@ -122,28 +123,8 @@ class STViTRSwin(nn.Module):
             init_global_centers(4 * config.tokens_per_window, dims[2]) if config.global_centers else None
         )
         self.norm = nn.LayerNorm(dims[3])
-        self.recompute = False
         self.apply(init_transformer)
         self.reset_classifier(config.num_classes)
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one with `num_classes` outputs; 0 removes it."""
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else None
-        if self.head is not None:
-            init_transformer(self.head)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory in training: keep the inputs of blocks and units only."""
-        self.recompute = enable
-
-    def weight_decay_exempt(self) -> set[str]:
-        """Names of the parameters that the published recipe does not decay: vectors and relative position biases."""
-        return {
-            name
-            for name, p in self.named_parameters()
-            if p.ndim <= 1 or "relative_position_bias_table" in name
-        }
 
     def fold(self) -> FoldedSTViTRSwin:
         """Return the inference form; see `saccade.fold`."""
@@ -188,22 +169,11 @@ class STViTRSwin(nn.Module):
         y = last.blocks[0](y)
         _, query, context, _ = last.generate(y)
         block = last.blocks[2]
-        weights = block.attn.weights(block.norm1(query), block.norm1(context)).mean(1)
-        weights = weights[:, :, query.shape[1] :]
-        return (weights / weights.sum(2, keepdim=True)).unflatten(2, y.shape[1:3])
+        return image_maps(block.attn.weights(block.norm1(query), block.norm1(context)), y.shape[1:3])
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last stage's tokens (B, height / 32 * width / 32, C), normalised."""
         return self.norm(self.forward_intermediates(x)[-1].flatten(1, 2))
-
-    def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """Average the tokens and classify; `pre_logits` stops after the mean, (B, C)."""
-        x = x.mean(1)
-        return x if pre_logits or self.head is None else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a picture (B, in_chans, height, width) to logits (B, num_classes)."""
-        return self.forward_head(self.forward_features(x))
 
 
 class FoldedUnit(nn.Module):

@@ -31,6 +31,7 @@ from saccade.nn.kernels import Plain
 from saccade.nn.stgm import grid_of
 from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
 from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, SwinStem, from_windows, to_windows
+from saccade.nn.token_classifier import TokenClassifier, image_maps
 from saccade.nn.transformer import Block, drop_rates, init_transformer
 
 
@@ -76,7 +77,7 @@ class STViTPlainSwinConfig(NetConfig):
             )
 
 
-class STViTSwin(nn.Module):
+class STViTSwin(TokenClassifier):
     """The network.
 
     Args:
@@ -117,7 +118,6 @@ class STViTSwin(nn.Module):
             init_global_centers(4 * config.tokens_per_window, dims[2]) if config.global_centers else None
         )
         self.norm = nn.LayerNorm(dims[3])
-        self.recompute = False
         self.apply(init_transformer)
         self.reset_classifier(config.num_classes)
 
@@ -139,25 +139,6 @@ class STViTSwin(nn.Module):
         if config.relative_pos and j > 1 and j % 2 == 0:
             block.attn = PositionedAttention(dim, heads, self.samples)
         return block
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replace the head by a fresh one with `num_classes` outputs; 0 removes it."""
-        self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else None
-        if self.head is not None:
-            init_transformer(self.head)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory in training: keep the inputs of Swin's own blocks only."""
-        self.recompute = enable
-
-    def weight_decay_exempt(self) -> set[str]:
-        """Names of the parameters that Swin's recipe does not decay: vectors and relative position biases."""
-        return {
-            name
-            for name, p in self.named_parameters()
-            if p.ndim <= 1 or "relative_position_bias_table" in name
-        }
 
     def fold(self) -> FoldedSTViTSwin:
         """Return the inference form; see `saccade.fold`."""
@@ -188,9 +169,9 @@ class STViTSwin(nn.Module):
         image = self.image_tokens(x)
         query, context, _ = self._query(image)
         block = self._blocks()[1]
-        weights = block.attn.weights(block.norm1(query), block.norm1(context)).mean(1)
-        weights = weights[:, :, query.shape[1] :]
-        return (weights / weights.sum(2, keepdim=True)).unflatten(2, image.shape[1:3])
+        return image_maps(
+            block.attn.weights(block.norm1(query), block.norm1(context)), (image.shape[1], image.shape[2])
+        )
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last stage's semantic tokens (B, M, C), normalised."""
@@ -202,15 +183,6 @@ class STViTSwin(nn.Module):
             else:
                 x = block(x.flatten(1, 2)).unflatten(1, (high, wide))
         return self.norm(self._run(self.stages[3], self.merges[2](x)).flatten(1, 2))  # pyright: ignore
-
-    def forward_head(self, x: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """Average the semantic tokens and classify; `pre_logits` stops after the mean, (B, C)."""
-        x = x.mean(1)
-        return x if pre_logits or self.head is None else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a picture (B, in_chans, height, width) to logits (B, num_classes)."""
-        return self.forward_head(self.forward_features(x))
 
     def _query(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Return query and context of the second generating block, and the grid of semantic tokens."""

@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from saccade.errors import ConfigError
 from saccade.nn.dense import check_out_indices
 from saccade.nn.stgm import WindowPooling, grid_of, make_pooling
+from saccade.nn.token_classifier import image_maps
 from saccade.sparse.attention import attention_weights, cross_block
 from saccade.sparse.trunk import Trunk, centre_rope, check_trunk
 
@@ -233,9 +234,8 @@ class SparseViT(nn.Module):
         prefix = Trunk(self.base).prefix
         post = "PostNorm" in type(block).__name__ or "ResPost" in type(block).__name__
         pair = (query, context) if post else (block.norm1(query), block.norm1(context))
-        weights = attention_weights(block.attn, *pair, ropes, prefix).mean(1)
-        weights = weights[:, prefix:, -size[0] * size[1] :]
-        return (weights / weights.sum(2, keepdim=True)).unflatten(2, size)
+        weights = attention_weights(block.attn, *pair, ropes, prefix)
+        return image_maps(weights[:, :, prefix:], size)
 
     def _run(self, picture: Tensor, seen: list | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return the last tokens, and the maps behind the first image blocks and each recovery."""
