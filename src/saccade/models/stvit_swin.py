@@ -21,55 +21,28 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import ConfigError
-from saccade.nn.config import NetConfig
 from saccade.nn.dense import run_blocks
 from saccade.nn.fold import FoldedNet
 from saccade.nn.fold_stgm import FoldedGenerator, FoldedSemantic, lay_out
 from saccade.nn.fold_swin import FoldedSwinMerging, FoldedSwinStage, FoldedSwinStem, halved, quad_index
 from saccade.nn.fold_transformer import fold_linear, normalise
 from saccade.nn.kernels import Plain
-from saccade.nn.stgm import grid_of
-from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
+from saccade.nn.stgm_window import WINDOW, GeneratingBlock, SwinTokensConfig, init_global_centers, resize_grid
 from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, SwinStem, from_windows, to_windows
 from saccade.nn.token_classifier import TokenClassifier, image_maps
 from saccade.nn.transformer import Block, drop_rates, init_transformer
 
 
 @dataclass(frozen=True)
-class STViTPlainSwinConfig(NetConfig):
+class STViTPlainSwinConfig(SwinTokensConfig):
     """Sizes of one variant and the options of semantic tokens."""
 
-    dim: int = 96
-    """Channels of the first stage; doubled by each of the next three."""
-    patch: int = 4
-    """Side of a patch of Swin's patch embedding, in pixels."""
-    depths: tuple[int, int, int, int] = (2, 2, 18, 2)
-    heads: tuple[int, int, int, int] = (3, 6, 12, 24)
     image_blocks: int = 12
     """Blocks of the third stage on image tokens; then two generating ones, the rest on semantic tokens."""
-    tokens_per_window: int = 9
-    """Semantic tokens of each 7 x 7 window of the third stage: 4, 9 or 16."""
-    shortcut: bool = True
-    """Residual around the first generating block."""
-    global_centers: bool = False
-    """Learned centres added to the query of the second generating block."""
-    conv_pos: bool = False
-    """A depthwise 3 x 3 convolution of each window's centres, added to them."""
-    relative_pos: bool = False
-    """Relative position bias in the semantic blocks that attend within windows."""
-    layer_scale: float | None = None
-    """Start value of LayerScale in the generating and semantic blocks; None: none."""
-    drop_path: float = 0.0
-    """Largest rate of stochastic depth."""
 
     def __post_init__(self) -> None:
-        """Check that the generating blocks lie inside the third stage and the tokens inside a window."""
+        """Check that the generating blocks lie inside the third stage."""
         super().__post_init__()
-        if grid_of(self.tokens_per_window) > WINDOW:
-            raise ConfigError(
-                f"tokens_per_window is {self.tokens_per_window}; a window holds {WINDOW}x{WINDOW} tokens, so "
-                f"expected at most {WINDOW * WINDOW} (the paper: 4, 9 or 16)"
-            )
         if not 0 <= self.image_blocks <= self.depths[2] - 2:
             raise ConfigError(
                 f"image_blocks is {self.image_blocks}; expected 0 to {self.depths[2] - 2}, as two generating blocks "
@@ -97,7 +70,7 @@ class STViTSwin(TokenClassifier):
             )
         self.config = config
         self.default_size = config.default_size
-        dims, s = [config.dim * 2**i for i in range(4)], grid_of(config.tokens_per_window)
+        dims, s = config.stage_dims(), config.samples
         self.num_features, self.samples = dims[3], s
         self.stem = SwinStem(config.in_chans, config.dim, config.patch)
         rates = drop_rates(config.drop_path, sum(config.depths))

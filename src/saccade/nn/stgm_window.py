@@ -7,17 +7,65 @@ Shape legend: B batch, H and W of the map, C channels, n windows, s semantic tok
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.nn.stgm import max_pool_grid
+from saccade.errors import ConfigError
+from saccade.nn.config import NetConfig
+from saccade.nn.stgm import grid_of, max_pool_grid
 from saccade.nn.swin import from_windows
 from saccade.nn.transformer import Block
 
 WINDOW = 7
 REACH = 10
 """Side of the patch of image tokens that a window's centres look at."""
+
+
+@dataclass(frozen=True)
+class SwinTokensConfig(NetConfig):
+    """Sizes of a four-stage Swin with semantic tokens in its third stage, and their options."""
+
+    dim: int = 96
+    """Channels of the first stage; doubled by each of the next three."""
+    patch: int = 4
+    """Side of a patch of Swin's patch embedding, in pixels."""
+    depths: tuple[int, int, int, int] = (2, 2, 18, 2)
+    heads: tuple[int, int, int, int] = (3, 6, 12, 24)
+    tokens_per_window: int = 9
+    """Semantic tokens of each 7 x 7 window of the third stage: 4, 9 or 16."""
+    shortcut: bool = True
+    """Residual around the first generating block."""
+    global_centers: bool = False
+    """Learned centres added to the query of the (first unit's) second generating block."""
+    conv_pos: bool = False
+    """A depthwise 3 x 3 convolution of each window's centres, added to them."""
+    relative_pos: bool = False
+    """Relative position bias in the semantic blocks, as far as their grid has one size."""
+    layer_scale: float | None = None
+    """Start value of LayerScale in the generating, semantic and recovery blocks; None: none."""
+    drop_path: float = 0.0
+    """Largest rate of stochastic depth."""
+
+    def __post_init__(self) -> None:
+        """Check that the tokens fit into a window."""
+        super().__post_init__()
+        if self.samples > WINDOW:
+            raise ConfigError(
+                f"tokens_per_window is {self.tokens_per_window}; a window holds {WINDOW}x{WINDOW} tokens, so "
+                f"expected at most {WINDOW * WINDOW} (the paper: 4, 9 or 16)"
+            )
+
+    @property
+    def samples(self) -> int:
+        """Semantic tokens along the side of a window."""
+        return grid_of(self.tokens_per_window)
+
+    def stage_dims(self) -> list[int]:
+        """Channels of the four stages."""
+        return [self.dim * 2**s for s in range(4)]
 
 
 def window_centres(x: Tensor, samples: int) -> tuple[Tensor, tuple[int, int]]:

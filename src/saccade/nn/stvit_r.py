@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.errors import ConfigError
-from saccade.nn.config import NetConfig
 from saccade.nn.conv_norm import ConvNorm
 from saccade.nn.fold import fold_conv_norm
 from saccade.nn.fold_swin import FoldedSwinStem
 from saccade.nn.kernels import Plain
-from saccade.nn.stgm import grid_of
-from saccade.nn.stgm_window import WINDOW
+from saccade.nn.stgm_window import WINDOW, SwinTokensConfig
 from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, SwinStem, pad_picture
 from saccade.nn.transformer import Block, drop_rates
 
@@ -28,57 +26,27 @@ UNIT = 6
 
 
 @dataclass(frozen=True)
-class STViTSwinConfig(NetConfig):
-    """Sizes of a four-stage Swin with semantic tokens in its third stage."""
+class STViTSwinConfig(SwinTokensConfig):
+    """Sizes of one variant of STViT-R; the defaults are the released models'."""
 
-    dim: int = 96
-    """Channels of the first stage; doubled by each of the next three."""
-    patch: int = 4
-    """Side of a patch of Swin's patch embedding, in pixels."""
-    depths: tuple[int, int, int, int] = (2, 2, 18, 2)
-    heads: tuple[int, int, int, int] = (3, 6, 12, 24)
-    tokens_per_window: int = 9
-    """Semantic tokens of each 7 x 7 window of the third stage: 4, 9 or 16."""
     shortcut: bool = False
-    """Residual around the first generating block (off in the released classifiers)."""
-    global_centers: bool = False
-    """Learned centres added to the query of the second generating block of the first unit."""
-    conv_pos: bool = False
-    """A depthwise 3 x 3 convolution of each window's centres, added to them."""
-    relative_pos: bool = False
-    """Relative position bias in the semantic blocks."""
+    """Residual around the first generating block; always there in the dense form."""
     layer_scale: float | None = 1e-5
     """Start value of LayerScale in the generating, semantic and recovery blocks; None: none."""
     stem: str = "conv"
     """"conv": the release's two convolutions; "patch": Swin's patch embedding, for a pretrained Swin."""
-    drop_path: float = 0.0
-    """Largest rate of stochastic depth."""
     compat: bool = False
     """Dense form only: mask padded keys as the release does, faults included."""
 
     def __post_init__(self) -> None:
         """Check what the third stage can be made of."""
         super().__post_init__()
-        if grid_of(self.tokens_per_window) > WINDOW:
-            raise ConfigError(
-                f"tokens_per_window is {self.tokens_per_window}; a window holds {WINDOW}x{WINDOW} tokens, so "
-                f"expected at most {WINDOW * WINDOW} (the paper: 4, 9 or 16)"
-            )
         if self.stem not in ("conv", "patch"):
             raise ConfigError(f'stem is {self.stem!r}; expected "conv" or "patch"')
         if self.depths[2] % UNIT or not self.depths[2]:
             raise ConfigError(
                 f"the third stage has {self.depths[2]} blocks; expected a multiple of {UNIT}, whole dumbbell units"
             )
-
-    @property
-    def samples(self) -> int:
-        """Semantic tokens along the side of a window."""
-        return grid_of(self.tokens_per_window)
-
-    def stage_dims(self) -> list[int]:
-        """Channels of the four stages."""
-        return [self.dim * 2**s for s in range(4)]
 
 
 class ConvStem4(nn.Module):
