@@ -39,8 +39,14 @@ __all__ = [
 ]
 
 
+_ROOMS = ("radar",)
+"""Packages that are public as a whole."""
+
+
 def __getattr__(name: str) -> Any:
-    """Import the home of a public name on first use."""
+    """Import the home of a public name, or a public package, on first use."""
+    if name in _ROOMS:
+        return importlib.import_module(f"saccade.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'saccade' has no attribute {name!r}")
@@ -48,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names, loaded or not."""
-    return sorted(__all__)
+    return sorted([*__all__, *_ROOMS])
