@@ -10,6 +10,7 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.radar.array import Array
+from saccade.radar.echo_kernel import fast_echo
 from saccade.radar.scan import Scan, place
 from saccade.radar.waveform import Waveform
 
@@ -44,11 +45,7 @@ def echo(
     Raises:
         DataError: Points and reflectivities do not match, or a point sits on an antenna.
     """
-    points, reflectivity = np.asarray(points, np.float64), np.asarray(reflectivity, np.float64)
-    if points.ndim != 2 or points.shape[1] != 3 or reflectivity.shape != (len(points),):
-        raise DataError(
-            f"scene: points have shape {points.shape} and reflectivity {reflectivity.shape}; expected (M, 3) and (M,)"
-        )
+    points, reflectivity = check_points(points, reflectivity)
     shape = tx.shape[:-1]
     tx, rx = tx.reshape(-1, 3), rx.reshape(-1, 3)
     if phase_centre:
@@ -80,6 +77,20 @@ def echo(
     return out.reshape(*shape, len(k))
 
 
+def check_points(points: np.ndarray, reflectivity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return points (M, 3) and reflectivity (M,) in float64.
+
+    Raises:
+        DataError: They do not match.
+    """
+    points, reflectivity = np.asarray(points, np.float64), np.asarray(reflectivity, np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or reflectivity.shape != (len(points),):
+        raise DataError(
+            f"scene: points have shape {points.shape} and reflectivity {reflectivity.shape}; expected (M, 3) and (M,)"
+        )
+    return points, reflectivity
+
+
 def simulate(
     points: np.ndarray,
     reflectivity: np.ndarray,
@@ -92,6 +103,10 @@ def simulate(
     phase_centre: bool = False,
     snr_db: float | None = None,
     position_error: float = 0.0,
+    channel_shift: np.ndarray | None = None,
+    fast: bool = False,
+    threads: int | None = None,
+    geometry: str = "free",
     seed: int = 0,
 ) -> Scan:
     """Scan point scatterers with a rigid array along given poses.
@@ -108,23 +123,33 @@ def simulate(
         snr_db: White complex Gaussian noise of power mean |s|^2 / 10^(snr / 10); None: none.
         position_error: Standard deviation, per pose and axis, of what imaging believes against where the radar was,
             metres.
+        channel_shift: (P, C, 3) metres added to both antennas of each channel, for an array that is not rigid.
+        fast: Compute in float32 by the compiled kernel (about 1e-5 of the largest sample, a hundred times faster).
+        threads: Cores of the fast kernel; all by default.
+        geometry: What to call the path.
         seed: Of noise and position error.
 
     Returns:
         The scan; `tx` and `rx` hold the believed positions, `true_tx` and `true_rx` the real ones.
     """
     tx, rx = place(array, np.asarray(positions, np.float64), rotations)
-    samples = echo(points, reflectivity, waveform, tx, rx, path_loss=path_loss, phase_centre=phase_centre)
+    if channel_shift is not None:
+        tx, rx = tx + channel_shift, rx + channel_shift
     if phase_centre:
         tx = rx = (tx + rx) / 2
+    if fast:
+        samples = fast_echo(
+            points, reflectivity, waveform.frequencies, tx, rx, path_loss=path_loss, threads=threads
+        )
+    else:
+        samples = echo(points, reflectivity, waveform, tx, rx, path_loss=path_loss)
     random = np.random.default_rng(seed)
     if snr_db is not None:
         power = np.mean(np.abs(samples) ** 2) * 10 ** (-snr_db / 10)
-        noise = random.standard_normal((2, *samples.shape)) * np.sqrt(power / 2)
-        samples = samples + noise[0] + 1j * noise[1]
-    error = (
-        position_error * random.standard_normal((len(tx), 1, 3))
-        if position_error
-        else np.zeros((len(tx), 1, 3))
-    )
-    return Scan(samples, tx + error, rx + error, waveform, path_loss, true_tx=tx, true_rx=rx).check()
+        noise = random.standard_normal((*samples.shape, 2)) * np.sqrt(power / 2)
+        samples = samples + noise.view(np.complex128)[..., 0].astype(samples.dtype)
+    believed = tx, rx
+    if position_error:
+        error = position_error * random.standard_normal((len(tx), 1, 3))
+        believed = tx + error, rx + error
+    return Scan(samples, *believed, waveform, path_loss, geometry, true_tx=tx, true_rx=rx).check()
