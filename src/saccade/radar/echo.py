@@ -116,13 +116,12 @@ def simulate(
         reflectivity: (M,).
         waveform: Its frequencies.
         array: In the radar's frame.
-        positions: (P, 3) metres, where the radar really was.
+        positions: (P, 3) metres, where imaging will believe that the radar was.
         rotations: (P, 3, 3) or None.
         path_loss: Whether amplitudes fall with distance.
         phase_centre: Whether pairs are replaced by their mid-points.
         snr_db: White complex Gaussian noise of power mean |s|^2 / 10^(snr / 10); None: none.
-        position_error: Standard deviation, per pose and axis, of what imaging believes against where the radar was,
-            metres.
+        position_error: Standard deviation, per pose and axis, of where the radar really was around that, metres.
         channel_shift: (P, C, 3) metres added to both antennas of each channel, for an array that is not rigid.
         fast: Compute in float32 by the compiled kernel (about 1e-5 of the largest sample, a hundred times faster).
         threads: Cores of the fast kernel; all by default.
@@ -132,24 +131,24 @@ def simulate(
     Returns:
         The scan; `tx` and `rx` hold the believed positions, `true_tx` and `true_rx` the real ones.
     """
+    random = np.random.default_rng(seed)
     tx, rx = place(array, np.asarray(positions, np.float64), rotations)
     if channel_shift is not None:
         tx, rx = tx + channel_shift, rx + channel_shift
     if phase_centre:
         tx = rx = (tx + rx) / 2
+    believed = tx, rx
+    if position_error:
+        error = position_error * random.standard_normal((len(tx), 1, 3))
+        tx, rx = tx + error, rx + error
     if fast:
         samples = fast_echo(
             points, reflectivity, waveform.frequencies, tx, rx, path_loss=path_loss, threads=threads
         )
     else:
         samples = echo(points, reflectivity, waveform, tx, rx, path_loss=path_loss)
-    random = np.random.default_rng(seed)
     if snr_db is not None:
         power = np.mean(np.abs(samples) ** 2) * 10 ** (-snr_db / 10)
         noise = random.standard_normal((*samples.shape, 2)) * np.sqrt(power / 2)
         samples = samples + noise.view(np.complex128)[..., 0].astype(samples.dtype)
-    believed = tx, rx
-    if position_error:
-        error = position_error * random.standard_normal((len(tx), 1, 3))
-        believed = tx + error, rx + error
     return Scan(samples, *believed, waveform, path_loss, geometry, true_tx=tx, true_rx=rx).check()
