@@ -78,7 +78,7 @@ class PairConfig:
 def ideal_image(scene: Scene, x: np.ndarray, y: np.ndarray, width: float = WIDTH) -> np.ndarray:
     """Draw the image that a perfect radar would form.
 
-    A Gaussian a exp(-((x - xp)^2 + (y - yp)^2) / width^2) for each point, each divided by its own maximum on the grid,
+    For each point a Gaussian a exp(-((x - xp)^2 + (y - yp)^2) / width^2), divided by its own maximum on the grid;
     their sum clipped to [0, 1].
 
     Args:
@@ -145,8 +145,8 @@ def make_pair(config: PairConfig, seed: int, index: int) -> dict[str, Any]:
         index: Of the pair.
 
     Returns:
-        "empm" and each further method: (size, size) complex64; "ideal": (size, size) float32 in [0, 1]; "facts": depth,
-        position_error, swing, snr_db, points.
+        "empm" and each further method: (size, size) complex64; "ideal": (size, size) float32 in [0, 1]; "facts":
+        depth, position_error, swing, snr_db, points.
     """
     random = np.random.default_rng([seed, index])
     scene, truth, depth = draw_scene(config, random)
