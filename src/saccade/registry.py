@@ -14,7 +14,16 @@ import torch
 from torch import nn
 
 from saccade.errors import ConfigError, WeightsError, did_you_mean
-from saccade.models import efficientvim, shvit, stvit_deit, stvit_r_dense, stvit_r_swin, stvit_swin
+from saccade.models import (
+    efficientvim,
+    shvit,
+    srvit,
+    srvit_swift,
+    stvit_deit,
+    stvit_r_dense,
+    stvit_r_swin,
+    stvit_swin,
+)
 
 Builder = Callable[..., nn.Module]
 
@@ -34,6 +43,8 @@ class Entry:
     """Settings of the configuration under which the network has every tensor a published file may hold."""
     stages: int = 3
     """Feature maps that `features_only` can give."""
+    task: str = "classify"
+    """What it was made for; other tasks' networks have no classes and choose their channels themselves."""
 
 
 def _stvit_r(config: Any, out_indices: Sequence[int] | None) -> nn.Module:
@@ -41,6 +52,11 @@ def _stvit_r(config: Any, out_indices: Sequence[int] | None) -> nn.Module:
     if out_indices is not None:
         return stvit_r_dense.STViTRDense(config, out_indices)
     return stvit_r_swin.STViTRSwin(config)
+
+
+def _sharpener(config: Any, _: Sequence[int] | None) -> nn.Module:
+    """Build a network that makes a radar image sharper."""
+    return srvit.SRViT(config) if isinstance(config, srvit.SRViTConfig) else srvit_swift.SRViTSwift(config)
 
 
 _SWIN_OPTIONS = (
@@ -76,6 +92,10 @@ _TABLE: dict[str, Entry] = {
         name: Entry(config, stvit_swin.STViTSwin, "stvit_swin", (*_SWIN_OPTIONS, "image_blocks"), stages=0)
         for name, config in stvit_swin.VARIANTS.items()
     },
+    **{
+        name: Entry(config, _sharpener, "srvit", stages=0, task="restore")
+        for name, config in {**srvit.VARIANTS, **srvit_swift.VARIANTS}.items()
+    },
 }
 
 
@@ -91,6 +111,20 @@ def family_of(name: str) -> str:
         ConfigError: Unknown name.
     """
     return "timm" if name.startswith(("timm/", "stvit/")) else _entry(name).family
+
+
+def task_of(name: str) -> str:
+    """Return the task that a network was made for ("classify" for `timm/` and `stvit/` names).
+
+    Raises:
+        ConfigError: Unknown name.
+    """
+    return "classify" if name.startswith(("timm/", "stvit/")) else _entry(name).task
+
+
+def channels_of(name: str) -> int:
+    """Return the channels of the pictures that a network takes unless asked otherwise: 3, or 1 for radar networks."""
+    return 3 if task_of(name) == "classify" else _entry(name).config.in_chans
 
 
 def widest_names(name: str) -> list[str]:
@@ -117,7 +151,7 @@ def create_model(
             those of `saccade.sparsify` and timm's; pretrained=True carries over timm's weights).
         pretrained: Load the published ImageNet-1K weights (fetched once from the Hugging Face hub). A head with
             another number of classes starts fresh.
-        num_classes: Outputs; 0 for the pooled vector.
+        num_classes: Outputs; 0 for the pooled vector. Of no meaning for radar networks, like `in_chans`.
         in_chans: Channels of the picture.
         features_only: `forward` returns a list of maps (B, channels[i], H / strides[i], W / strides[i]) and the
             network has attributes `channels` and `strides`.
@@ -143,7 +177,14 @@ def create_model(
             raise ConfigError(
                 f"{name} has no option {option!r}{did_you_mean(option, entry.options) or '; it has none'}"
             )
-    config = dataclasses.replace(entry.config, num_classes=num_classes, in_chans=in_chans, **options)
+    if entry.task != "classify":
+        if features_only:
+            raise ConfigError(
+                f"{name} maps an image to an image and has no feature maps; leave features_only out"
+            )
+        config = dataclasses.replace(entry.config, **options)
+    else:
+        config = dataclasses.replace(entry.config, num_classes=num_classes, in_chans=in_chans, **options)
     indices = (range(entry.stages) if out_indices is None else out_indices) if features_only else None
     model = entry.build(config, indices)
     model.saccade_name = name  # pyright: ignore[reportArgumentType]

@@ -8,6 +8,7 @@ import torch
 
 import saccade
 from saccade.errors import ConfigError
+from saccade.registry import channels_of
 from saccade.weights.cards import FACTS, find_published
 
 
@@ -29,7 +30,7 @@ def test_macs_are_the_networks(name):
 
     with torch.device("meta"):
         model = saccade.create_model(name).eval()
-        picture = torch.empty(1, 3, FACTS[name].size, FACTS[name].size)
+        picture = torch.empty(1, channels_of(name), FACTS[name].size, FACTS[name].size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(picture)
     assert counter.get_total_flops() == 2 * FACTS[name].macs

@@ -5,7 +5,7 @@ import importlib
 from saccade.errors import ConfigError, did_you_mean
 from saccade.tasks.base import Batch, LossContext, Marks, Task, TaskData
 
-TASKS = {"classify": "saccade.tasks.classify:Classify"}
+TASKS = {"classify": "saccade.tasks.classify:Classify", "restore": "saccade.tasks.restore:Restore"}
 
 
 def get_task(name: str) -> Task:

@@ -66,6 +66,14 @@ class Task(abc.ABC):
     main_mark: ClassVar[str]
     """Which entry of `Marks.compute()` picks the best checkpoint (larger is better)."""
 
+    def show_mark(self, value: float) -> str:
+        """Print the main mark for people; a share in per cent unless the task says otherwise."""
+        return f"{100 * value:.2f} %"
+
+    @abc.abstractmethod
+    def preprocess(self, card: Card) -> dict[str, Any]:
+        """Return the evaluation transform of a card, else the default of its model; `size` is always there."""
+
     @abc.abstractmethod
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True

@@ -33,6 +33,10 @@ class Classify(Task):
     name = "classify"
     main_mark = "top1"
 
+    def preprocess(self, card: Card) -> dict[str, Any]:
+        """Return the fields of a `Preprocess`."""
+        return preprocess_of(card).to_dict()
+
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
     ) -> TaskData:

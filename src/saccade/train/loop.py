@@ -340,7 +340,7 @@ class Run:
             seconds=round(time.monotonic() - self.begun, 3),
             **progress.marks,
         )
-        shown = "  ".join(f"{n} {main} {100 * m[main]:.2f} %" for n, m in marks.items())
+        shown = "  ".join(f"{n} {main} {session.task.show_mark(m[main])}" for n, m in marks.items())
         self.tell(
             f"epoch {progress.epoch + 1}/{session.schedule.num_epochs}  loss {mean:.4f}  {shown}"
             f"{'  (best so far)' if better else ''}"
@@ -502,8 +502,9 @@ def _opening(session: Session, progress: Progress) -> str:
         if progress.step
         else f"training {facts['model']}"
     )
+    classes = f", {facts['classes']} classes" if facts["classes"] else ""
     return (
-        f"{begin}: {facts['parameters'] / 1e6:.2f} M parameters, {facts['classes']} classes, "
+        f"{begin}: {facts['parameters'] / 1e6:.2f} M parameters{classes}, "
         f"{facts['training_images']} + {facts['validation_images']} images at {facts['size']} pixels, "
         f"{session.schedule.num_epochs} epochs of {session.schedule.steps_per_epoch} steps, {facts['device']}"
     )

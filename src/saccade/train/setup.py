@@ -22,7 +22,6 @@ from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.registry import create_model
 from saccade.tasks import Task, get_task
 from saccade.tasks.base import Batch, TaskData
-from saccade.tasks.classify import preprocess_of
 from saccade.train.adapt import adapt, without_augmentation
 from saccade.train.distill import build_teacher
 from saccade.train.ema import Ema
@@ -113,7 +112,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     if recipe.run.overfit:
         without_augmentation(recipe)
     fresh = card is None
-    card = plan_model(recipe) if card is None else card
+    card = plan_model(recipe, task) if card is None else card
     with accelerator.main_process_first():
         data = task.open(recipe.data, recipe.augment, card, seed=recipe.run.seed)
     if data.train is None or len(data.train) == 0:  # pyright: ignore[reportArgumentType]
@@ -218,7 +217,7 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
         raise
 
 
-def plan_model(recipe: Recipe) -> Card:
+def plan_model(recipe: Recipe, task: Task) -> Card:
     """Describe the network before it exists: name, options and evaluation transform.
 
     Returns:
@@ -241,7 +240,7 @@ def plan_model(recipe: Recipe) -> Card:
             raise ConfigError(
                 f"model.options has {name}, which follows from the data or has a setting of its own"
             )
-    start.preprocess = {**preprocess_of(start).to_dict(), **recipe.model.preprocess}
+    start.preprocess = {**task.preprocess(start), **recipe.model.preprocess}
     return start
 
 

@@ -143,7 +143,36 @@ def _stvit(
     )
 
 
+def _srvit(model: str, *, size: int, params: int, macs: int, quoted: str) -> Facts:
+    """Lay out a radar network; its cost is of one image of one channel, and its marks are decibels, not top-1."""
+    ours = model == "srvit_swift"
+    return Facts(
+        model,
+        size=size,
+        params=params,
+        macs=macs,
+        quoted=quoted,
+        weights=(),
+        speeds={},
+        paper="ours, after the paper below: docs/radar.md"
+        if ours
+        else "Smith, Alimam, Vedula, Torlak: A Vision "
+        "Transformer Approach for Efficient Near-Field Irregular SAR Super-Resolution, WMCS 2022",
+        arxiv="2305.02074",
+        code="this package" if ours else "github.com/josiahwsmith10/hybrid-freehand-imaging-ViT",
+        licence="Apache-2.0" if ours else "GPL-3.0",
+    )
+
+
 # fmt: off
+_SRVIT = [
+    _srvit("srvit_a", size=256, params=69_122, macs=14_069_792_768, quoted="14.07 G"),
+    _srvit("srvit_b", size=200, params=45_866, macs=4_071_040_000, quoted="4.07 G"),
+    _srvit("srvit_c", size=200, params=44_474, macs=4_023_040_000, quoted="4.02 G"),
+    _srvit("srvit_d", size=200, params=60_898, macs=4_657_920_000, quoted="4.66 G"),
+    _srvit("srvit_s", size=200, params=9_018, macs=862_080_000, quoted="0.86 G"),
+    _srvit("srvit_swift", size=256, params=75_893, macs=1_015_808_000, quoted="-"),
+]
 _RELEASED = "github.com/changsn/STViT-R"
 _STVIT = [
     _stvit("stvit_deit_tiny", 72.2, params=5_720_104, macs=522_358_272, quoted="-58 % of DeiT-T"),
@@ -188,6 +217,7 @@ FACTS: dict[str, Facts] = {
         *_SHVIT,
         *_EFFICIENTVIM,
         *_STVIT,
+        *_SRVIT,
         *(
             _distilled(plain, top1, width)
             for plain, top1, width in zip(

@@ -35,6 +35,7 @@ _SETTINGS = {
     ("numpy.core.multiarray", "scalar"),
     ("numpy._core.multiarray", "scalar"),
     ("_codecs", "encode"),
+    ("loss", "Loss"),  # the loss log in the published Mobile-SRViT checkpoints
 }
 
 

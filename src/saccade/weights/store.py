@@ -189,6 +189,7 @@ def card_of(model: nn.Module) -> Card:
     return Card(
         model=name,
         options=options,
+        task=registry.task_of(name),
         num_classes=int(getattr(model, "num_classes", 0)),
         in_chans=int(getattr(config, "in_chans", getattr(model, "in_chans", 3))),
     )
@@ -215,7 +216,10 @@ def identify(state: Mapping[str, Tensor], *, where: str = "the state dict") -> C
             if table.keys() == known.keys() and all(
                 [n for n in known[key] if n != 1] == [n for n in own[table[key]] if n != 1] for key in known
             ):
-                return Card(name, options, num_classes, in_chans, origin=where)
+                task = registry.task_of(name)
+                if task != "classify":
+                    num_classes, in_chans = 0, 1
+                return Card(name, options, num_classes, in_chans, task, origin=where)
     raise WeightsError(
         f"{where}: these tensors belong to none of our models ({len(shapes)} tensors, the first is "
         f"{next(iter(shapes))!r}); a file for a timm model loads with load_weights into create_model('timm/...')"
