@@ -1,0 +1,532 @@
+"""What a radar was told to do: the profile beside a capture.
+
+Three kinds of file: the JSON that mmWave Studio writes, the text commands of TI's demos (.cfg), and a plain JSON of
+our own for other radars. Numbers come in the units of their file; here everything is SI. Fields after Texas
+Instruments' mmWave SDK user's guide and the files of mmWave Studio.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.radar.waveform import Waveform
+
+MAX_BYTES = 16 << 20
+MAX_CHIRPS = 512
+"""Chirp settings a device holds."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One frame of a capture and how frames follow each other."""
+
+    waveform: Waveform
+    """Its first frequency is that of the first sample: start of the ramp plus slope times the converter's delay."""
+    tx_order: tuple[int, ...]
+    """Transmitter of each chirp of a loop, from 0, all different."""
+    rx: tuple[int, ...]
+    """Receivers that are on, from 0."""
+    loops: int
+    """A frame."""
+    frames: int
+    """0: until stopped."""
+    frame_period: float
+    """Seconds from the start of a frame to the start of the next."""
+    chirp_starts: tuple[float, ...]
+    """Seconds from the start of a loop to the first sample of each of its chirps."""
+    loop_period: float
+    """Seconds."""
+    layout: str = ""
+    """Capture layout that the file implies; "" where it does not say."""
+    real: bool = False
+    swap: bool = False
+    """Whether Q is stored before I."""
+    bits: int = 16
+
+    @property
+    def transmitters(self) -> tuple[int, ...]:
+        """Those in use, ascending."""
+        return tuple(sorted(self.tx_order))
+
+    def chirp_times(self, frames: int) -> np.ndarray:
+        """Return the middle of each chirp's sampling, (frames * loops, transmitters ascending) seconds.
+
+        Time 0 is the start of the first frame.
+        """
+        starts = np.asarray(self.chirp_starts)[np.argsort(self.tx_order)]
+        middle = self.waveform.num_samples / (2 * self.waveform.sample_rate)
+        frame = np.arange(frames)[:, None, None] * self.frame_period
+        loop = np.arange(self.loops)[None, :, None] * self.loop_period
+        return (frame + loop + starts + middle).reshape(-1, len(starts))
+
+
+def read_profile(path: Path | str) -> Profile:
+    """Read a profile of any of the three kinds; what is inside decides, not the name.
+
+    Raises:
+        DataError: A file that is none of them, a missing or impossible field, or settings that imaging cannot use.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a profile (.cfg, or JSON of mmWave Studio)")
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(
+            f"{path}: {path.stat().st_size} bytes; expected a profile of at most {MAX_BYTES}, so check the path"
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a text; expected a profile (.cfg, or JSON of mmWave Studio)") from None
+    try:
+        if not text.lstrip().startswith(("{", "[")):
+            return _from_commands(path, text)
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: not valid JSON ({error}); export the profile again") from None
+        if isinstance(found, dict) and "mmWaveDevices" in found:
+            return _from_studio(path, found)
+        return _from_plain(path, found)
+    except ConfigError as error:  # a waveform that cannot be
+        raise DataError(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """The fields that TI's two kinds of file share, in their units."""
+
+    start_ghz: float
+    slope_mhz_us: float
+    idle_us: float
+    adc_start_us: float
+    ramp_end_us: float
+    samples: int
+    rate_ksps: float
+
+
+@dataclass(frozen=True)
+class _Chirp:
+    """Settings of one chirp."""
+
+    profile: int
+    idle_us: float
+    tx_mask: int
+
+
+def _assemble(
+    path: Path,
+    profiles: dict[int, _Raw],
+    chirps: dict[int, _Chirp],
+    frame: tuple[int, int, int, int, float],
+    rx_mask: int,
+    **format_: Any,
+) -> Profile:
+    """Turn the settings of TI's files into a profile.
+
+    Args:
+        path: For messages.
+        profiles: By number.
+        chirps: By number.
+        frame: First chirp, last chirp, loops, frames, period in ms.
+        rx_mask: Receivers that are on.
+        format_: Fields of `Profile` about the capture's format.
+    """
+    first, last, loops, frames, period_ms = frame
+    if not (0 <= first <= last < MAX_CHIRPS and 1 <= loops <= 65_535 and 0 <= frames <= 1 << 24):
+        raise DataError(
+            f"{path}: the frame runs over chirps {first} .. {last} with {loops} loops and {frames} frames; expected "
+            f"chirps within 0 .. {MAX_CHIRPS - 1} and at least one loop"
+        )
+    order, starts, clock, used = [], [], 0.0, set()
+    for number in range(first, last + 1):
+        if number not in chirps:
+            raise DataError(
+                f"{path}: the frame uses chirp {number}, which has no settings; add its chirp entry"
+            )
+        chirp = chirps[number]
+        if chirp.profile not in profiles:
+            raise DataError(
+                f"{path}: chirp {number} uses profile {chirp.profile}, which is not there; add its profile entry"
+            )
+        raw = profiles[chirp.profile]
+        used.add(chirp.profile)
+        if chirp.tx_mask.bit_count() != 1:
+            raise DataError(
+                f"{path}: chirp {number} has the transmitter mask {chirp.tx_mask:#x}; expected one transmitter at a "
+                "time, because imaging has to know which one an echo is from"
+            )
+        order.append(chirp.tx_mask.bit_length() - 1)
+        starts.append((clock + raw.idle_us + chirp.idle_us + raw.adc_start_us) * 1e-6)
+        clock += raw.idle_us + chirp.idle_us + raw.ramp_end_us
+    if len(used) != 1:
+        raise DataError(
+            f"{path}: the frame uses profiles {sorted(used)}; expected one, the same for every chirp"
+        )
+    raw = profiles[used.pop()]
+    sampled = raw.adc_start_us + raw.samples / raw.rate_ksps * 1e3
+    if sampled > raw.ramp_end_us * (1 + 1e-9):
+        raise DataError(
+            f"{path}: {raw.samples} samples at {raw.rate_ksps:g} ksps from {raw.adc_start_us:g} us end at "
+            f"{sampled:g} us and the ramp at {raw.ramp_end_us:g} us; expected the ramp to last "
+            "longer, so the profile is damaged"
+        )
+    # A loop in which every transmitter comes more than once is several loops.
+    count = len(set(order))
+    if len(order) % count or order != order[:count] * (len(order) // count):
+        raise DataError(
+            f"{path}: the chirps of a loop use transmitters {order}; expected each once, or the same turn repeated"
+        )
+    if frames != 1 and period_ms * 1e3 < clock * loops * (1 - 1e-9):
+        raise DataError(
+            f"{path}: a frame's chirps last {clock * loops / 1e3:g} ms and its period is {period_ms:g} ms; expected "
+            "the period to be longer, so the profile is damaged"
+        )
+    turns = len(order) // count
+    even = np.allclose(np.diff(np.asarray(starts)[::count]), clock * 1e-6 / turns, rtol=1e-6)
+    if turns > 1 and not even:
+        raise DataError(
+            f"{path}: idle times differ between repeated turns of the transmitters; expected equal ones"
+        )
+    return _checked(
+        path,
+        waveform=_waveform(
+            start_hz=raw.start_ghz * 1e9 + raw.slope_mhz_us * 1e6 * raw.adc_start_us,
+            slope=raw.slope_mhz_us * 1e12,
+            sample_rate=raw.rate_ksps * 1e3,
+            num_samples=raw.samples,
+        ),
+        tx_order=tuple(order[:count]),
+        rx=_bits(path, rx_mask),
+        loops=loops * turns,
+        frames=frames,
+        frame_period=period_ms * 1e-3,
+        chirp_starts=tuple(starts[:count]),
+        loop_period=clock * 1e-6 / turns,
+        **format_,
+    )
+
+
+def _checked(path: Path, **fields: Any) -> Profile:
+    """Make a profile whose times are finite and do not run backwards."""
+    profile = Profile(**fields)
+    times = [profile.frame_period, profile.loop_period, *profile.chirp_starts]
+    if not all(math.isfinite(time) and time >= 0 for time in times):
+        raise DataError(f"{path}: frame or chirp times are {times}; expected finite seconds, not negative")
+    return profile
+
+
+def _waveform(**fields: Any) -> Waveform:
+    """Make the waveform; antenna spacing is given at the middle of the device's band."""
+    start = fields["start_hz"]
+    band = 79e9 if 75e9 <= start < 82e9 else 62e9 if 56e9 <= start < 65e9 else 0.0
+    sweep = (
+        fields["slope"] * fields["num_samples"] / fields["sample_rate"] if fields["sample_rate"] > 0 else 0.0
+    )
+    if fields["num_samples"] > 1 << 16:
+        raise ConfigError(f"waveform: num_samples is {fields['num_samples']}; expected at most {1 << 16}")
+    return Waveform(**fields, centre_hz=band or start + sweep / 2)
+
+
+def _bits(path: Path, mask: int) -> tuple[int, ...]:
+    """List the set bits of a receiver mask."""
+    if not 0 < mask < 1 << 16:
+        raise DataError(f"{path}: the receiver mask is {mask:#x}; expected at least one receiver")
+    return tuple(bit for bit in range(16) if mask >> bit & 1)
+
+
+# --- text commands -------------------------------------------------------------------------------------------------
+
+_LEAST = {"channelCfg": 2, "adcCfg": 2, "adcbufCfg": 4, "profileCfg": 11, "chirpCfg": 8, "frameCfg": 6}
+_BITS = {0: 12, 1: 14, 2: 16}
+
+
+def _from_commands(path: Path, text: str) -> Profile:
+    """Read the commands of TI's demos."""
+    profiles: dict[int, _Raw] = {}
+    chirps: dict[int, _Chirp] = {}
+    frame: tuple[int, int, int, int, float] | None = None
+    rx_mask = 0
+    format_: dict[str, Any] = {}
+    for line_number, line in enumerate(text.splitlines(), 1):
+        words = line.split("%")[0].split("#")[0].split()
+        if not words:
+            continue
+        where = f"{path}: line {line_number} ({words[0][:40]})"
+        if words[0] in ("advFrameCfg", "subFrameCfg"):
+            raise DataError(
+                f"{where}: frames of several kinds; expected a plain frameCfg, so record with that"
+            )
+        if words[0] == "flushCfg":
+            profiles, chirps, frame = {}, {}, None
+        if words[0] not in _LEAST:
+            continue
+        if len(words) - 1 < _LEAST[words[0]]:
+            raise DataError(f"{where}: {len(words) - 1} numbers; expected at least {_LEAST[words[0]]}")
+        values = [_number(where, word) for word in words[1:]]
+        if words[0] == "channelCfg":
+            rx_mask = _whole(where, values[0])
+        elif words[0] == "adcCfg":
+            format_ |= _adc(where, _whole(where, values[0]), _whole(where, values[1]))
+        elif words[0] == "adcbufCfg":
+            # A subframe number comes first in later releases.
+            kind, swap, separate = (
+                _whole(where, value) for value in (values[1:4] if len(values) > 4 else values[:3])
+            )
+            format_ |= {"real": kind == 1, "swap": swap == 1, "layout": "xwr16" if separate else "xwr14"}
+        elif words[0] == "profileCfg":
+            profiles[_whole(where, values[0])] = _Raw(
+                values[1], values[7], values[2], values[3], values[4], _whole(where, values[9]), values[10]
+            )
+        elif words[0] == "chirpCfg":
+            low, high = _whole(where, values[0]), _whole(where, values[1])
+            if not 0 <= low <= high < MAX_CHIRPS:
+                raise DataError(
+                    f"{where}: chirps {low} .. {high}; expected them within 0 .. {MAX_CHIRPS - 1}"
+                )
+            _no_variation(where, start=values[3], slope=values[4], adc_start=values[6])
+            for number in range(low, high + 1):
+                chirps[number] = _Chirp(_whole(where, values[2]), values[5], _whole(where, values[7]))
+        else:
+            # Releases for later devices put the samples of a chirp before the period.
+            period = values[5] if len(values) > 7 else values[4]
+            first, last, loops, frames = (_whole(where, value) for value in values[:4])
+            frame = (first, last, loops, frames, period)
+    for name, value in (
+        ("profileCfg", profiles),
+        ("chirpCfg", chirps),
+        ("frameCfg", frame),
+        ("channelCfg", rx_mask),
+    ):
+        if not value:
+            raise DataError(
+                f"{path}: no {name} line; expected a profile of TI's demos, or JSON of mmWave Studio"
+            )
+    assert frame is not None
+    _check_rates(path, profiles)
+    return _assemble(path, profiles, chirps, frame, rx_mask, **format_)
+
+
+def _number(where: str, word: str) -> float:
+    """Read a number, decimal or hexadecimal."""
+    try:
+        value = float(int(word, 16)) if word.lower().startswith("0x") else float(word)
+    except (ValueError, OverflowError):
+        raise DataError(f"{where}: {word[:40]!r} is no number; expected one") from None
+    if not math.isfinite(value) or abs(value) > 1e18:
+        raise DataError(f"{where}: {word[:40]!r} is out of range; expected a finite number")
+    return value
+
+
+def _whole(where: str, value: float) -> int:
+    """Turn a number into an integer."""
+    if value != int(value):
+        raise DataError(f"{where}: {value:g} where a whole number belongs; expected one")
+    return int(value)
+
+
+def _adc(where: str, bits: int, kind: int) -> dict[str, Any]:
+    """Read the converter's settings."""
+    if bits not in _BITS or kind not in (0, 1, 2, 3):
+        raise DataError(
+            f"{where}: converter settings {bits} and {kind}; expected 0 .. 2 (12, 14, 16 bits) and 0 .. 3 (real, "
+            "complex, complex, real)"
+        )
+    return {"bits": _BITS[bits], "real": kind in (0, 3)}
+
+
+def _no_variation(where: str, **values: float) -> None:
+    """Refuse chirps that differ in their sweep."""
+    for name, value in values.items():
+        if value:
+            raise DataError(
+                f"{where}: the variation of {name.replace('_', ' ')} is {value:g}; expected 0, because one scan has "
+                "one waveform"
+            )
+
+
+def _check_rates(path: Path, profiles: dict[int, _Raw]) -> None:
+    """Make sure that sampling is possible before anything is divided by its rate."""
+    for number, raw in profiles.items():
+        if not (raw.samples >= 1 and raw.rate_ksps > 0 and raw.slope_mhz_us > 0 and raw.start_ghz > 0):
+            raise DataError(
+                f"{path}: profile {number} starts at {raw.start_ghz:g} GHz with {raw.slope_mhz_us:g} MHz/us and "
+                f"takes {raw.samples} samples at {raw.rate_ksps:g} ksps; expected positive numbers"
+            )
+        if min(raw.idle_us, raw.adc_start_us, raw.ramp_end_us) < 0:
+            raise DataError(
+                f"{path}: profile {number} has a negative time; expected idle, converter and ramp >= 0"
+            )
+
+
+# --- mmWave Studio -------------------------------------------------------------------------------------------------
+
+
+class _Tree:
+    """A JSON value that knows its place, for messages."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        self.value, self.where = value, where
+
+    def has(self, key: str) -> bool:
+        return isinstance(self.value, dict) and key in self.value
+
+    def __getitem__(self, key: str) -> _Tree:
+        if not isinstance(self.value, dict) or key not in self.value:
+            raise DataError(f"{self.where}: no field {key}; expected one, so export the profile again")
+        return _Tree(self.value[key], f"{self.where}.{key}" if ": " in self.where else f"{self.where}: {key}")
+
+    def items(self) -> list[_Tree]:
+        if not isinstance(self.value, list):
+            raise DataError(f"{self.where}: expected a list; export the profile again")
+        return [_Tree(value, f"{self.where}[{i}]") for i, value in enumerate(self.value)]
+
+    def number(self) -> float:
+        if isinstance(self.value, str):
+            return _number(self.where, self.value)
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise DataError(f"{self.where}: {str(self.value)[:40]!r} is no number; expected one")
+        if not abs(self.value) < 1e18:
+            raise DataError(f"{self.where}: out of range; expected a finite number")
+        return float(self.value)
+
+    def whole(self) -> int:
+        return _whole(self.where, self.number())
+
+
+def _from_studio(path: Path, found: Any) -> Profile:
+    """Read the JSON of mmWave Studio."""
+    devices = _Tree(found, str(path))["mmWaveDevices"].items()
+    if len(devices) != 1:
+        raise DataError(f"{path}: {len(devices)} devices; expected one, because cascades are not read")
+    rf = devices[0]["rfConfig"]
+    if rf.has("waveformType") and "advanced" in str(rf["waveformType"].value).lower():
+        raise DataError(f"{rf.where}.waveformType: frames of several kinds; expected legacyFrameChirp")
+    profiles = {}
+    for entry in rf["rlProfiles"].items():
+        one = entry["rlProfileCfg_t"]
+        profiles[one["profileId"].whole()] = _Raw(
+            one["startFreqConst_GHz"].number(),
+            one["freqSlopeConst_MHz_usec"].number(),
+            one["idleTimeConst_usec"].number(),
+            one["adcStartTimeConst_usec"].number(),
+            one["rampEndTime_usec"].number(),
+            one["numAdcSamples"].whole(),
+            one["digOutSampleRate"].number(),
+        )
+    _check_rates(path, profiles)
+    chirps = {}
+    for entry in rf["rlChirps"].items():
+        one = entry["rlChirpCfg_t"]
+        low, high = one["chirpStartIdx"].whole(), one["chirpEndIdx"].whole()
+        if not 0 <= low <= high < MAX_CHIRPS:
+            raise DataError(
+                f"{one.where}: chirps {low} .. {high}; expected them within 0 .. {MAX_CHIRPS - 1}"
+            )
+        _no_variation(
+            one.where,
+            start=one["startFreqVar_MHz"].number() if one.has("startFreqVar_MHz") else 0,
+            slope=one["freqSlopeVar_KHz_usec"].number() if one.has("freqSlopeVar_KHz_usec") else 0,
+            adc_start=one["adcStartTimeVar_usec"].number() if one.has("adcStartTimeVar_usec") else 0,
+        )
+        idle = one["idleTimeVar_usec"].number() if one.has("idleTimeVar_usec") else 0.0
+        for number in range(low, high + 1):
+            chirps[number] = _Chirp(one["profileId"].whole(), idle, one["txEnable"].whole())
+    frame = rf["rlFrameCfg_t"]
+    sizes = (
+        frame["chirpStartIdx"].whole(),
+        frame["chirpEndIdx"].whole(),
+        frame["numLoops"].whole(),
+        frame["numFrames"].whole(),
+        frame["framePeriodicity_msec"].number(),
+    )
+    mask = rf["rlChanCfg_t"]["rxChannelEn"].whole()
+    return _assemble(path, profiles, chirps, sizes, mask, **_studio_format(devices[0]))
+
+
+def _studio_format(device: _Tree) -> dict[str, Any]:
+    """Read what mmWave Studio says about the capture's format, as far as it does."""
+    found: dict[str, Any] = {}
+    rf = device["rfConfig"]
+    if rf.has("rlAdcOutCfg_t"):
+        fmt = rf["rlAdcOutCfg_t"]["fmt"]
+        found |= _adc(fmt.where, fmt["b2AdcBits"].whole(), fmt["b2AdcOutFmt"].whole())
+    if device.has("rawDataCaptureConfig"):
+        raw = device["rawDataCaptureConfig"]
+        if raw.has("rlDevDataFmtCfg_t"):
+            data = raw["rlDevDataFmtCfg_t"]
+            found["swap"] = data["iqSwapSel"].whole() == 1
+            found["layout"] = "xwr16" if data["chInterleave"].whole() else "xwr14"
+    return found
+
+
+# --- our own -------------------------------------------------------------------------------------------------------
+
+
+def _from_plain(path: Path, found: Any) -> Profile:
+    """Read our own JSON.
+
+    Keys: start_hz (of the first sample), slope_hz_per_s, sample_rate_hz, num_samples, frame_period_s; and, when they
+    differ from these, tx_order [0], rx [0], loops 1, frames 0, chirp_period_s (frame_period_s / chirps), centre_hz,
+    layout "iqiq", real, swap, bits.
+    """
+    tree = _Tree(found, str(path))
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: a list; expected an object of profile fields, or JSON of mmWave Studio")
+    for key in found:
+        if key not in _PLAIN:
+            raise DataError(f"{path}: {key[:40]}: not a field of a profile{did_you_mean(key[:40], _PLAIN)}")
+
+    def get(key: str, default: Any, read: Callable[[_Tree], Any]) -> Any:
+        return read(tree[key]) if default is None or key in found else default
+
+    order = tuple(get("tx_order", (0,), lambda t: [item.whole() for item in t.items()]))
+    rx = tuple(get("rx", (0,), lambda t: [item.whole() for item in t.items()]))
+    for key, value in (("tx_order", order), ("rx", rx)):
+        if not 1 <= len(value) <= MAX_CHIRPS or len(set(value)) < len(value) or min(value) < 0:
+            raise DataError(f"{path}: {key} is {value[:8]}; expected different numbers from 0")
+    loops, frames = get("loops", 1, _Tree.whole), get("frames", 0, _Tree.whole)
+    if not (1 <= loops <= 1 << 24 and 0 <= frames <= 1 << 24):
+        raise DataError(f"{path}: {loops} loops and {frames} frames; expected at least one loop")
+    period = get("frame_period_s", None, _Tree.number)
+    chirp = get("chirp_period_s", period / (loops * len(order)), _Tree.number)
+    bits = get("bits", 16, _Tree.whole)
+    if bits not in _BITS.values():
+        raise DataError(f"{path}: bits is {bits}; expected 12, 14 or 16")
+    wave = _waveform(
+        start_hz=get("start_hz", None, _Tree.number),
+        slope=get("slope_hz_per_s", None, _Tree.number),
+        sample_rate=get("sample_rate_hz", None, _Tree.number),
+        num_samples=get("num_samples", None, _Tree.whole),
+    )
+    if "centre_hz" in found:
+        wave = dataclasses.replace(wave, centre_hz=tree["centre_hz"].number())
+    return _checked(
+        path,
+        waveform=wave,
+        tx_order=order,
+        rx=tuple(sorted(rx)),
+        loops=loops,
+        frames=frames,
+        frame_period=period,
+        chirp_starts=tuple(i * chirp for i in range(len(order))),
+        loop_period=len(order) * chirp,
+        layout=str(found.get("layout", "iqiq")),
+        real=found.get("real", False) is True,
+        swap=found.get("swap", False) is True,
+        bits=bits,
+    )
+
+
+_PLAIN = (
+    "start_hz", "slope_hz_per_s", "sample_rate_hz", "num_samples", "centre_hz", "tx_order", "rx", "loops", "frames",
+    "frame_period_s", "chirp_period_s", "layout", "real", "swap", "bits",
+)  # fmt: skip
