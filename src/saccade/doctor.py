@@ -26,7 +26,13 @@ EXTRAS = {
     "shards": [("webdataset", "webdataset")],
     "plot": [("matplotlib", "matplotlib")],
     "tensorboard": [("tensorboard", "tensorboard")],
-    "radar": [("numba", "numba")],
+    "radar": [
+        ("numba", "numba"),
+        ("h5py", "h5py"),
+        ("scipy", "scipy"),
+        ("finufft", "finufft"),
+        ("trimesh", "trimesh"),
+    ],
 }
 MINIMUM_PYTHON = (3, 11)
 MINIMUM_FREE_BYTES = 2 * 2**30

@@ -1,0 +1,140 @@
+"""Pictures of radar images in decibels with metres on the axes, of volumes, and of scan paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saccade.atomic import replacing
+from saccade.errors import ConfigError
+from saccade.extras import require
+from saccade.radar.grid import RadarImage
+from saccade.radar.scan import Scan
+
+COLOURS = "magma"
+
+
+def plot_image(image: RadarImage, path: Path | str, *, floor: float = -25.0, title: str = "") -> None:
+    """Draw a picture, or three slices and three maximum projections of a volume.
+
+    Args:
+        image: Complex or magnitude.
+        path: .png, .svg or .pdf to write.
+        floor: Darkest value, dB under the maximum.
+        title: Above the picture; the method when empty.
+    """
+    if image.values.ndim == 3:
+        _plot_volume(image, path, floor, title or image.method)
+        return
+    figure, axes = _figure(1, 1, (5.6, 4.8))
+    mesh = _draw(axes[0, 0], image.decibels(floor), image.grid.x, image.grid.y, floor, "x", "y")
+    axes[0, 0].set_title(title or f"{image.method}, z = {image.grid.z[0]:.3f} m", fontsize=10)
+    _bar(figure, mesh, axes)
+    _save(figure, path)
+
+
+def plot_panel(
+    images: Sequence[RadarImage], titles: Sequence[str], path: Path | str, *, floor: float = -25.0
+) -> None:
+    """Draw pictures side by side, each scaled to its own maximum: before and after, or method beside method.
+
+    Raises:
+        ConfigError: A volume, or not as many titles as pictures.
+    """
+    if len(images) != len(titles) or any(image.values.ndim != 2 for image in images):
+        raise ConfigError("a panel needs as many titles as pictures, and pictures of one depth")
+    figure, axes = _figure(1, len(images), (4.4 * len(images) + 0.8, 4.4))
+    mesh = None
+    for axis, image, title in zip(axes[0], images, titles, strict=True):
+        mesh = _draw(axis, image.decibels(floor), image.grid.x, image.grid.y, floor, "x", "y")
+        axis.set_title(title, fontsize=10)
+    _bar(figure, mesh, axes)
+    _save(figure, path)
+
+
+def plot_scan(scan: Scan, path: Path | str) -> None:
+    """Draw where the radar was: x-y coloured by depth, and depth along the way; the real way too when it is known."""
+    middle = scan.virtual.mean(1)
+    figure, axes = _figure(1, 2, (10.0, 4.4))
+    first, second = axes[0]
+    dots = first.scatter(middle[:, 0], middle[:, 1], c=1e3 * middle[:, 2], s=6, cmap="viridis")
+    figure.colorbar(dots, ax=first, label="z (mm)", shrink=0.85)
+    first.set(xlabel="x (m)", ylabel="y (m)", aspect="equal", title=f"{scan.geometry}, {len(middle)} poses")
+    second.plot(1e3 * middle[:, 2], lw=0.9, label="believed")
+    if scan.true_tx is not None and scan.true_rx is not None:
+        real = ((scan.true_tx + scan.true_rx) / 2).mean(1)
+        second.plot(1e3 * real[:, 2], lw=0.6, alpha=0.7, label="real")
+        second.legend(frameon=False)
+    second.set(xlabel="pose", ylabel="z (mm)", title="depth along the way")
+    for axis in (first, second):
+        axis.title.set_fontsize(10)
+    _save(figure, path)
+
+
+def _plot_volume(image: RadarImage, path: Path | str, floor: float, title: str) -> None:
+    """Draw slices through the brightest voxel above, maximum projections below."""
+    values, grid = image.decibels(floor), image.grid
+    peak = np.unravel_index(int(values.argmax()), values.shape)
+    views = (
+        (2, grid.x, grid.y, "x", "y", f"z = {grid.z[peak[2]]:.3f} m"),
+        (1, grid.x, grid.z, "x", "z", f"y = {grid.y[peak[1]]:.3f} m"),
+        (0, grid.y, grid.z, "y", "z", f"x = {grid.x[peak[0]]:.3f} m"),
+    )
+    figure, axes = _figure(2, 3, (13.0, 8.0))
+    mesh = None
+    for column, (axis, across, up, name, other, where) in enumerate(views):
+        for row, part in enumerate((np.take(values, peak[axis], axis), values.max(axis))):
+            mesh = _draw(axes[row, column], part, across, up, floor, name, other)
+            axes[row, column].set_title(where if row == 0 else f"maximum over {'xyz'[axis]}", fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    _bar(figure, mesh, axes)
+    _save(figure, path)
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
+    """Make a figure without touching pyplot's global state."""
+    require("matplotlib", "plot", "to draw pictures")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _draw(
+    axis: Any, values: np.ndarray, across: np.ndarray, up: np.ndarray, floor: float, name: str, other: str
+) -> Any:
+    """Draw (across, up) values with pixel edges half a step outside the axes' ends."""
+    mesh = axis.pcolormesh(
+        _edges(across), _edges(up), values.T, vmin=floor, vmax=0, cmap=COLOURS, rasterized=True
+    )
+    axis.set(xlabel=f"{name} (m)", ylabel=f"{other} (m)", aspect="equal")
+    return mesh
+
+
+def _edges(axis: np.ndarray) -> np.ndarray:
+    """Return the borders between pixels."""
+    if len(axis) == 1:
+        return np.array([axis[0] - 5e-4, axis[0] + 5e-4])
+    middle = (axis[1:] + axis[:-1]) / 2
+    return np.concatenate([[2 * axis[0] - middle[0]], middle, [2 * axis[-1] - middle[-1]]])
+
+
+def _bar(figure: Any, mesh: Any, axes: Any) -> None:
+    """Add the colour bar."""
+    figure.colorbar(mesh, ax=axes.ravel().tolist(), label="dB under the maximum", shrink=0.85)
+
+
+def _save(figure: Any, path: Path | str) -> None:
+    """Write the figure aside and rename it.
+
+    Raises:
+        ConfigError: A format that cannot be written.
+    """
+    kind = Path(path).suffix.lower().lstrip(".")
+    if kind not in ("png", "svg", "pdf"):
+        raise ConfigError(f"{path}: pictures are written as .png, .svg or .pdf; choose one of these endings")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
