@@ -2,8 +2,8 @@
 
 MATLAB 5 to 7 files are read through scipy, 7.3 files and other HDF5 files through h5py. Fields of structs get
 dotted names. HDF5 keeps MATLAB's axes in reverse order; here they are turned back, and both versions give the same.
-Objects of MATLAB classes (strings, tables, the authors' own) are opaque and are left out, by name. Nothing in the file
-is executed, links to other files are not followed, and sizes are bounded before anything is read.
+Objects of MATLAB classes (strings, tables, an author's own) are opaque and are left out, by name. Nothing in the
+file is executed, links to other files are not followed, and sizes are bounded before anything is read.
 """
 
 from __future__ import annotations

@@ -268,7 +268,8 @@ def _columns(
             if name not in found:
                 raise DataError(
                     f"{path}: line {rows[0][0]}: no column {titles.get(name, name)}; expected timestamp, x, y, "
-                    f"z and, for rotations, qw, qx, qy, qz, and found {', '.join(cell.strip()[:20] for cell in head[:12])}"
+                    "z and, for rotations, qw, qx, qy, qz, and found "
+                    f"{', '.join(cell.strip()[:20] for cell in head[:12])}"
                 ) from None
         return [found[name][0] for name in wanted], np.array([found[name][1] for name in wanted]), rows[1:]
     if len(head) not in (4, 8):

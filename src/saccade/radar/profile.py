@@ -11,62 +11,13 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.radar.waveform import Waveform
+from saccade.radar.settings import MAX_CHIRPS, Chirp, Profile, Raw, assemble, checked, make_waveform
 
 MAX_BYTES = 16 << 20
-MAX_CHIRPS = 512
-"""Chirp settings a device holds."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One frame of a capture and how frames follow each other."""
-
-    waveform: Waveform
-    """Its first frequency is that of the first sample: start of the ramp plus slope times the converter's delay."""
-    tx_order: tuple[int, ...]
-    """Transmitter of each chirp of a loop, from 0, all different."""
-    rx: tuple[int, ...]
-    """Receivers that are on, from 0."""
-    loops: int
-    """A frame."""
-    frames: int
-    """0: until stopped."""
-    frame_period: float
-    """Seconds from the start of a frame to the start of the next."""
-    chirp_starts: tuple[float, ...]
-    """Seconds from the start of a loop to the first sample of each of its chirps."""
-    loop_period: float
-    """Seconds."""
-    layout: str = ""
-    """Capture layout that the file implies; "" where it does not say."""
-    real: bool = False
-    swap: bool = False
-    """Whether Q is stored before I."""
-    bits: int = 16
-
-    @property
-    def transmitters(self) -> tuple[int, ...]:
-        """Those in use, ascending."""
-        return tuple(sorted(self.tx_order))
-
-    def chirp_times(self, frames: int) -> np.ndarray:
-        """Return the middle of each chirp's sampling, (frames * loops, transmitters ascending) seconds.
-
-        Time 0 is the start of the first frame.
-        """
-        starts = np.asarray(self.chirp_starts)[np.argsort(self.tx_order)]
-        middle = self.waveform.num_samples / (2 * self.waveform.sample_rate)
-        frame = np.arange(frames)[:, None, None] * self.frame_period
-        loop = np.arange(self.loops)[None, :, None] * self.loop_period
-        return (frame + loop + starts + middle).reshape(-1, len(starts))
 
 
 def read_profile(path: Path | str) -> Profile:
@@ -100,149 +51,6 @@ def read_profile(path: Path | str) -> Profile:
         raise DataError(f"{path}: {error}") from None
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """The fields that TI's two kinds of file share, in their units."""
-
-    start_ghz: float
-    slope_mhz_us: float
-    idle_us: float
-    adc_start_us: float
-    ramp_end_us: float
-    samples: int
-    rate_ksps: float
-
-
-@dataclass(frozen=True)
-class _Chirp:
-    """Settings of one chirp."""
-
-    profile: int
-    idle_us: float
-    tx_mask: int
-
-
-def _assemble(
-    path: Path,
-    profiles: dict[int, _Raw],
-    chirps: dict[int, _Chirp],
-    frame: tuple[int, int, int, int, float],
-    rx_mask: int,
-    **format_: Any,
-) -> Profile:
-    """Turn the settings of TI's files into a profile.
-
-    Args:
-        path: For messages.
-        profiles: By number.
-        chirps: By number.
-        frame: First chirp, last chirp, loops, frames, period in ms.
-        rx_mask: Receivers that are on.
-        format_: Fields of `Profile` about the capture's format.
-    """
-    first, last, loops, frames, period_ms = frame
-    if not (0 <= first <= last < MAX_CHIRPS and 1 <= loops <= 65_535 and 0 <= frames <= 1 << 24):
-        raise DataError(
-            f"{path}: the frame runs over chirps {first} .. {last} with {loops} loops and {frames} frames; expected "
-            f"chirps within 0 .. {MAX_CHIRPS - 1} and at least one loop"
-        )
-    order, starts, clock, used = [], [], 0.0, set()
-    for number in range(first, last + 1):
-        if number not in chirps:
-            raise DataError(
-                f"{path}: the frame uses chirp {number}, which has no settings; add its chirp entry"
-            )
-        chirp = chirps[number]
-        if chirp.profile not in profiles:
-            raise DataError(
-                f"{path}: chirp {number} uses profile {chirp.profile}, which is not there; add its profile entry"
-            )
-        raw = profiles[chirp.profile]
-        used.add(chirp.profile)
-        if chirp.tx_mask.bit_count() != 1:
-            raise DataError(
-                f"{path}: chirp {number} has the transmitter mask {chirp.tx_mask:#x}; expected one transmitter at a "
-                "time, because imaging has to know which one an echo is from"
-            )
-        order.append(chirp.tx_mask.bit_length() - 1)
-        starts.append((clock + raw.idle_us + chirp.idle_us + raw.adc_start_us) * 1e-6)
-        clock += raw.idle_us + chirp.idle_us + raw.ramp_end_us
-    if len(used) != 1:
-        raise DataError(
-            f"{path}: the frame uses profiles {sorted(used)}; expected one, the same for every chirp"
-        )
-    raw = profiles[used.pop()]
-    sampled = raw.adc_start_us + raw.samples / raw.rate_ksps * 1e3
-    if sampled > raw.ramp_end_us * (1 + 1e-9):
-        raise DataError(
-            f"{path}: {raw.samples} samples at {raw.rate_ksps:g} ksps from {raw.adc_start_us:g} us end at "
-            f"{sampled:g} us and the ramp at {raw.ramp_end_us:g} us; expected the ramp to last "
-            "longer, so the profile is damaged"
-        )
-    # A loop in which every transmitter comes more than once is several loops.
-    count = len(set(order))
-    if len(order) % count or order != order[:count] * (len(order) // count):
-        raise DataError(
-            f"{path}: the chirps of a loop use transmitters {order}; expected each once, or the same turn repeated"
-        )
-    if frames != 1 and period_ms * 1e3 < clock * loops * (1 - 1e-9):
-        raise DataError(
-            f"{path}: a frame's chirps last {clock * loops / 1e3:g} ms and its period is {period_ms:g} ms; expected "
-            "the period to be longer, so the profile is damaged"
-        )
-    turns = len(order) // count
-    even = np.allclose(np.diff(np.asarray(starts)[::count]), clock * 1e-6 / turns, rtol=1e-6)
-    if turns > 1 and not even:
-        raise DataError(
-            f"{path}: idle times differ between repeated turns of the transmitters; expected equal ones"
-        )
-    return _checked(
-        path,
-        waveform=_waveform(
-            start_hz=raw.start_ghz * 1e9 + raw.slope_mhz_us * 1e6 * raw.adc_start_us,
-            slope=raw.slope_mhz_us * 1e12,
-            sample_rate=raw.rate_ksps * 1e3,
-            num_samples=raw.samples,
-        ),
-        tx_order=tuple(order[:count]),
-        rx=_bits(path, rx_mask),
-        loops=loops * turns,
-        frames=frames,
-        frame_period=period_ms * 1e-3,
-        chirp_starts=tuple(starts[:count]),
-        loop_period=clock * 1e-6 / turns,
-        **format_,
-    )
-
-
-def _checked(path: Path, **fields: Any) -> Profile:
-    """Make a profile whose times are finite and do not run backwards."""
-    profile = Profile(**fields)
-    times = [profile.frame_period, profile.loop_period, *profile.chirp_starts]
-    if not all(math.isfinite(time) and time >= 0 for time in times):
-        raise DataError(f"{path}: frame or chirp times are {times}; expected finite seconds, not negative")
-    return profile
-
-
-def _waveform(**fields: Any) -> Waveform:
-    """Make the waveform; antenna spacing is given at the middle of the device's band."""
-    start = fields["start_hz"]
-    band = 79e9 if 75e9 <= start < 82e9 else 62e9 if 56e9 <= start < 65e9 else 0.0
-    sweep = (
-        fields["slope"] * fields["num_samples"] / fields["sample_rate"] if fields["sample_rate"] > 0 else 0.0
-    )
-    if fields["num_samples"] > 1 << 16:
-        raise ConfigError(f"waveform: num_samples is {fields['num_samples']}; expected at most {1 << 16}")
-    return Waveform(**fields, centre_hz=band or start + sweep / 2)
-
-
-def _bits(path: Path, mask: int) -> tuple[int, ...]:
-    """List the set bits of a receiver mask."""
-    if not 0 < mask < 1 << 16:
-        raise DataError(f"{path}: the receiver mask is {mask:#x}; expected at least one receiver")
-    return tuple(bit for bit in range(16) if mask >> bit & 1)
-
-
 # --- text commands -------------------------------------------------------------------------------------------------
 
 _LEAST = {"channelCfg": 2, "adcCfg": 2, "adcbufCfg": 4, "profileCfg": 11, "chirpCfg": 8, "frameCfg": 6}
@@ -251,8 +59,8 @@ _BITS = {0: 12, 1: 14, 2: 16}
 
 def _from_commands(path: Path, text: str) -> Profile:
     """Read the commands of TI's demos."""
-    profiles: dict[int, _Raw] = {}
-    chirps: dict[int, _Chirp] = {}
+    profiles: dict[int, Raw] = {}
+    chirps: dict[int, Chirp] = {}
     frame: tuple[int, int, int, int, float] | None = None
     rx_mask = 0
     format_: dict[str, Any] = {}
@@ -283,7 +91,7 @@ def _from_commands(path: Path, text: str) -> Profile:
             )
             format_ |= {"real": kind == 1, "swap": swap == 1, "layout": "xwr16" if separate else "xwr14"}
         elif words[0] == "profileCfg":
-            profiles[_whole(where, values[0])] = _Raw(
+            profiles[_whole(where, values[0])] = Raw(
                 values[1], values[7], values[2], values[3], values[4], _whole(where, values[9]), values[10]
             )
         elif words[0] == "chirpCfg":
@@ -294,7 +102,7 @@ def _from_commands(path: Path, text: str) -> Profile:
                 )
             _no_variation(where, start=values[3], slope=values[4], adc_start=values[6])
             for number in range(low, high + 1):
-                chirps[number] = _Chirp(_whole(where, values[2]), values[5], _whole(where, values[7]))
+                chirps[number] = Chirp(_whole(where, values[2]), values[5], _whole(where, values[7]))
         else:
             # Releases for later devices put the samples of a chirp before the period.
             period = values[5] if len(values) > 7 else values[4]
@@ -312,7 +120,7 @@ def _from_commands(path: Path, text: str) -> Profile:
             )
     assert frame is not None
     _check_rates(path, profiles)
-    return _assemble(path, profiles, chirps, frame, rx_mask, **format_)
+    return assemble(path, profiles, chirps, frame, rx_mask, **format_)
 
 
 def _number(where: str, word: str) -> float:
@@ -353,7 +161,7 @@ def _no_variation(where: str, **values: float) -> None:
             )
 
 
-def _check_rates(path: Path, profiles: dict[int, _Raw]) -> None:
+def _check_rates(path: Path, profiles: dict[int, Raw]) -> None:
     """Make sure that sampling is possible before anything is divided by its rate."""
     for number, raw in profiles.items():
         if not (raw.samples >= 1 and raw.rate_ksps > 0 and raw.slope_mhz_us > 0 and raw.start_ghz > 0):
@@ -413,7 +221,7 @@ def _from_studio(path: Path, found: Any) -> Profile:
     profiles = {}
     for entry in rf["rlProfiles"].items():
         one = entry["rlProfileCfg_t"]
-        profiles[one["profileId"].whole()] = _Raw(
+        profiles[one["profileId"].whole()] = Raw(
             one["startFreqConst_GHz"].number(),
             one["freqSlopeConst_MHz_usec"].number(),
             one["idleTimeConst_usec"].number(),
@@ -439,7 +247,7 @@ def _from_studio(path: Path, found: Any) -> Profile:
         )
         idle = one["idleTimeVar_usec"].number() if one.has("idleTimeVar_usec") else 0.0
         for number in range(low, high + 1):
-            chirps[number] = _Chirp(one["profileId"].whole(), idle, one["txEnable"].whole())
+            chirps[number] = Chirp(one["profileId"].whole(), idle, one["txEnable"].whole())
     frame = rf["rlFrameCfg_t"]
     sizes = (
         frame["chirpStartIdx"].whole(),
@@ -449,7 +257,7 @@ def _from_studio(path: Path, found: Any) -> Profile:
         frame["framePeriodicity_msec"].number(),
     )
     mask = rf["rlChanCfg_t"]["rxChannelEn"].whole()
-    return _assemble(path, profiles, chirps, sizes, mask, **_studio_format(devices[0]))
+    return assemble(path, profiles, chirps, sizes, mask, **_studio_format(devices[0]))
 
 
 def _studio_format(device: _Tree) -> dict[str, Any]:
@@ -501,7 +309,7 @@ def _from_plain(path: Path, found: Any) -> Profile:
     bits = get("bits", 16, _Tree.whole)
     if bits not in _BITS.values():
         raise DataError(f"{path}: bits is {bits}; expected 12, 14 or 16")
-    wave = _waveform(
+    wave = make_waveform(
         start_hz=get("start_hz", None, _Tree.number),
         slope=get("slope_hz_per_s", None, _Tree.number),
         sample_rate=get("sample_rate_hz", None, _Tree.number),
@@ -509,7 +317,7 @@ def _from_plain(path: Path, found: Any) -> Profile:
     )
     if "centre_hz" in found:
         wave = dataclasses.replace(wave, centre_hz=tree["centre_hz"].number())
-    return _checked(
+    return checked(
         path,
         waveform=wave,
         tx_order=order,
