@@ -27,6 +27,7 @@ COMMANDS = {
     "models": ("saccade.cli.models:app", "List the models with their cost and published accuracy."),
     "weights": ("saccade.cli.weights:app", "Convert, fetch and verify weights."),
     "data": ("saccade.cli.data:app", "Check, convert and split data."),
+    "radar": ("saccade.cli.radar:app", "From a hand-held millimetre-wave scan to a sharp image."),
     "doctor": ("saccade.cli.doctor:doctor", "Say what is installed, what works here, and what does not."),
 }
 

@@ -25,6 +25,8 @@ from saccade.radar.scan import Scan
 from saccade.radar.waveform import C
 
 _PIECE = 4_000_000
+PIECE_WORK = 4e9
+"""Products of voxels, elements and frequencies between two reports of progress."""
 TILE = 128
 """Voxels of one tile; their sums stay in first-level cache."""
 STRIDE = 8
@@ -65,13 +67,16 @@ def reference(
     return out
 
 
-def exact(scan: Scan, grid: Grid, *, threads: int | None = None) -> RadarImage:
+def exact(
+    scan: Scan, grid: Grid, *, threads: int | None = None, progress: Callable[[int], None] | None = None
+) -> RadarImage:
     """Back-project a scan on a grid, in float32 (relative error below 5e-5 of the maximum).
 
     Args:
         scan: Uses its believed positions.
         grid: Any; memory does not grow with elements times voxels.
         threads: Cores; all by default.
+        progress: Called now and then with the number of voxels done.
 
     Returns:
         Complex image; (nx, ny) for one depth, else (nx, ny, nz).
@@ -84,8 +89,9 @@ def exact(scan: Scan, grid: Grid, *, threads: int | None = None) -> RadarImage:
     scan.check()
     samples, tx, rx = scan.flatten()
     values = project(
-        samples, tx, rx, scan.waveform.frequencies, grid.points(), path_loss=scan.path_loss, threads=threads
-    )
+        samples, tx, rx, scan.waveform.frequencies, grid.points(), path_loss=scan.path_loss, threads=threads,
+        progress=progress,
+    )  # fmt: skip
     shape = grid.shape[:2] if grid.shape[2] == 1 else grid.shape
     return RadarImage(values.reshape(shape), grid, "backprojection", {"elements": len(samples)})
 
@@ -99,6 +105,7 @@ def project(
     *,
     path_loss: bool = False,
     threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Back-project plain arrays in float32; arguments as `reference`, with frequencies (N,) in Hz.
 
@@ -120,11 +127,28 @@ def project(
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads or before, numba.config.NUMBA_NUM_THREADS))
     try:
-        _kernel()(
-            np.ascontiguousarray(flipped.real, np.float32), np.ascontiguousarray(flipped.imag, np.float32),
-            np.ascontiguousarray(tx, np.float64), np.ascontiguousarray(rx, np.float64), voxels,
-            start, step, path_loss, real, imag,
-        )  # fmt: skip
+        kernel = _kernel()
+        halves = (
+            np.ascontiguousarray(flipped.real, np.float32),
+            np.ascontiguousarray(flipped.imag, np.float32),
+        )
+        sides = np.ascontiguousarray(tx, np.float64), np.ascontiguousarray(rx, np.float64)
+        # In pieces of about half a second, so that Ctrl-C is heard and progress is seen.
+        piece = max(64, int(PIECE_WORK / max(1, samples.size)) // TILE) * TILE
+        for first in range(0, count, piece):
+            some = slice(first, min(first + piece, count))
+            kernel(
+                *halves,
+                *sides,
+                np.ascontiguousarray(voxels[:, some]),
+                start,
+                step,
+                path_loss,
+                real[some],
+                imag[some],
+            )
+            if progress:
+                progress(min(some.stop, len(points)))
     finally:
         numba.set_num_threads(before)
     return (real[: len(points)] + 1j * imag[: len(points)]).astype(np.complex64)

@@ -9,6 +9,9 @@ import numpy as np
 
 from saccade.errors import ConfigError
 
+MAX_SIDE = 100_000
+"""Voxels along one axis."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -36,9 +39,35 @@ class Grid:
         """Voxels along x, y and z."""
         return len(self.x), len(self.y), len(self.z)
 
+    @property
+    def size(self) -> int:
+        """Voxels altogether."""
+        return len(self.x) * len(self.y) * len(self.z)
+
     def points(self) -> np.ndarray:
         """Return every voxel, (nx * ny * nz, 3), z fastest."""
         return np.stack(np.meshgrid(self.x, self.y, self.z, indexing="ij"), -1).reshape(-1, 3)
+
+
+def parse_axis(text: str, name: str) -> np.ndarray:
+    """Read "START:STOP:STEP" in metres, STOP included, or one number.
+
+    Raises:
+        ConfigError: Not such a range, or one of more than `MAX_SIDE` voxels.
+    """
+    parts = text.split(":")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1 and np.isfinite(numbers[0]):
+        return np.array(numbers)
+    if len(numbers) != 3 or not np.isfinite(numbers).all() or numbers[2] <= 0 or numbers[1] < numbers[0]:
+        raise ConfigError(f"{name} is {text!r}; expected metres, or START:STOP:STEP with a growing range")
+    count = int((numbers[1] - numbers[0]) / numbers[2] + 1e-6) + 1
+    if count > MAX_SIDE:
+        raise ConfigError(f"{name} {text!r} has {count} voxels; at most {MAX_SIDE}, use a larger step")
+    return numbers[0] + np.arange(count) * numbers[2]
 
 
 @dataclass(eq=False)

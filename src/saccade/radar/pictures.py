@@ -55,20 +55,46 @@ def plot_panel(
     _save(figure, path)
 
 
+def plot_rows(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], path: Path | str) -> None:
+    """Draw magnitudes in [0, 1] as a table of pictures (each (nx, ny)), on a linear scale."""
+    figure, axes = _figure(len(rows), len(titles), (3.2 * len(titles) + 0.8, 3.1 * len(rows)))
+    mesh = None
+    for line, row in zip(axes, rows, strict=True):
+        for axis, values in zip(line, row, strict=True):
+            mesh = axis.imshow(values.T, origin="lower", vmin=0, vmax=1, cmap=COLOURS)
+            axis.set(xticks=[], yticks=[])
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10)
+    figure.colorbar(mesh, ax=axes.ravel().tolist(), label="magnitude", shrink=0.85)
+    _save(figure, path)
+
+
 def plot_scan(scan: Scan, path: Path | str) -> None:
-    """Draw where the radar was: x-y coloured by depth, and depth along the way; the real way too when it is known."""
+    """Draw where the radar was, and how far that is from what is believed (or, when unknown, its depth by pose).
+
+    Planar scans are seen from the front and coloured by depth, scans around a target from above, coloured by height.
+    """
     middle = scan.virtual.mean(1)
-    figure, axes = _figure(1, 2, (10.0, 4.4))
+    around = scan.geometry in ("cylindrical", "circular")
+    up, colour, label = (2, 1, "y (mm)") if around else (1, 2, "z (mm)")
+    figure, axes = _figure(1, 2, (10.4, 4.4))
     first, second = axes[0]
-    dots = first.scatter(middle[:, 0], middle[:, 1], c=1e3 * middle[:, 2], s=6, cmap="viridis")
-    figure.colorbar(dots, ax=first, label="z (mm)", shrink=0.85)
-    first.set(xlabel="x (m)", ylabel="y (m)", aspect="equal", title=f"{scan.geometry}, {len(middle)} poses")
-    second.plot(1e3 * middle[:, 2], lw=0.9, label="believed")
+    dots = first.scatter(middle[:, 0], middle[:, up], c=1e3 * middle[:, colour], s=5, cmap="viridis")
+    figure.colorbar(dots, ax=first, label=label, shrink=0.85)
+    first.set(xlabel="x (m)", ylabel=f"{'xyz'[up]} (m)", title=f"{scan.geometry}, {len(middle)} poses")
+    first.set_aspect("equal", adjustable="datalim")
+    first.locator_params(axis="x", nbins=5)
+    apart = None
     if scan.true_tx is not None and scan.true_rx is not None:
-        real = ((scan.true_tx + scan.true_rx) / 2).mean(1)
-        second.plot(1e3 * real[:, 2], lw=0.6, alpha=0.7, label="real")
-        second.legend(frameon=False)
-    second.set(xlabel="pose", ylabel="z (mm)", title="depth along the way")
+        apart = ((scan.true_tx + scan.true_rx) / 2).mean(1) - middle
+    if apart is not None and np.abs(apart).max() > 0:
+        for axis, name in enumerate("xyz"):
+            second.plot(1e3 * apart[:, axis], ".", ms=2, label=name)
+        second.legend(frameon=False, markerscale=4)
+        second.set(xlabel="pose", ylabel="mm", title="where it really was, less what is believed")
+    else:
+        second.plot(1e3 * middle[:, 2], ".", ms=2)
+        second.set(xlabel="pose", ylabel="z (mm)", title="depth by pose")
     for axis in (first, second):
         axis.title.set_fontsize(10)
     _save(figure, path)
@@ -96,10 +122,8 @@ def _plot_volume(image: RadarImage, path: Path | str, floor: float, title: str) 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
     """Make a figure without touching pyplot's global state."""
-    require("matplotlib", "plot", "to draw pictures")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
+    matplotlib: Any = require("matplotlib.figure", "plot", "to draw pictures")
+    figure = matplotlib.Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
@@ -111,6 +135,7 @@ def _draw(
         _edges(across), _edges(up), values.T, vmin=floor, vmax=0, cmap=COLOURS, rasterized=True
     )
     axis.set(xlabel=f"{name} (m)", ylabel=f"{other} (m)", aspect="equal")
+    axis.locator_params(axis="x", nbins=5)
     return mesh
 
 

@@ -19,6 +19,8 @@ MAX_POINTS = 1_000_000
 DARK = 64
 """Pixels of a silhouette below this are metal."""
 MAX_PIXELS = 64_000_000
+BESIDE = 0.14
+"""Reflectivity of a solid's points at a pitch of 1 mm, when points stand beside it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +252,8 @@ def parse_target(text: str, *, depth: float = 0.3, pitch: float = 1e-3, seed: in
                 random_points(number, random, low=box[0], high=box[1], apart=4.8e-3, away_from=solid)
             )
         elif part in SHAPES:
-            scale = 0.3 if len(parts) > 1 else 1.0
+            # So strong that an ideal image shows it about as bright as the points beside it.
+            scale = BESIDE * (pitch / 1e-3) ** 2 if len(parts) > 1 else 1.0
             flat = shape(part, depth=depth, pitch=pitch)
             scenes.append(Scene(flat.points, scale * flat.reflectivity))
         elif suffix in (".png", ".bmp", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".webp"):
