@@ -131,8 +131,10 @@ def read_track(path: Path | str, *, clock_offset: float = 0.0) -> Track:
     if not rows:
         raise DataError(f"{path}: no rows; expected a table of poses (timestamp, x, y, z, qw, qx, qy, qz)")
     columns, scales, rows = _columns(path, rows)
-    table = np.array([_row(path, number, cells, columns) for number, cells in rows])
-    table *= scales
+    table = (
+        np.array([_row(path, number, cells, columns) for number, cells in rows]).reshape(-1, len(columns))
+        * scales
+    )
     if not math.isfinite(clock_offset):
         raise DataError(f"{path}: the clock offset is {clock_offset}; expected finite seconds")
     if len(table) < 2:

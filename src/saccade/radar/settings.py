@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from saccade.radar.waveform import Waveform
 
 MAX_CHIRPS = 512
 """Chirp settings a device holds."""
+MAX_TIME = 1e6
+"""Seconds of a frame."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,13 @@ def assemble(
 def checked(path: Path, **fields: Any) -> Profile:
     """Make a profile whose times are finite and do not run backwards."""
     profile = Profile(**fields)
-    times = [profile.frame_period, profile.loop_period, *profile.chirp_starts]
-    if not all(math.isfinite(time) and time >= 0 for time in times):
-        raise DataError(f"{path}: frame or chirp times are {times}; expected finite seconds, not negative")
+    sampling = profile.waveform.num_samples / profile.waveform.sample_rate
+    times = [profile.frame_period, profile.loop_period, sampling, *profile.chirp_starts]
+    if not all(0 <= time < MAX_TIME for time in times):
+        raise DataError(
+            f"{path}: frame period, loop period, sampling time and chirp starts are {times[:8]} s; expected 0 or "
+            f"more and less than {MAX_TIME:g}"
+        )
     return profile
 
 

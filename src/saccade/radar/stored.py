@@ -68,8 +68,8 @@ def pick_samples(variables: Variables, profile: Profile, variable: str = "", axe
     inner = ["channel"] if "channel" in names else [name for name in ("tx", "rx") if name in names]
     if "channel" not in names and np.prod([sizes[name] for name in inner], dtype=int) != num_tx * num_rx:
         raise DataError(
-            f"{where}: axes {','.join(names)} have no channels and the profile has {num_tx * num_rx}; say --axes with "
-            "tx and rx, or channel"
+            f"{where}: axes {','.join(names)} have no channels and the profile has {num_tx * num_rx}; say --axes "
+            "with tx and rx, or channel"
         )
     outer = [name for name in names if name in POSE_AXES]
     order = [names.index(name) for name in (*outer, *inner, "sample")]
