@@ -1,5 +1,7 @@
 """MATLAB and HDF5 files: both versions give the same arrays; what is opaque is left out."""
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -61,6 +63,24 @@ def test_version_5(tmp_path, echoes, compressed):
         found["name"]
     with pytest.raises(DataError, match="no variable 'echos'; did you mean 'echoes'"):
         found["echos"]
+
+
+def test_numbers_stored_in_fewer_bytes_in_either_byte_order(tmp_path):
+    for order, mark in (("<", b"\x00\x01IM"), (">", b"\x01\x00MI")):
+
+        def element(kind: int, data: bytes, order=order) -> bytes:
+            return struct.pack(order + "II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+        flags = element(6, struct.pack(order + "II", 6, 0))  # class double
+        sizes = element(5, struct.pack(order + "ii", 2, 2))
+        small = (
+            struct.pack(order + "I", 4 << 16 | 2) + b"\x01\x02\x03\x04"
+        )  # four bytes without sign inside the tag
+        content = flags + sizes + element(1, b"x") + small
+        (tmp_path / "a.mat").write_bytes(b"MATLAB 5.0".ljust(124) + mark + element(14, content))
+        found = read_variables(tmp_path / "a.mat")["x"]
+        assert found.dtype == np.float64
+        assert found.tolist() == [[1, 3], [2, 4]]  # column by column
 
 
 def test_version_7_3_gives_the_same(tmp_path, echoes):

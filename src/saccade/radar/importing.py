@@ -83,11 +83,13 @@ def import_scan(
     if len(parts) == 1 and _holds_arrays(Path(parts[0])):
         variables = read_variables(parts[0])
         samples = pick_samples(variables, profile, variable, axes)
+        if poses is None:
+            places = find_positions(variables, antennas, samples.shape[:2])
         if frames is not None:
-            samples = _first_frames(str(parts[0]), samples, frames * profile.loops)
+            keep = _first_poses(str(parts[0]), len(samples), frames * profile.loops)
+            samples, places = samples[keep], places and (places[0][keep], places[1][keep])
         if swap:
             samples = 1j * np.conj(samples)  # Q + jI
-        places = find_positions(variables, antennas, samples.shape[:2])
     else:
         if variable or axes:
             raise ConfigError(
@@ -108,13 +110,13 @@ def import_scan(
     if calibration is not None:
         samples = read_calibration(calibration).apply(samples, channels, profile.waveform)
         meta["calibration"] = Path(calibration).name
-    if places is None or poses is not None:
+    if places is None:
         if poses is None:
             raise DataError(
                 f"{parts[0]}: holds no positions of the radar; expected a track of them, so say --poses FILE"
             )
         track = read_track(poses, clock_offset=clock_offset)
-        meta |= {"poses": Path(poses).name, "clock_offset": clock_offset}
+        meta |= {"track": Path(poses).name, "clock_offset": clock_offset}
         places = place_channels(
             track, profile, antennas, samples, lever_arm=lever_arm, mount=mount, max_gap=max_gap
         )
@@ -276,13 +278,11 @@ def _holds_arrays(path: Path) -> bool:
     return head == b"\x89HDF\r\n\x1a\n" or head.startswith(b"MATLAB 5")
 
 
-def _first_frames(name: str, samples: np.ndarray, wanted: int) -> np.ndarray:
-    """Keep the first poses of an array."""
-    if not 1 <= wanted <= len(samples):
-        raise DataError(
-            f"{name}: holds {len(samples)} poses; expected at least the {wanted} asked for (--frames)"
-        )
-    return samples[:wanted]
+def _first_poses(name: str, count: int, wanted: int) -> slice:
+    """Choose the first poses of an array."""
+    if not 1 <= wanted <= count:
+        raise DataError(f"{name}: holds {count} poses; expected at least the {wanted} asked for (--frames)")
+    return slice(wanted)
 
 
 def _hit_loops(stream: Stream, form: Format, profile: Profile, frames: int) -> int:

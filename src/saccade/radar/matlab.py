@@ -1,6 +1,6 @@
 """Numeric arrays of MATLAB and HDF5 files, by name.
 
-MATLAB 5 to 7 files are read through scipy, 7.3 files and other HDF5 files through h5py. Fields of structs get
+MATLAB 5 to 7 files are read by `mat5`, 7.3 files and other HDF5 files through h5py. Fields of structs get
 dotted names. HDF5 keeps MATLAB's axes in reverse order; here they are turned back, and both versions give the same.
 Objects of MATLAB classes (strings, tables, an author's own) are opaque and are left out, by name. Nothing in the
 file is executed, links to other files are not followed, and sizes are bounded before anything is read.
@@ -8,8 +8,6 @@ file is executed, links to other files are not followed, and sizes are bounded b
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,13 @@ import numpy as np
 
 from saccade.errors import DataError, did_you_mean
 from saccade.extras import require
+from saccade.radar.mat5 import Mat5
 
 MAX_BYTES = 4 << 30
 """Of all arrays together, once read."""
 MAX_NAMES = 10_000
 MAX_DEPTH = 16
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_PURPOSE = "for MATLAB and HDF5 files"
 
 
 @dataclass(eq=False)
@@ -58,7 +56,7 @@ def read_variables(path: Path | str) -> Variables:
 
     Raises:
         DataError: Not such a file, damaged, or too large.
-        MissingExtraError: scipy or h5py is not installed.
+        MissingExtraError: h5py is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -72,10 +70,10 @@ def read_variables(path: Path | str) -> Variables:
         if head[:8] == _HDF5 or head[512:520] == _HDF5:
             return _read_hdf5(path, matlab=head.startswith(b"MATLAB 7.3"))
         if head.startswith(b"MATLAB 5.0") and head[126:128] in (b"IM", b"MI"):
-            return _read_mat5(path, "<" if head[126:128] == b"IM" else ">")
+            return _read_mat5(path)
     except (DataError, ImportError):
         raise
-    except Exception as error:  # the readers fail on damaged files in many ways, which all mean the same
+    except Exception as error:  # h5py fails on damaged files in many ways, which all mean the same
         raise DataError(
             f"{path}: damaged ({' '.join(str(error).split())[:120] or type(error).__name__}); expected a whole "
             "MATLAB or HDF5 file, so save it again"
@@ -101,67 +99,18 @@ class _Budget:
             )
 
 
-# --- MATLAB 5 ------------------------------------------------------------------------------------------------------
-
-
-def _read_mat5(path: Path, order: str) -> Variables:
-    """Read through scipy, after a look at how large the file says that its variables are."""
-    scipy_io = require("scipy.io", "radar", _PURPOSE)
-    _bound_mat5(path, order)
-    numeric = {
-        "double",
-        "single",
-        "logical",
-        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-    }
-    found, wanted = Variables(str(path)), []
-    for name, shape, kind in scipy_io.whosmat(str(path)):
-        if kind in numeric or (kind == "struct" and np.prod(shape, dtype=np.float64) == 1):
-            wanted.append(name)
-        else:
+def _read_mat5(path: Path) -> Variables:
+    """Read version 5 to 7."""
+    found, budget = Variables(str(path)), _Budget(path)
+    for name, array in Mat5(
+        str(path), np.asarray(np.memmap(path, np.uint8, mode="r")), budget.spend
+    ).variables():
+        if array is None:
+            budget.spend(0)
             found.skipped.append(name)
-    if wanted:
-        loaded = scipy_io.loadmat(str(path), variable_names=wanted, chars_as_strings=False, mat_dtype=False)
-        budget = _Budget(path)
-        for name in wanted:
-            _collect_mat5(name, loaded[name], found, budget, 0)
+        else:
+            found.arrays[name] = array
     return found
-
-
-def _bound_mat5(path: Path, order: str) -> None:
-    """Add up the sizes that the variables claim, unpacking only the first bytes of each."""
-    budget = _Budget(path)
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        at = 128
-        while at + 8 <= size:
-            file.seek(at)
-            kind, length = struct.unpack(order + "II", file.read(8))
-            if at + 8 + length > size:
-                raise DataError(
-                    f"{path}: the variable at byte {at} claims {length} bytes and {size - at - 8} are left; "
-                    "expected a whole file, so copy it again"
-                )
-            claimed = length
-            if kind == 15:  # compressed: its own header is inside
-                inner = zlib.decompressobj().decompress(file.read(min(length, 1024)), 8)
-                claimed = struct.unpack(order + "II", inner)[1] if len(inner) == 8 else 0
-            budget.spend(claimed)
-            at += 8 + length
-
-
-def _collect_mat5(name: str, value: Any, found: Variables, budget: _Budget, depth: int) -> None:
-    """Sort one value into arrays and what is left out, going into structs."""
-    kind = getattr(value, "dtype", np.dtype(object))
-    if kind.names and value.size == 1 and depth < MAX_DEPTH and "MatlabObject" not in type(value).__name__:
-        for part in kind.names:
-            _collect_mat5(f"{name}.{part}", value.reshape(-1)[0][part], found, budget, depth + 1)
-    elif isinstance(value, np.ndarray) and kind.kind in "biufc":
-        budget.spend(value.nbytes)
-        found.arrays[name] = value
-    else:
-        budget.spend(0)
-        found.skipped.append(name)
 
 
 # --- HDF5 ----------------------------------------------------------------------------------------------------------
@@ -169,7 +118,7 @@ def _collect_mat5(name: str, value: Any, found: Variables, budget: _Budget, dept
 
 def _read_hdf5(path: Path, *, matlab: bool) -> Variables:
     """Read through h5py."""
-    h5py = require("h5py", "radar", _PURPOSE)
+    h5py = require("h5py", "radar", "to read HDF5 files")
     found, budget = Variables(str(path)), _Budget(path)
     with h5py.File(path, "r") as file:
         _collect_hdf5(h5py, file, "", found, budget, matlab, 0)
