@@ -4,6 +4,7 @@ import cyclopts
 
 COMMANDS = {
     "simulate": ("saccade.cli.radar_scan:simulate", "Scan a made-up scene and write the echoes."),
+    "import": ("saccade.cli.radar_import:import_", "Make a scan of recorded data."),
     "image": ("saccade.cli.radar_scan:image", "Form an image of a scan."),
     "enhance": ("saccade.cli.radar_sharpen:enhance", "Sharpen an image with a trained network."),
     "dataset": ("saccade.cli.radar_sharpen:dataset", "Make training pairs."),
