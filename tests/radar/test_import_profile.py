@@ -69,6 +69,13 @@ def test_chirp_times_count_up_in_the_order_of_sending(write):
     assert times[4, 1] == pytest.approx(0.04 + 134e-6 + middle)
 
 
+def test_a_chirp_may_idle_longer(write):
+    usual = read_profile(write(recorded.cfg()))
+    found = read_profile(write(recorded.cfg().replace("chirpCfg 0 0 0 0 0 0", "chirpCfg 0 0 0 0 0 5")))
+    np.testing.assert_allclose(np.subtract(found.chirp_starts, usual.chirp_starts), [5e-6, 5e-6], atol=1e-12)
+    assert found.loop_period - usual.loop_period == pytest.approx(5e-6)
+
+
 def test_a_turn_repeated_in_a_loop_is_several_loops(write):
     once = read_profile(write(recorded.cfg(order=(0, 2), loops=3)))
     twice = read_profile(write(recorded.cfg(order=(0, 2, 0, 2, 0, 2), loops=1)))

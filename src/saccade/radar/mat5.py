@@ -1,6 +1,6 @@
 """MATLAB files of version 5 to 7: numeric arrays and structs of them, each length checked before it is used.
 
-Our own reader, because some damaged files make scipy 1.17 write outside its memory, which ends the process. Format
+Our own reader, because some damaged files end the process inside scipy 1.17 (segmentation fault). Format
 after MathWorks, "MAT-File Format": a header of 128 bytes, then elements of a tag (type and length) and data padded to
 8 bytes; an array is an element that holds its flags, dimensions, name, and real and imaginary parts.
 """
