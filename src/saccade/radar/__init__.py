@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from saccade.radar.echo import simulate
     from saccade.radar.grid import Grid, RadarImage
     from saccade.radar.imaging import reconstruct
+    from saccade.radar.importing import import_scan
     from saccade.radar.scan import Scan
     from saccade.radar.waveform import Waveform
 
@@ -20,11 +21,12 @@ _HOMES = {
     "RadarImage": "saccade.radar.grid",
     "Scan": "saccade.radar.scan",
     "Waveform": "saccade.radar.waveform",
+    "import_scan": "saccade.radar.importing",
     "reconstruct": "saccade.radar.imaging",
     "simulate": "saccade.radar.echo",
 }
 
-__all__ = ["Array", "Grid", "RadarImage", "Scan", "Waveform", "reconstruct", "simulate"]
+__all__ = ["Array", "Grid", "RadarImage", "Scan", "Waveform", "import_scan", "reconstruct", "simulate"]
 
 
 def __getattr__(name: str) -> Any:
