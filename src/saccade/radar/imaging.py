@@ -6,12 +6,17 @@ import dataclasses
 from collections.abc import Callable
 
 from saccade.errors import ConfigError, did_you_mean
-from saccade.radar import backproject, planar
+from saccade.radar import backproject
 from saccade.radar.grid import Grid, RadarImage
+from saccade.radar.migrate import migrate
+from saccade.radar.nufft import nufft
+from saccade.radar.planar import empm
+from saccade.radar.polar import polar
+from saccade.radar.range_compressed import range_compressed
 from saccade.radar.scan import Scan
 from saccade.radar.windows import taper
 
-METHODS = ("backprojection", "empm")
+METHODS = ("backprojection", "range-compressed", "empm", "rma", "polar", "nufft")
 SURROUNDING = ("cylindrical", "circular")
 """Geometries whose antennas stand around the target, not in front of it."""
 
@@ -44,11 +49,12 @@ def reconstruct(
     Args:
         scan: What was recorded, with believed positions.
         grid: Where to form it, metres.
-        method: "backprojection" (exact, any geometry) or "empm" (one depth, mid-points on a uniform x-y grid;
-            thousands of times faster).
+        method: "backprojection" (exact, any geometry), "range-compressed" (the same to 5e-4, faster), "empm"
+            (one depth, mid-points on a uniform x-y grid; thousands of times faster), "rma" (a volume from such a
+            scan), "nufft" (such a scan with irregular x-y) or "polar" (a cylinder around the y axis).
         window: One of `windows.WINDOWS`, over the aperture and the sweep.
         magnitude: Return absolute values instead of complex ones.
-        threads: Cores of back-projection; all by default.
+        threads: Cores; all by default.
         progress: Called now and then with the number of voxels done (methods by Fourier transform: once).
 
     Returns:
@@ -65,11 +71,19 @@ def reconstruct(
         raise ConfigError(
             f"grid: z begins at {grid.z.min():g} m and antennas reach {behind:g} m; it has to lie in front of them"
         )
+    if method in ("empm", "rma", "nufft") and scan.geometry in SURROUNDING:
+        raise ConfigError(
+            f"method {method} images planar scans and this one is {scan.geometry}; use polar or backprojection"
+        )
     scan = taper(scan, window)
-    if method == "empm":
-        image = planar.empm(scan, grid)
-    else:
+    if method == "backprojection":
         image = backproject.exact(scan, grid, threads=threads, progress=progress)
+    elif method == "range-compressed":
+        image = range_compressed(scan, grid, threads=threads, progress=progress)
+    else:
+        image = {"empm": empm, "rma": migrate, "polar": polar, "nufft": nufft}[method](
+            scan, grid, threads=threads
+        )
     if progress:
         progress(grid.size)
     image.meta["window"] = window

@@ -11,9 +11,13 @@ derivation). It holds near boresight and for |z_l - z0| small against the target
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from saccade.errors import ConfigError, DataError
+from saccade.errors import ConfigError, DataError, MissingExtraError
+from saccade.extras import require
 from saccade.radar.grid import Grid, RadarImage
 from saccade.radar.scan import Scan
 
@@ -40,8 +44,16 @@ def excess_path(tx: np.ndarray, rx: np.ndarray, plane: float, depth: float) -> n
 
 def to_plane(scan: Scan, plane: float, depth: float) -> np.ndarray:
     """Move a scan's samples to single antennas in one plane: (P, C, N) complex."""
-    beta = excess_path(scan.tx, scan.rx, plane, depth)
-    return scan.samples * np.exp(-1j * beta[..., None] * scan.waveform.wavenumbers)
+    beta = excess_path(scan.tx, scan.rx, plane, depth)[..., None]
+    k = scan.waveform.wavenumbers
+    if scan.samples.dtype != np.complex64:
+        return scan.samples * np.exp(-1j * beta * k)
+    # One exponential in float64 for the first frequency; the rest of the sweep is a small angle, fit for float32.
+    start = np.exp(-1j * beta * k[0]).astype(np.complex64)
+    angle = np.asarray(beta, np.float32) * (k - k[0]).astype(np.float32)
+    rest = np.empty(angle.shape, np.complex64)
+    rest.real, rest.imag = np.cos(angle), -np.sin(angle)
+    return scan.samples * (start * rest)
 
 
 def uniform_axes(positions: np.ndarray, where: str = "scan") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,13 +114,7 @@ def plane_image(
     size = int(size or 2 ** int(np.ceil(np.log2(2 * max(nx, ny)))))
     if size < max(nx, ny):
         raise ConfigError(f"size is {size}; expected at least the {max(nx, ny)} antennas of a side")
-    waves = [2 * np.pi * np.fft.fftfreq(size, step) for step in steps]
-    transverse = waves[0][:, None] ** 2 + waves[1][None] ** 2
-    spectrum = np.zeros((size, size), np.complex128)
-    for n, k in enumerate(wavenumbers):
-        depthwise = 4 * k * k - transverse
-        wave = np.exp(-1j * np.sqrt(np.maximum(depthwise, 0)) * depth) * (depthwise > 0)
-        spectrum += np.fft.fft2(samples[:, :, n], (size, size)) * wave
+    spectrum, waves = plane_spectrum(samples, wavenumbers, steps, depth, (size, size))
     # Antennas lie at (i - (n - 1) / 2) step and pixels at (i - (size - 1) / 2) step: shift by the difference.
     for axis, (n, step) in enumerate(((nx, steps[0]), (ny, steps[1]))):
         turn = np.exp(-1j * waves[axis] * step * (size - n) / 2)
@@ -117,14 +123,136 @@ def plane_image(
     return np.fft.ifft2(spectrum) / size**2, axes[0], axes[1]
 
 
-def empm(scan: Scan, grid: Grid, *, plane: float | None = None, size: int | None = None) -> RadarImage:
+def plane_spectrum(
+    samples: np.ndarray,
+    wavenumbers: np.ndarray,
+    steps: tuple[float, float],
+    depth: float,
+    sizes: tuple[int, int],
+    *,
+    workers: int = 1,
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Sum over the sweep what the matched filter leaves of each plane wave, in the precision of the samples.
+
+    Args:
+        samples: (nx, ny, N) complex; antenna (0, 0) is the origin of x and y.
+        wavenumbers: (N,) rad/m.
+        steps: Spacing of the antennas along x and y, metres.
+        depth: Distance from the plane, metres.
+        sizes: Plane waves along x and y, at least the antennas.
+        workers: Threads of the transforms.
+
+    Returns:
+        Spectrum (sizes) in the order of `numpy.fft.fftfreq`, and its kx and ky in rad/m.
+    """
+    waves = [2 * np.pi * np.fft.fftfreq(count, step) for count, step in zip(sizes, steps, strict=True)]
+    # The filter is the same for both signs of kx and ky: it is computed on a quarter and spread from there.
+    halves = [count // 2 + 1 for count in sizes]
+    mirror = [np.minimum(np.arange(count), count - np.arange(count)) for count in sizes]
+    transverse = waves[0][: halves[0], None] ** 2 + waves[1][None, : halves[1]] ** 2
+    single = samples.dtype == np.complex64
+    spectrum = np.zeros(sizes, np.complex64 if single else np.complex128)
+    fft2 = _transform(workers)
+    for n, k in enumerate(wavenumbers):
+        depthwise = 4 * k * k - transverse
+        phase = np.sqrt(np.maximum(depthwise, 0)) * depth
+        quarter = np.empty(phase.shape, spectrum.dtype)
+        if single:
+            phase = np.remainder(phase, 2 * np.pi).astype(np.float32)
+        quarter.real, quarter.imag = np.cos(phase), -np.sin(phase)
+        quarter[depthwise <= 0] = 0
+        spectrum += fft2(samples[:, :, n], sizes) * quarter[mirror[0]][:, mirror[1]]
+    return spectrum, (waves[0], waves[1])
+
+
+def _transform(workers: int) -> Callable[[np.ndarray, tuple[int, int]], np.ndarray]:
+    """Return a two-dimensional transform: scipy's, which uses threads, where it is installed, else NumPy's."""
+    try:
+        fft: Any = require("scipy.fft", "radar", "for threaded transforms")
+    except MissingExtraError:
+        return lambda values, sizes: np.fft.fft2(values, sizes)
+    return lambda values, sizes: fft.fft2(values, sizes, workers=workers)
+
+
+def at_positions(spectrum: np.ndarray, waves: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
+    """Add up plane waves at any positions along one axis: an exact inverse transform without its 1 / n."""
+    if len(waves) == 1:
+        return np.repeat(spectrum, len(positions), axis)
+    turn = np.outer(positions, waves)
+    matrix = np.empty(turn.shape, spectrum.dtype)
+    matrix.real, matrix.imag = np.cos(turn), np.sin(turn)
+    return np.moveaxis(np.tensordot(matrix, spectrum, (1, axis)), 0, axis)
+
+
+def padded_sizes(x: np.ndarray, y: np.ndarray, grid: Grid) -> tuple[int, int]:
+    """Choose transform sizes with room for what lies beside the scan, which would come back in from the other side.
+
+    A transform of length n repeats with period n steps: no antenna and no wanted pixel may be that far apart.
+    """
+    sizes = []
+    for axis, wanted in ((x, grid.x), (y, grid.y)):
+        if len(axis) < 2:
+            sizes.append(1)
+            continue
+        step = (axis[-1] - axis[0]) / (len(axis) - 1)
+        reach = max(axis[-1], wanted[-1]) - min(axis[0], wanted[0])
+        need = max(2 * len(axis), int(np.ceil((reach + (axis[-1] - axis[0])) / step)) + 1)
+        sizes.append(_fast_length(need))
+    return sizes[0], sizes[1]
+
+
+def _fast_length(need: int) -> int:
+    """Return the next length whose prime factors are 2, 3 and 5."""
+    while True:
+        rest = need
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return need
+        need += 1
+
+
+def ordered_plane(
+    scan: Scan, depth: float, *, plane: float | None = None, lines: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Move a scan to one plane and put its samples in the order of a uniform x-y grid.
+
+    Args:
+        scan: Mid-points on a full uniform grid; their depth may vary.
+        depth: z of the target, metres.
+        plane: z0; the mean depth of the mid-points by default.
+        lines: Accept a single row or column.
+
+    Returns:
+        Samples (nx, ny, N) in the scan's precision, x (nx,), y (ny,) in metres, and z0.
+
+    Raises:
+        DataError: Mid-points that do not fill a uniform grid, or too few.
+    """
+    scan.check()
+    middle = scan.virtual.reshape(-1, 3)
+    x, y, cell = uniform_axes(middle)
+    if min(len(x), len(y)) < 2 and not (lines and max(len(x), len(y)) > 1):
+        raise DataError(
+            f"scan: mid-points on a grid of {len(x)} x {len(y)}; this method needs at least two antenna positions "
+            f"along {'x or y' if lines else 'x and along y'}"
+        )
+    z0 = float(middle[:, 2].mean()) if plane is None else plane
+    moved = to_plane(scan, z0, depth - z0).reshape(len(cell), -1)
+    ordered = np.empty_like(moved)
+    ordered[cell] = moved
+    return ordered.reshape(len(x), len(y), -1), x, y, z0
+
+
+def empm(scan: Scan, grid: Grid, *, plane: float | None = None, threads: int | None = None) -> RadarImage:
     """Image a planar scan with irregular depth: EMPM, then a Fourier transform.
 
     Args:
         scan: Mid-points on a full uniform x-y grid; their depth may vary.
-        grid: One depth; the image is interpolated bilinearly at its x and y.
+        grid: One depth, anywhere in x and y.
         plane: z0; the mean depth of the mid-points by default.
-        size: Of the transforms; see `plane_image`.
+        threads: Of the transforms; all cores by default.
 
     Returns:
         Complex image (nx, ny).
@@ -133,42 +261,17 @@ def empm(scan: Scan, grid: Grid, *, plane: float | None = None, size: int | None
         ConfigError: More than one depth, or a depth behind the antennas.
         DataError: Mid-points that do not fill a uniform grid.
     """
-    scan.check()
     if grid.shape[2] != 1:
         raise ConfigError(
-            f"method empm images one depth and the grid has {grid.shape[2]}; use backprojection for volumes"
+            f"method empm images one depth and the grid has {grid.shape[2]}; use rma or backprojection for volumes"
         )
-    middle = scan.virtual.reshape(-1, 3)
-    x, y, cell = uniform_axes(middle)
-    if len(x) < 2 or len(y) < 2:
-        raise DataError("scan: an image needs at least two antenna positions along x and along y")
-    z0 = float(middle[:, 2].mean()) if plane is None else plane
+    samples, x, y, z0 = ordered_plane(scan, float(grid.z[0]), plane=plane)
+    sizes = padded_sizes(x, y, grid)
+    steps = float(x[1] - x[0]), float(y[1] - y[0])
     depth = float(grid.z[0]) - z0
-    moved = to_plane(scan, z0, depth).reshape(len(cell), -1)
-    ordered = np.empty_like(moved)
-    ordered[cell] = moved
-    values, px, py = plane_image(
-        ordered.reshape(len(x), len(y), -1),
-        scan.waveform.wavenumbers,
-        (x[1] - x[0], y[1] - y[0]),
-        depth,
-        size=size,
+    spectrum, (kx, ky) = plane_spectrum(
+        samples, scan.waveform.wavenumbers, steps, depth, sizes, workers=threads or -1
     )
-    px, py = px + (x[0] + x[-1]) / 2, py + (y[0] + y[-1]) / 2
-    return RadarImage(_sample(values, px, py, grid), grid, "empm", {"plane": z0})
-
-
-def _sample(values: np.ndarray, px: np.ndarray, py: np.ndarray, grid: Grid) -> np.ndarray:
-    """Interpolate an image bilinearly at the grid's x and y; zero outside."""
-    weights = []
-    for axis, want in ((px, grid.x), (py, grid.y)):
-        at = (want - axis[0]) / (axis[1] - axis[0])
-        low = np.clip(np.floor(at).astype(np.int64), 0, len(axis) - 2)
-        part = np.where((at < 0) | (at > len(axis) - 1), np.nan, at - low)
-        weights.append((low, part))
-    (ix, fx), (iy, fy) = weights
-    inside = np.isfinite(fx)[:, None] & np.isfinite(fy)[None]
-    fx, fy = np.nan_to_num(fx)[:, None], np.nan_to_num(fy)[None]
-    upper = values[np.ix_(ix, iy)] * (1 - fy) + values[np.ix_(ix, iy + 1)] * fy
-    lower = values[np.ix_(ix + 1, iy)] * (1 - fy) + values[np.ix_(ix + 1, iy + 1)] * fy
-    return (upper * (1 - fx) + lower * fx) * inside
+    values = at_positions(at_positions(spectrum, kx, grid.x - x[0], 0), ky, grid.y - y[0], 1)
+    # As in the published code, which divides both its forward and its inverse transform by their length.
+    return RadarImage(values / (sizes[0] * sizes[1]) ** 2, grid, "empm", {"plane": z0})

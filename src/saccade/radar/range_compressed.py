@@ -1,0 +1,175 @@
+"""Back-projection after a range transform: the cost no longer grows with the number of frequencies.
+
+    I(v) = sum_l w exp(-j k_c R) G_l(R),   G_l(R) = sum_n s[l, n] exp(-j (k_n - k_c) R),   R = R_T + R_R
+
+G_l is tabulated by a Fourier transform, zero-padded `PADDING` times, and read between two entries by linear
+interpolation. Counting wavenumbers from the middle of the sweep makes G_l vary slowly; dividing each frequency by the
+mean loss of linear interpolation there, sinc^2, leaves an error below 5e-4 of the image's maximum (tested).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from saccade.errors import DataError
+from saccade.extras import require
+from saccade.radar.arithmetic import parts
+from saccade.radar.grid import Grid, RadarImage
+from saccade.radar.scan import Scan
+from saccade.radar.waveform import C
+
+PADDING = 32
+TILE = 1024
+"""Voxels of one tile."""
+TABLES = 32_000_000
+"""Complex numbers tabulated at a time, 256 MB."""
+
+
+def range_compressed(
+    scan: Scan, grid: Grid, *, threads: int | None = None, progress: Callable[[int], None] | None = None
+) -> RadarImage:
+    """Back-project a scan on a grid through range profiles (error below 5e-4 of the maximum).
+
+    Args:
+        scan: Uses its believed positions.
+        grid: Any; memory does not grow with elements times voxels.
+        threads: Cores; all by default.
+        progress: Called now and then with the number of voxels' worth of work done.
+
+    Returns:
+        Complex image; (nx, ny) for one depth, else (nx, ny, nz).
+
+    Raises:
+        DataError: The scan is inconsistent, or its frequencies are not evenly spaced.
+        MissingExtraError: numba or scipy (extra `radar`) is not installed.
+    """
+    scan.check()
+    samples, tx, rx = scan.flatten()
+    values = project_profiles(
+        samples, tx, rx, scan.waveform.frequencies, grid.points(), path_loss=scan.path_loss, threads=threads,
+        progress=progress,
+    )  # fmt: skip
+    shape = grid.shape[:2] if grid.shape[2] == 1 else grid.shape
+    return RadarImage(values.reshape(shape), grid, "range-compressed", {"elements": len(samples)})
+
+
+def project_profiles(
+    samples: np.ndarray,
+    tx: np.ndarray,
+    rx: np.ndarray,
+    frequencies: np.ndarray,
+    points: np.ndarray,
+    *,
+    path_loss: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Back-project plain arrays; arguments as `backproject.project`, returns (V,) complex64."""
+    numba: Any = require("numba", "radar", "for fast back-projection")
+    steps = np.diff(frequencies)
+    if not len(steps) or np.ptp(steps) > 1e-6 * abs(steps[0]):
+        raise DataError(
+            "waveform: range profiles need at least two evenly spaced frequencies; use method backprojection"
+        )
+    count = -(-len(points) // TILE) * TILE
+    voxels = np.empty((3, count))
+    voxels[:, : len(points)] = points.T
+    voxels[:, len(points) :] = points[-1][:, None]
+    real, imag = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    middle, kernel = len(frequencies) // 2, _kernel()
+    length = 1 << int(np.ceil(np.log2(PADDING * len(frequencies))))
+    rows = max(64, min(TABLES // length, len(samples)))
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads or before, numba.config.NUMBA_NUM_THREADS))
+    try:
+        for first in range(0, len(samples), rows):
+            some = slice(first, first + rows)
+            table: Any = profiles(samples[some], length, threads=numba.get_num_threads())
+            kernel(
+                np.ascontiguousarray(table.real), np.ascontiguousarray(table.imag),
+                np.ascontiguousarray(tx[some], np.float64), np.ascontiguousarray(rx[some], np.float64), voxels,
+                frequencies[middle] / C, steps[0] / C, path_loss, real, imag,
+            )  # fmt: skip
+            if progress:
+                progress(len(points) * min(some.stop, len(samples)) // len(samples))
+    finally:
+        numba.set_num_threads(before)
+    return (real[: len(points)] + 1j * imag[: len(points)]).astype(np.complex64)
+
+
+def profiles(samples: np.ndarray, length: int, threads: int = 1) -> np.ndarray:
+    """Tabulate G over one period of the path, from -1/2 to 1/2 turn of the step between frequencies.
+
+    Args:
+        samples: (L, N) complex.
+        length: Entries of the period.
+        threads: Of the transform.
+
+    Returns:
+        (L, length + 1) complex64; the last entry repeats the first.
+    """
+    fft: Any = require("scipy.fft", "radar", "for range profiles")
+    count = samples.shape[1]
+    order = np.arange(count) - count // 2
+    weight = (-1.0) ** order / np.sinc(order / length) ** 2
+    padded = np.zeros((len(samples), length), np.complex64)
+    padded[:, order % length] = samples * weight
+    table = np.empty((len(samples), length + 1), np.complex64)
+    table[:, :-1] = fft.fft(padded, axis=1, overwrite_x=True, workers=threads)
+    table[:, -1] = table[:, 0]
+    return table
+
+
+@functools.cache
+def _kernel() -> Callable[..., None]:
+    """Compile the kernel, once a process."""
+    numba: Any = require("numba", "radar", "for fast back-projection")
+    distance, turns, _, cosine_sine = parts()
+    f4, i4 = np.float32, np.int32
+
+    @numba.njit(parallel=True, fastmath={"contract", "nsz", "nnan", "ninf"}, cache=False, error_model="numpy")
+    def run(re, im, tx, rx, voxels, centre, step, path_loss, out_re, out_im):
+        count, last = re.shape[0], re.shape[1] - 2
+        length = f4(last + 1)
+        for tile in numba.prange(voxels.shape[1] // TILE):
+            first = tile * TILE
+            total_re, total_im = np.zeros(TILE, np.float32), np.zeros(TILE, np.float32)
+            wave_re, wave_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+            place, share = np.empty(TILE, np.int32), np.empty(TILE, np.float32)
+            px, py, pz = (
+                voxels[0, first : first + TILE],
+                voxels[1, first : first + TILE],
+                voxels[2, first : first + TILE],
+            )
+            for row in range(count):
+                for i in range(TILE):
+                    x, y, z = px[i], py[i], pz[i]
+                    ax, ay, az = x - tx[row, 0], y - tx[row, 1], z - tx[row, 2]
+                    bx, by, bz = x - rx[row, 0], y - rx[row, 1], z - rx[row, 2]
+                    there, back = distance(ax, ay, az), distance(bx, by, bz)
+                    path = there + back
+                    c, s = cosine_sine(turns(path, centre))
+                    weight = f4(1.0)
+                    if path_loss:
+                        weight = f4(there * back)
+                    wave_re[i], wave_im[i] = weight * c, weight * s
+                    at = (turns(path, step) + f4(0.5)) * length
+                    whole = np.floor(at)
+                    place[i] = min(max(i4(whole), i4(0)), i4(last))
+                    share[i] = at - whole
+                table_re, table_im = re[row], im[row]
+                for i in range(TILE):
+                    k, w = place[i], share[i]
+                    a = table_re[k] + w * (table_re[k + 1] - table_re[k])
+                    b = table_im[k] + w * (table_im[k + 1] - table_im[k])
+                    total_re[i] += a * wave_re[i] - b * wave_im[i]
+                    total_im[i] += a * wave_im[i] + b * wave_re[i]
+            for i in range(TILE):
+                out_re[first + i] += total_re[i]
+                out_im[first + i] += total_im[i]
+
+    return run
