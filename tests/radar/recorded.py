@@ -19,6 +19,7 @@ adcbufCfg -1 {real} {swap} {separate} 1
 profileCfg 0 77 7 6 60 0 0 60 1 {samples} 5000 0 0 30
 {chirps}
 frameCfg 0 {last} {loops} {frames} {period} 1 0
+lvdsStreamCfg -1 0 1 0
 sensorStart
 """
 
@@ -63,7 +64,10 @@ def studio(
                     "rlChirps": chirps,
                     "rlFrameCfg_t": frame,
                 },
-                "rawDataCaptureConfig": {"rlDevDataFmtCfg_t": {"iqSwapSel": swap, "chInterleave": separate}},
+                "rawDataCaptureConfig": {
+                    "rlDevDataFmtCfg_t": {"iqSwapSel": swap, "chInterleave": separate},
+                    "rlDevDataPathCfg_t": {"intfSel": 1, "transferFmtPkt0": "0x1", "transferFmtPkt1": "0x0"},
+                },
             }
         ]
     }

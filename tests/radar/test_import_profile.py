@@ -106,6 +106,8 @@ def test_releases_write_commands_differently(write):
         ("profileCfg 0 77 7", "profileCfg 0 77", r"line 9 \(profileCfg\): 13 numbers|numbers"),
         ("profileCfg", "profilCfg", "no profileCfg line"),
         ("frameCfg", "advFrameCfg", "frames of several kinds"),
+        ("lvdsStreamCfg -1 0", "lvdsStreamCfg -1 1", "record with lvdsStreamCfg -1 0 1 0"),
+        ("lvdsStreamCfg -1 0 1", "lvdsStreamCfg -1 0 4", "chirp parameters"),
         ("frameCfg 0 1", "frameCfg 0 2", "chirp 2, which has no settings"),
         ("frameCfg 0 1", "frameCfg 1 0", "runs over chirps 1 .. 0"),
         ("frameCfg 0 1 3", "frameCfg 0 1 0", "0 loops"),
@@ -165,6 +167,11 @@ PROFILE = (*RF, "rlProfiles", 0, "rlProfileCfg_t")
         ((*RF, "rlChirps", 1, "rlChirpCfg_t", "txEnable"), "0x3", "transmitter mask 0x3"),
         ((*RF, "waveformType"), "advancedFrameChirp", "expected legacyFrameChirp"),
         ((*RF, "rlFrameCfg_t", "numLoops"), None, "no field numLoops"),
+        (
+            ("mmWaveDevices", 0, "rawDataCaptureConfig", "rlDevDataPathCfg_t", "transferFmtPkt0"),
+            "0x36",
+            "packets of formats 0x36 and 0x0; expected 0x1",
+        ),
         (("mmWaveDevices",), [], "0 devices; expected one"),
         (("mmWaveDevices",), [{}, {}], "2 devices; expected one, because cascades"),
     ],
@@ -247,7 +254,7 @@ NUMBER = st.one_of(
 
 
 @FUZZ
-@given(line=st.integers(4, 11), words=st.lists(NUMBER, max_size=16), data=st.binary(max_size=40))
+@given(line=st.integers(4, 12), words=st.lists(NUMBER, max_size=16), data=st.binary(max_size=40))
 def test_damaged_commands_are_read_or_refused(tmp_path, line, words, data):
     lines = recorded.cfg().splitlines()
     head = lines[line].split()[0]

@@ -3,6 +3,11 @@
 Three kinds of file: the JSON that mmWave Studio writes, the text commands of TI's demos (.cfg), and a plain JSON of
 our own for other radars. Numbers come in the units of their file; here everything is SI. Fields after Texas
 Instruments' mmWave SDK user's guide and the files of mmWave Studio.
+
+Our own JSON has the keys start_hz (of the first sample), slope_hz_per_s, sample_rate_hz, num_samples and
+frame_period_s; and, when they differ from what stands here, tx_order [0] and rx [0] (antennas from 0), loops 1 (a
+frame), frames 0 (any number), chirp_period_s (frame_period_s / chirps), centre_hz (of the antenna spacing), layout
+"iqiq", real false, swap false, bits 16.
 """
 
 from __future__ import annotations
@@ -53,7 +58,15 @@ def read_profile(path: Path | str) -> Profile:
 
 # --- text commands -------------------------------------------------------------------------------------------------
 
-_LEAST = {"channelCfg": 2, "adcCfg": 2, "adcbufCfg": 4, "profileCfg": 11, "chirpCfg": 8, "frameCfg": 6}
+_LEAST = {
+    "channelCfg": 2,
+    "adcCfg": 2,
+    "adcbufCfg": 4,
+    "profileCfg": 11,
+    "chirpCfg": 8,
+    "frameCfg": 6,
+    "lvdsStreamCfg": 4,
+}
 _BITS = {0: 12, 1: 14, 2: 16}
 
 
@@ -90,6 +103,12 @@ def _from_commands(path: Path, text: str) -> Profile:
                 _whole(where, value) for value in (values[1:4] if len(values) > 4 else values[:3])
             )
             format_ |= {"real": kind == 1, "swap": swap == 1, "layout": "xwr16" if separate else "xwr14"}
+        elif words[0] == "lvdsStreamCfg":
+            if values[1] or values[3] or values[2] not in (0, 1):
+                raise DataError(
+                    f"{where}: the stream has headers, chirp parameters or user data among its samples; expected "
+                    "samples alone, so record with lvdsStreamCfg -1 0 1 0"
+                )
         elif words[0] == "profileCfg":
             profiles[_whole(where, values[0])] = Raw(
                 values[1], values[7], values[2], values[3], values[4], _whole(where, values[9]), values[10]
@@ -273,6 +292,14 @@ def _studio_format(device: _Tree) -> dict[str, Any]:
             data = raw["rlDevDataFmtCfg_t"]
             found["swap"] = data["iqSwapSel"].whole() == 1
             found["layout"] = "xwr16" if data["chInterleave"].whole() else "xwr14"
+        if raw.has("rlDevDataPathCfg_t"):
+            path = raw["rlDevDataPathCfg_t"]
+            packets = [path[f"transferFmtPkt{i}"].whole() for i in (0, 1)]
+            if packets != [1, 0]:
+                raise DataError(
+                    f"{path.where}: packets of formats {packets[0]:#x} and {packets[1]:#x}; expected 0x1 and 0x0 "
+                    "(samples alone), so record with the packet content ADC_ONLY"
+                )
     return found
 
 
@@ -280,12 +307,7 @@ def _studio_format(device: _Tree) -> dict[str, Any]:
 
 
 def _from_plain(path: Path, found: Any) -> Profile:
-    """Read our own JSON.
-
-    Keys: start_hz (of the first sample), slope_hz_per_s, sample_rate_hz, num_samples, frame_period_s; and, when they
-    differ from these, tx_order [0], rx [0], loops 1, frames 0, chirp_period_s (frame_period_s / chirps), centre_hz,
-    layout "iqiq", real, swap, bits.
-    """
+    """Read our own JSON."""
     tree = _Tree(found, str(path))
     if not isinstance(found, dict):
         raise DataError(f"{path}: a list; expected an object of profile fields, or JSON of mmWave Studio")
