@@ -175,7 +175,7 @@ def test_swapped_parts_are_noticed(tmp_path):
     recording = Recording(tmp_path, target=10 * TARGET)  # 3 m away: almost four of the 16 range bins
     assert recording.load().meta["notes"] == []
     assert np.array_equal(recording.load(swap=True).samples, 1j * recording.samples.conj())
-    assert "I and Q are swapped: say --swap" in recording.load(swap=True).meta["notes"][0]
+    assert "I and Q are swapped (--swap or --no-swap)" in recording.load(swap=True).meta["notes"][0]
 
 
 def test_what_contradicts_is_refused(recording, tmp_path):

@@ -191,6 +191,8 @@ def test_studio_files_that_cannot_be(write, path, new, error):
         ("rx", [], "rx is"),
         ("loops", 0, "0 loops"),
         ("bits", 8, "bits is 8"),
+        ("real", "no", "real is 'no'; expected true or false"),
+        ("layout", 3, "layout is '3'; expected a name"),
         ("frame_period_s", -1, "expected 0 or more and less than"),
         ("sample_rate", 1, "not a field of a profile; did you mean 'sample_rate_hz'"),
     ],

@@ -302,6 +302,6 @@ def _check_direction(samples: np.ndarray, waveform: Waveform) -> list[str]:
     if waveform.num_samples < 8 or far <= 4 * near:
         return []
     return [
-        f"most energy lies beyond {waveform.max_range / 2:.3g} m; if the target is nearer, I and Q are swapped: "
-        "say --swap"
+        f"most energy lies beyond {waveform.max_range / 2:.3g} m; if the target is nearer, I and Q are swapped "
+        "(--swap or --no-swap) or the layout is another (--layout)"
     ]

@@ -331,6 +331,9 @@ def _from_plain(path: Path, found: Any) -> Profile:
     bits = get("bits", 16, _Tree.whole)
     if bits not in _BITS.values():
         raise DataError(f"{path}: bits is {bits}; expected 12, 14 or 16")
+    for key, kind in (("real", bool), ("swap", bool), ("layout", str)):
+        if not isinstance(found.get(key, kind()), kind):
+            raise DataError(f"{path}: {key} is {str(found[key])[:40]!r}; expected {_KINDS[kind]}")
     wave = make_waveform(
         start_hz=get("start_hz", None, _Tree.number),
         slope=get("slope_hz_per_s", None, _Tree.number),
@@ -349,13 +352,14 @@ def _from_plain(path: Path, found: Any) -> Profile:
         frame_period=period,
         chirp_starts=tuple(i * chirp for i in range(len(order))),
         loop_period=len(order) * chirp,
-        layout=str(found.get("layout", "iqiq")),
-        real=found.get("real", False) is True,
-        swap=found.get("swap", False) is True,
+        layout=found.get("layout", "iqiq"),
+        real=found.get("real", False),
+        swap=found.get("swap", False),
         bits=bits,
     )
 
 
+_KINDS = {bool: "true or false", str: "a name"}
 _PLAIN = (
     "start_hz", "slope_hz_per_s", "sample_rate_hz", "num_samples", "centre_hz", "tx_order", "rx", "loops", "frames",
     "frame_period_s", "chirp_period_s", "layout", "real", "swap", "bits",
