@@ -192,7 +192,7 @@ def image(
     from saccade.radar.imaging import reconstruct
 
     recorded = read_scan(scan)
-    grid = _grid(recorded, depth, x, y)
+    grid = grid_of(recorded, depth, x, y)
     began = time.monotonic()
     with show.progress() as bar:
         task = bar.add_task(f"imaging, {method}", total=grid.size, info="voxels")
@@ -224,7 +224,9 @@ def image(
     show.note(f"wrote {out}: {size} voxels by {method} ({seconds:.1f} s){f'; {plot}' if plot else ''}")
 
 
-def _grid(scan: Any, depth: str | None, x: str | None, y: str | None) -> Any:
+def grid_of(
+    scan: Any, depth: str | None, x: str | None, y: str | None, side: str = "-0.1:0.099:0.001"
+) -> Any:
     """Make the grid that flags describe.
 
     Raises:
@@ -240,5 +242,4 @@ def _grid(scan: Any, depth: str | None, x: str | None, y: str | None) -> Any:
                 "the scan does not say how far its target is; give --depth in metres, or START:STOP:STEP for a volume"
             )
         depth = str(known)
-    side = "-0.1:0.099:0.001"
     return Grid(parse_axis(x or side, "x"), parse_axis(y or side, "y"), parse_axis(depth, "depth"))

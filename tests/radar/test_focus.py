@@ -1,0 +1,124 @@
+"""Focusing: derivatives against differences, what it recovers, and what it refuses."""
+
+import dataclasses
+from functools import cache
+
+import numpy as np
+import pytest
+
+from saccade.errors import ConfigError, DataError
+from saccade.radar import Array, Grid, Waveform, simulate
+from saccade.radar.backproject import project
+from saccade.radar.focusing import brightest, derivatives, focus, moved
+from saccade.radar.path import make_path
+from saccade.radar.scene import random_points
+
+WAVE = Waveform.from_bandwidth(77e9, 4e9, 16)
+ARRAY = Array.named("awr1x42", WAVE.wavelength)
+AXIS = np.arange(-0.045, 0.0451, 0.0015)
+GRID = Grid.plane(AXIS, AXIS, 0.3)
+
+
+@cache
+def scanned(seed=0, error=5e-4, path_loss=False):
+    path = make_path("freehand", ARRAY, WAVE.wavelength, nx=60, ny=9, swing=0.01, seed=seed)
+    scene = random_points(
+        6, np.random.default_rng(seed), low=(-0.03, -0.03, 0.3), high=(0.03, 0.03, 0.3), apart=0.01
+    )
+    scan = simulate(
+        scene.points, scene.reflectivity, WAVE, ARRAY, path.positions,
+        position_error=error, snr_db=20, path_loss=path_loss, fast=True, seed=seed,
+    )  # fmt: skip
+    return scan, scene
+
+
+def at_targets(scan, scene, tx, rx):
+    samples = scan.samples.reshape(-1, scan.samples.shape[2])
+    return np.abs(project(samples, tx.reshape(-1, 3), rx.reshape(-1, 3), WAVE.frequencies, scene.points))
+
+
+@pytest.mark.parametrize("path_loss", [False, True])
+def test_derivatives_are_those_of_back_projection(path_loss):
+    scan, scene = scanned(path_loss=path_loss)
+    random = np.random.default_rng(1)
+    goal = random.standard_normal(6) + 1j * random.standard_normal(6)
+    at = 1e-4 * random.standard_normal((len(scan.samples), 3))
+    value, gradient, hessian = derivatives(scan, at, scene.points, goal)
+    part = moved(scan, at)
+    whole = project(*part.flatten(), WAVE.frequencies, scene.points, path_loss=path_loss)
+    assert value.sum() == pytest.approx(float(np.vdot(goal, whole).real), rel=1e-3)
+    step = 2e-6
+    for axis in range(3):
+        shift = step * np.eye(3)[axis]
+        up, down = (derivatives(scan, at + sign * shift, scene.points, goal) for sign in (1, -1))
+        slope = (up[0] - down[0]) / (2 * step)
+        # With path loss the weight's own, tiny slope is left out.
+        assert np.linalg.norm(slope - gradient[:, axis]) < 0.03 * np.linalg.norm(slope)
+        bend = (up[1] - down[1]) / (2 * step)
+        assert np.linalg.norm(bend - hessian[:, axis]) < 0.1 * np.linalg.norm(bend)
+    assert np.allclose(hessian, hessian.transpose(0, 2, 1))
+
+
+def test_most_of_the_coherence_comes_back_on_scenes_never_seen():
+    before, after = [], []
+    for seed in (0, 1):
+        scan, scene = scanned(seed)
+        best = at_targets(scan, scene, scan.true_tx, scan.true_rx)
+        before.append(np.mean(at_targets(scan, scene, scan.tx, scan.rx) / best))
+        seen = []
+        found, report = focus(scan, GRID, progress=seen.append)
+        after.append(np.mean(at_targets(found, scene, found.tx, found.rx) / best))
+        assert seen[-1] == 30
+        assert report.gain > 2
+        assert report.offsets.shape == (540, 3)
+        assert np.abs(report.offsets.mean(0)).max() < 1e-9
+        assert np.allclose(found.tx - scan.tx, report.offsets[:, None])
+    assert max(before) < 0.35
+    assert min(after) > 0.85
+
+
+def test_a_scan_without_error_stays_as_it_is():
+    scan, scene = scanned(2, error=0.0)
+    found, report = focus(scan, GRID, iterations=10)
+    best = at_targets(scan, scene, scan.true_tx, scan.true_rx)
+    assert (at_targets(found, scene, found.tx, found.rx) / best).min() > 0.97
+    assert np.sqrt(np.mean(report.offsets**2)) < 1e-4
+
+
+def test_each_step_climbs_while_the_voxels_stay():
+    scan, _ = scanned(0)
+    _, report = focus(scan, GRID, iterations=5, prior=0.0)
+    assert all(b > a for a, b in zip(report.sharpness, report.sharpness[1:], strict=False))
+
+
+def test_the_same_scan_gives_the_same_offsets():
+    scan, _ = scanned(0)
+    a, b = (focus(scan, GRID, iterations=3, threads=count)[1].offsets for count in (1, 2))
+    assert np.array_equal(a, b)
+
+
+def test_smoothness_holds_neighbours_together():
+    scan, _ = scanned(0)
+    rough, smooth = (focus(scan, GRID, iterations=8, smoothness=w)[1].offsets for w in (0.0, 5.0))
+    assert np.abs(np.diff(smooth, axis=0)).mean() < 0.6 * np.abs(np.diff(rough, axis=0)).mean()
+
+
+def test_brightest_voxels_are_bright_and_few():
+    scan, scene = scanned(2, error=0.0)
+    points = brightest(scan, GRID, 40)
+    assert len(points) <= 40
+    # The first six are the six scatterers; side lobes follow.
+    assert np.linalg.norm(points[:6, None] - scene.points, axis=2).min(1).max() < 0.002
+
+
+def test_refusals():
+    scan, _ = scanned(0)
+    with pytest.raises(ConfigError, match="sigma"):
+        focus(scan, GRID, sigma=0.0)
+    with pytest.raises(ConfigError, match="how far"):
+        focus(scan)
+    with pytest.raises(DataError, match="at least three"):
+        focus(dataclasses.replace(scan, samples=scan.samples[:2], tx=scan.tx[:2], rx=scan.rx[:2], true_tx=None,
+                                  true_rx=None), GRID)  # fmt: skip
+    with pytest.raises(DataError, match="zero"):
+        focus(dataclasses.replace(scan, samples=0 * scan.samples), GRID)
