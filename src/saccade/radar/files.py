@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from saccade.atomic import replacing
-from saccade.errors import ConfigError, DataError
+from saccade.errors import ConfigError, DataError, SaccadeError
 from saccade.extras import require
 from saccade.radar.grid import Grid, RadarImage
 from saccade.radar.scan import Scan
@@ -162,6 +162,8 @@ def _read(
                 elif name in needed:
                     raise DataError(f"{path}: field {name} is missing; the file is not a whole radar {kind}")
             facts = _read_facts(file, path)
+    except SaccadeError:
+        raise
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(

@@ -200,6 +200,7 @@ def mesh(
         raise DataError(f"{path}: not a mesh that can be read ({type(error).__name__}: {error})") from None
     if not len(corners) or not np.isfinite(corners).all():
         raise DataError(f"{path}: holds no triangles, or one that is not finite")
+    middle = (corners.min((0, 1)) + corners.max((0, 1))) / 2
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal = -normal  # two axes were exchanged, which turns every triangle around
     if facing:
@@ -219,7 +220,6 @@ def mesh(
     a, b = np.where(fold, 1 - a, a), np.where(fold, 1 - b, b)
     chosen = corners[where]
     points = chosen[:, 0] + a * (chosen[:, 1] - chosen[:, 0]) + b * (chosen[:, 2] - chosen[:, 0])
-    middle = (corners.min((0, 1)) + corners.max((0, 1))) / 2
     return Scene(points - middle + np.asarray(centre, np.float64), np.ones(count))
 
 

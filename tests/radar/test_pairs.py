@@ -1,0 +1,270 @@
+"""Training pairs: the ideal image, their shards, and the task that learns from them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests import golden
+
+from saccade.data.dataset import SampleKey
+from saccade.data.radar_pairs import MANIFEST, RadarPairs, make_pairs, read_manifest
+from saccade.errors import ConfigError, DataError, ShapeError, WeightsError
+from saccade.evaluate.sharpening import mark_pairs, plot_pairs
+from saccade.predict.sharpen import PEAK, enhance, pixel_notes, sharpen, shipped_weights
+from saccade.radar import Grid, RadarImage, Scene
+from saccade.radar.dataset import PairConfig, draw_scene, ideal_image, make_pair
+from saccade.registry import create_model
+from saccade.tasks.base import LossContext
+from saccade.tasks.restore import Restore
+from saccade.weights import Card, load_model, save_weights
+
+SMALL = PairConfig(nx=12, ny=2, size=48, points=(1, 3), solid_size=(0.01, 0.02))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs")
+    make_pairs(path, dataclasses.replace(SMALL, methods=("rma",)), 6, shard_size=4)
+    return path
+
+
+class TestIdeal:
+    def test_golden(self):
+        figures = golden.load("radar_ideal")
+        axis = -0.1 + 0.001 * np.arange(200)
+        points = np.pad(np.array(figures["points_m"]), ((0, 0), (0, 1)))
+        found = ideal_image(Scene(points, np.array(figures["reflectivity"])), axis, axis, figures["o_m"][0])
+        assert found.sum() == pytest.approx(figures["sum"], rel=1e-12)
+        assert np.linalg.norm(found) == pytest.approx(figures["l2"], rel=1e-12)
+        assert found.max() == figures["max"]
+        for entry in figures["largest"]:
+            assert found[entry["ix"], entry["iy"]] == pytest.approx(entry["v"], abs=1e-12)
+
+    def test_a_point_is_two_millimetres_wide_and_far_points_vanish(self):
+        axis = np.arange(-0.01, 0.01, 1e-5)
+        line = ideal_image(
+            Scene(np.array([[0.0, 0, 0.3], [5.0, 5.0, 0.3]]), np.array([0.8, 1.0])), axis, np.zeros(1)
+        )
+        assert line.max() == pytest.approx(0.8)
+        assert (line > 0.4).sum() * 1e-5 == pytest.approx(1.2e-3 * 2 * np.log(2) ** 0.5, rel=0.01)
+
+    def test_a_solid_has_the_level_it_was_drawn_with(self):
+        config = PairConfig(solid_share=1.0, points=(0, 0), solid_level=(0.6, 0.6), solid_size=(0.06, 0.06))
+        _, truth, depth = draw_scene(config, np.random.default_rng(0))
+        image = ideal_image(truth, config.axis(), config.axis())
+        inside = image[image > 0.5]
+        assert np.median(inside) == pytest.approx(0.6 * 9 / 8, rel=0.02)
+        assert 0.27 <= depth <= 0.33
+
+
+class TestPairs:
+    def test_a_pair_depends_on_seed_and_index_alone(self):
+        a, b, c = (make_pair(SMALL, *key) for key in ((0, 3), (0, 3), (0, 4)))
+        assert np.array_equal(a["empm"], b["empm"])
+        assert not np.array_equal(a["ideal"], c["ideal"])
+        assert a["empm"].shape == a["ideal"].shape == (48, 48)
+        assert 0 <= a["ideal"].min() <= a["ideal"].max() <= 1
+
+    def test_both_images_show_the_same_thing_at_the_same_place(self):
+        config = PairConfig(
+            nx=100,
+            ny=13,
+            solid_share=0.0,
+            points=(1, 1),
+            position_error=(0.0, 0.0),
+            swing=(0.0, 0.0),
+            snr_db=(60, 60),
+        )
+        for index in range(3):
+            pair = make_pair(config, 7, index)
+            seen, ideal = (np.unravel_index(abs(pair[n]).argmax(), (200, 200)) for n in ("empm", "ideal"))
+            assert np.abs(np.subtract(seen, ideal)).max() <= 1
+
+    def test_shards_are_resumed_enlarged_and_checked(self, tmp_path):
+        seen = []
+        assert make_pairs(tmp_path, SMALL, 4, shard_size=2, done=seen.append) == 4
+        first = (tmp_path / "pairs-00000.safetensors").read_bytes()
+        (tmp_path / "pairs-00001.safetensors").write_bytes(b"damaged")
+        assert make_pairs(tmp_path, SMALL, 5, shard_size=2) == 3
+        assert make_pairs(tmp_path, SMALL, 5, shard_size=2) == 0
+        assert (tmp_path / "pairs-00000.safetensors").read_bytes() == first
+        assert seen == [2, 2]
+        pairs = RadarPairs(tmp_path)
+        pairs.check()
+        assert len(pairs) == 5
+        content = load_file(tmp_path / "pairs-00000.safetensors")
+        save_file({**content, "ideal": content["ideal"] * 0}, tmp_path / "pairs-00000.safetensors")
+        with pytest.raises(DataError, match="differs from its checksum"):
+            pairs.check()
+
+    def test_two_processes_make_what_one_makes(self, tmp_path):
+        make_pairs(tmp_path / "a", SMALL, 4, shard_size=2)
+        make_pairs(tmp_path / "b", SMALL, 4, shard_size=2, workers=2)
+        assert (tmp_path / "a" / MANIFEST).read_text() == (tmp_path / "b" / MANIFEST).read_text()
+
+    def test_samples(self, folder):
+        pairs = RadarPairs(folder)
+        sample = pairs[5]
+        assert sample["image"].shape == sample["target"].shape == (1, 48, 48)
+        assert sample["name"] == "pair-000005"
+        assert pairs.images(0, "rma").is_complex()
+        assert set(pairs.facts(0)) == {"depth", "position_error", "swing", "snr_db", "points"}
+        part = RadarPairs(folder, (0.5, 1.0))
+        assert torch.equal(part[0]["image"], pairs[3]["image"])
+        assert part[0]["name"] == "pair-000003"
+        flipped = RadarPairs(folder, flip=True)[SampleKey(0, 3)]
+        assert torch.equal(flipped["image"], pairs[0]["image"].flip(1, 2))
+        assert torch.equal(flipped["target"], pairs[0]["target"].flip(1, 2))
+
+    def test_refusals(self, folder, tmp_path):
+        with pytest.raises(ConfigError, match="another seed"):
+            make_pairs(folder, dataclasses.replace(SMALL, methods=("rma",)), 6, seed=1, shard_size=4)
+        with pytest.raises(ConfigError, match="another config"):
+            make_pairs(folder, SMALL, 6, shard_size=4)
+        with pytest.raises(DataError, match="did you mean 'empm'"):
+            RadarPairs(folder, method="epm")
+        with pytest.raises(DataError, match="no manifest"):
+            RadarPairs(tmp_path)
+        (tmp_path / "x").write_text("")
+        with pytest.raises(ConfigError, match="not empty"):
+            make_pairs(tmp_path, SMALL, 2)
+        for text in ("[]", "{", '{"format": 1}', json.dumps({**read_manifest(folder), "format": 2})):
+            (tmp_path / MANIFEST).write_text(text)
+            with pytest.raises(DataError, match="not a manifest"):
+                RadarPairs(tmp_path)
+        # A name that leaves the folder is no shard.
+        outside = {**read_manifest(folder), "shards": {"../pairs-00000.safetensors": "0"}}
+        (tmp_path / MANIFEST).write_text(json.dumps(outside))
+        with pytest.raises(DataError, match="not a manifest"):
+            RadarPairs(tmp_path)
+        (tmp_path / MANIFEST).write_text(json.dumps(read_manifest(folder)))
+        with pytest.raises(DataError, match="absent"):
+            RadarPairs(tmp_path)
+        with pytest.raises(ConfigError, match="smaller number first"):
+            PairConfig(depth=(0.4, 0.3))
+
+
+class TestTask:
+    card = Card("srvit_s", task="restore", num_classes=0, in_chans=1)
+
+    def batch(self, folder):
+        pairs = RadarPairs(folder)
+        return Restore().collate([pairs[i] for i in range(3)])
+
+    def test_loss_and_marks(self, folder):
+        task, batch = Restore(), self.batch(folder)
+        parts = task.loss(lambda x: batch["target"] + 0.5, batch, LossContext(0.0))
+        assert parts["loss_absolute"].item() == pytest.approx(0.5)
+        assert parts["loss"].item() == pytest.approx(0.5 + 4 * 0.25)
+        marks, other = task.marks(self.card), task.marks(self.card)
+        assert marks.compute() == {"count": 0.0}
+        marks.update(batch["target"], batch)
+        other.update(torch.zeros_like(batch["target"]), batch)
+        perfect, black = marks.compute(), other.compute()
+        assert perfect["psnr"] == 100
+        assert perfect["count"] == 3
+        assert black["psnr"] < 40
+        assert black["gain"] < perfect["gain"]
+        marks.merge([other])
+        assert marks.compute()["psnr"] == pytest.approx((100 + black["psnr"]) / 2)
+        rows = task.rows(batch["target"], batch, self.card)
+        assert rows[0]["name"] == "pair-000000"
+        assert rows[0]["psnr"] == 100
+        with pytest.raises(ShapeError, match="image for an image"):
+            marks.update(batch["target"][:, :, :3], batch)
+        assert task.show_mark(31.234) == "31.23 dB"
+        assert task.example_inputs(self.card, batch=2)[0].shape == (2, 1, 200, 200)
+
+    def test_other_networks_are_refused(self, folder):
+        from saccade.data.config import AugmentConfig, DataConfig
+
+        with pytest.raises(ConfigError, match="does not sharpen"):
+            Restore().open(DataConfig(source=str(folder)), AugmentConfig(), Card("shvit_s1"), seed=0)
+
+    def test_it_learns(self, folder, tmp_path):
+        from saccade.train.loop import train
+        from saccade.train.recipe import build_recipe
+
+        flags = {"data.source": str(folder), "data.val": str(folder), "data.batch": 3, "schedule.epochs": 12,
+                 "augment.hflip": 0.0, "ema.decay": 0.0, "run.threads": 1, "run.device": "cpu"}  # fmt: skip
+        recipe, _ = build_recipe("radar_sharpen", "", flags)
+        lines = []
+        result = train(recipe, tmp_path / "run", say=lines.append)
+        assert result.marks["psnr"] > 20
+        assert any(" dB" in line for line in lines)
+        first = float(next(line for line in lines if "epoch 1/12" in line).split("psnr ")[1].split()[0])
+        assert result.marks["psnr"] > first + 1
+        found = mark_pairs(folder, tmp_path / "run")
+        ours = next(row for row in found.table if row["method"] == "srvit_swift")
+        assert ours["psnr"] == pytest.approx(result.marks["psnr"], abs=1e-3)
+        assert load_model(tmp_path / "run")[1].task == "restore"
+
+
+class TestEnhance:
+    def image(self, shape=(40, 30), scale=1.0):
+        values = np.random.default_rng(0).standard_normal(shape) * (1 + 1j) * scale
+        axes = [np.arange(n) * 1e-3 for n in shape]
+        grid = Grid(axes[0], axes[1], np.array([0.3]) if len(shape) == 2 else 0.3 + axes[2])
+        return RadarImage(values, grid, "empm")
+
+    def test_weights_ship_small_and_sharpen_at_any_scale(self):
+        assert shipped_weights().stat().st_size < 2_000_000
+        a, b = enhance(self.image()), enhance(self.image(scale=1e-6))
+        assert a.values.shape == (40, 30)
+        assert 0 <= a.values.min() <= a.values.max() <= 1
+        assert np.allclose(a.values, b.values, atol=1e-4)
+        assert a.method == "empm, srvit_swift"
+        _, card = load_model(shipped_weights())
+        assert card.licence == "Apache-2.0"
+        assert card.numbers["psnr"] > 25
+
+    def test_volumes_go_depth_by_depth(self):
+        whole = self.image((32, 32, 2))
+        found = enhance(whole)
+        one = enhance(RadarImage(whole.values[..., 1], Grid.plane(whole.grid.x, whole.grid.y, 0.3), "empm"))
+        assert np.allclose(found.values[..., 1], one.values)
+
+    def test_published_networks_get_their_own_scale(self, tmp_path):
+        network = create_model("srvit_s").eval()
+        save_weights(network, tmp_path / "s.safetensors")
+        size = np.abs(self.image((40, 40)).values).astype(np.float32)
+        found = sharpen(network, Card("srvit_s"), 123 * size)
+        with torch.no_grad():
+            want = network(torch.from_numpy(size / size.max() * PEAK)[None, None])[0, 0].numpy()
+        assert np.allclose(found, want, atol=1e-5)
+        assert enhance(self.image((40, 40)), tmp_path / "s.safetensors").method == "empm, srvit_s"
+        assert not sharpen(network, Card("srvit_s"), np.zeros((20, 20), np.float32)).any()
+
+    def test_refusals_and_notes(self, tmp_path):
+        save_weights(create_model("shvit_s1", num_classes=2), tmp_path / "c.safetensors")
+        with pytest.raises(ConfigError, match="does not sharpen"):
+            enhance(self.image(), tmp_path / "c.safetensors")
+        with pytest.raises(WeightsError, match="no such"):
+            enhance(self.image(), tmp_path / "d.safetensors")
+        bad = self.image()
+        bad.values[0, 0] = np.nan
+        with pytest.raises(DataError, match="NaN"):
+            enhance(bad)
+        assert pixel_notes(self.image()) == []
+        wide = Grid.plane(np.arange(4) * 5e-3, np.arange(4) * 1e-3, 0.3)
+        assert "5.00 mm along x" in pixel_notes(RadarImage(np.ones((4, 4)), wide, "empm"))[0]
+
+
+def test_marks_are_given_beside_what_needs_no_network(folder, tmp_path):
+    done = []
+    found = mark_pairs(folder, done=done.append)
+    assert done == [1, 2, 3, 4, 5, 6]
+    assert {(row["method"], row["scaling"]) for row in found.table} == {
+        ("srvit_swift", "none"), ("all zero", "none"), ("empm", "minmax"), ("empm", "best"), ("rma", "minmax"),
+        ("rma", "best"),
+    }  # fmt: skip
+    rows = {(row["method"], row["scaling"]): row for row in found.table}
+    assert rows["empm", "best"]["psnr"] >= rows["all zero", "none"]["psnr"] - 1e-9
+    assert all(row["pairs"] == 6 for row in found.table)
+    found.write_samples(tmp_path / "samples.csv")
+    assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 6 * 6
+    plot_pairs(folder, None, tmp_path / "panel.png")
+    assert (tmp_path / "panel.png").stat().st_size > 5000
