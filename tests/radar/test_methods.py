@@ -5,10 +5,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 
 from saccade.errors import ConfigError, DataError
 from saccade.radar import Array, Grid, Waveform, reconstruct, simulate
-from saccade.radar.backproject import project
+from saccade.radar.backproject import project, reference
+from saccade.radar.backproject_torch import exact_torch, project_torch
 from saccade.radar.nufft import cell_areas
 from saccade.radar.path import make_path
 from saccade.radar.planar import at_positions, plane_image
@@ -119,6 +121,56 @@ def test_range_profiles_keep_their_stated_error():
             exact = project(samples, tx, rx, wave.frequencies, points, path_loss=loss)
             found = project_profiles(samples, tx, rx, wave.frequencies, points, path_loss=loss)
             assert np.abs(found - exact).max() <= 5e-4 * np.abs(exact).max()
+
+
+class TestTorch:
+    def parts(self, count=40):
+        random = np.random.default_rng(0)
+        tx = random.uniform(-0.1, 0.1, (count, 3)) * (1, 1, 0.1)
+        rx = tx + np.array([0, 0.01, 0])
+        points = random.uniform((-0.05, -0.05, 0.2), (0.05, 0.05, 0.4), (33, 3))
+        samples = random.standard_normal((count, 24)) + 1j * random.standard_normal((count, 24))
+        return samples, tx, rx, points
+
+    @pytest.mark.parametrize("loss", [False, True])
+    def test_it_is_the_formula(self, loss):
+        samples, tx, rx, points = self.parts()
+        exact = reference(samples, tx, rx, WAVE.wavenumbers, points, path_loss=loss)
+        tensors = [torch.from_numpy(a) for a in (tx, rx, WAVE.frequencies, points)]
+        for kind, error in ((torch.complex128, 1e-11), (torch.complex64, 2e-5)):
+            found = project_torch(
+                torch.from_numpy(samples).to(kind), *tensors, path_loss=loss, pairs=100
+            ).numpy()
+            assert np.abs(found - exact).max() <= error * np.abs(exact).max()
+
+    def test_gradients_reach_positions(self):
+        samples, tx, rx, points = self.parts(4)
+        shift = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
+        fixed = torch.from_numpy(samples), torch.from_numpy(WAVE.frequencies), torch.from_numpy(points[:5])
+
+        def energy(move):
+            both = (torch.from_numpy(side) + move for side in (tx, rx))
+            return project_torch(fixed[0], *both, fixed[1], fixed[2]).abs().square().sum()
+
+        assert torch.autograd.gradcheck(energy, (shift,), eps=1e-9, atol=1.0, rtol=1e-4)
+
+    def test_reconstruct_takes_a_device(self):
+        scan = scanned("freehand", nx=48, ny=6, swing=0.0)
+        plane = Grid.plane(GRID.x[::4], GRID.y[::4], 0.25)
+        found = exact_torch(scan, plane, "cpu")
+        exact = reconstruct(scan, plane)
+        assert np.abs(found.values - exact.values).max() <= 5e-5 * np.abs(exact.values).max()
+        if not torch.cuda.is_available():
+            with pytest.raises(ConfigError, match="cuda is not available"):
+                reconstruct(scan, plane, device="cuda")
+        with pytest.raises(ConfigError, match="runs on the CPU"):
+            reconstruct(scan, plane, "empm", device="cuda")
+
+    @pytest.mark.gpu
+    def test_on_cuda(self):
+        scan = scanned("freehand", nx=48, ny=6, swing=0.03)
+        exact, found = reconstruct(scan, GRID), reconstruct(scan, GRID, device="cuda")
+        assert np.abs(found.values - exact.values).max() <= 5e-5 * np.abs(exact.values).max()
 
 
 def test_progress_ends_at_the_last_voxel():

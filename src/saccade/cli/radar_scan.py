@@ -162,13 +162,15 @@ def image(
     window: str = "none",
     magnitude: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
     plot: Path | None = None,
-    floor: float = -25.0,
+    floor: Annotated[float, Hidden] = -25.0,
     json: bool = False,
 ) -> None:
     """Form an image of a scan: one depth, or a volume.
 
-    Axes are given as START:STOP:STEP in metres, STOP included; one number is one plane.
+    Axes are given as START:STOP:STEP in metres, STOP included; one number is one plane. Less common: --floor (darkest
+    value of the picture, dB).
 
     Example: saccade radar image scan.h5 --method backprojection --out image.h5 --plot image.png
 
@@ -182,6 +184,7 @@ def image(
         window: none, hann, hamming, taylor or blackman-harris, over the aperture: lower side lobes, wider peaks.
         magnitude: Write magnitudes instead of complex values.
         threads: CPU threads.
+        device: cpu, or cuda or mps for back-projection by torch.
         plot: Also draw it in decibels, .png.
         floor: Darkest value of the picture, dB.
         json: Print one JSON object.
@@ -203,6 +206,7 @@ def image(
             window=window,
             magnitude=magnitude,
             threads=threads,
+            device=device,
             progress=lambda done: bar.update(
                 task, completed=done, info=f"{done / max(time.monotonic() - began, 1e-6):.3g} voxels/s"
             ),

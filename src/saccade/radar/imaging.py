@@ -42,6 +42,7 @@ def reconstruct(
     window: str = "none",
     magnitude: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> RadarImage:
     """Form an image.
@@ -55,6 +56,7 @@ def reconstruct(
         window: One of `windows.WINDOWS`, over the aperture and the sweep.
         magnitude: Return absolute values instead of complex ones.
         threads: Cores; all by default.
+        device: Of back-projection: cpu (the compiled kernel), or cuda or mps by torch.
         progress: Called now and then with the number of voxels done (methods by Fourier transform: once).
 
     Returns:
@@ -76,7 +78,13 @@ def reconstruct(
             f"method {method} images planar scans and this one is {scan.geometry}; use polar or backprojection"
         )
     scan = taper(scan, window)
-    if method == "backprojection":
+    if device != "cpu":
+        if method != "backprojection":
+            raise ConfigError(f"method {method} runs on the CPU; only backprojection takes device {device}")
+        from saccade.radar.backproject_torch import exact_torch
+
+        image = exact_torch(scan, grid, device)
+    elif method == "backprojection":
         image = backproject.exact(scan, grid, threads=threads, progress=progress)
     elif method == "range-compressed":
         image = range_compressed(scan, grid, threads=threads, progress=progress)
