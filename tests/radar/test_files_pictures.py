@@ -130,7 +130,7 @@ class TestFiles:
             ("facts", "facts is not"),
             ("wave", "field waveform"),
             ("newer", "version 99"),
-            ("other", "holds a radar image; expected a scan"),
+            ("other", "a radar scan is expected"),
         ],
     )
     def test_damaged_and_hostile_files(self, scan, tmp_path, name, word):

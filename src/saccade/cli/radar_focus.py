@@ -58,7 +58,9 @@ def focus(
     from saccade.radar.files import read_scan, write_scan
     from saccade.radar.focusing import focus as sharpen
     from saccade.radar.imaging import reconstruct
+    from saccade.radar.pictures import check_name, plot_panel
 
+    check_name(plot)
     recorded = read_scan(scan)
     grid = grid_of(recorded, depth, x, y, side="-0.1:0.1:0.002")
     began = time.monotonic()
@@ -80,8 +82,6 @@ def focus(
     found.meta |= {"focused": True}
     write_scan(found, out)
     if plot:
-        from saccade.radar.pictures import plot_panel
-
         if grid.shape[2] > 1:
             from saccade.radar.grid import Grid
 

@@ -65,9 +65,11 @@ def simulate(
     from saccade.radar.echo import simulate as scan_of
     from saccade.radar.files import write_scan
     from saccade.radar.path import make_path
+    from saccade.radar.pictures import check_name, plot_scan
     from saccade.radar.scene import parse_target
     from saccade.radar.waveform import Waveform
 
+    check_name(plot)
     if not position_error >= 0:
         raise ConfigError(f"--position-error is {position_error}; expected metres, not negative")
     wave = Waveform.named(waveform)
@@ -103,8 +105,6 @@ def simulate(
     }  # fmt: skip
     write_scan(scan, out)
     if plot:
-        from saccade.radar.pictures import plot_scan
-
         plot_scan(scan, plot)
     shape = scan.samples.shape
     if json:
@@ -193,7 +193,9 @@ def image(
 
     from saccade.radar.files import read_scan, write_image
     from saccade.radar.imaging import reconstruct
+    from saccade.radar.pictures import check_name, plot_image
 
+    check_name(plot)
     recorded = read_scan(scan)
     grid = grid_of(recorded, depth, x, y)
     began = time.monotonic()
@@ -216,8 +218,6 @@ def image(
     values.meta |= {"scan": scan.name, "geometry": recorded.geometry}
     write_image(values, out)
     if plot:
-        from saccade.radar.pictures import plot_image
-
         plot_image(values, plot, floor=floor)
     size = " x ".join(str(n) for n in values.values.shape)
     if json:

@@ -41,7 +41,9 @@ def enhance(
     from saccade.predict.sharpen import enhance as sharpen
     from saccade.predict.sharpen import pixel_notes
     from saccade.radar.files import read_image, write_image
+    from saccade.radar.pictures import check_name, plot_image, plot_panel
 
+    check_name(plot)
     before = read_image(image)
     for line in pixel_notes(before):
         show.note(line)
@@ -54,8 +56,6 @@ def enhance(
     out = out or image.with_name(f"{image.stem}-sharp.h5")
     write_image(after, out)
     if plot:
-        from saccade.radar.pictures import plot_image, plot_panel
-
         if before.values.ndim == 2:
             plot_panel([before, after], [before.method, "sharpened"], plot, floor=floor)
         else:
@@ -232,7 +232,9 @@ def evaluate(
     import torch
 
     from saccade.evaluate.sharpening import mark_pairs, plot_pairs
+    from saccade.radar.pictures import check_name
 
+    check_name(plot)
     if threads:
         torch.set_num_threads(threads)
     with show.progress() as bar:

@@ -149,7 +149,7 @@ def _read(
                 )
             if found != kind:
                 raise DataError(
-                    f"{path}: holds a radar {found}; expected a {kind}, written by {_WRITTEN_BY[kind]}"
+                    f"{path}: this is a radar {found}, and a radar {kind} is expected, written by {_WRITTEN_BY[kind]}"
                 )
             if version != VERSION:
                 raise DataError(

@@ -17,6 +17,20 @@ from saccade.radar.scan import Scan
 COLOURS = "magma"
 
 
+def check_name(path: Path | str | None) -> None:
+    """Make sure that a picture of this name can be written; None is no picture.
+
+    Raises:
+        ConfigError: Another ending.
+        MissingExtraError: matplotlib (extra `plot`) is not installed.
+    """
+    if path is None:
+        return
+    if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"{path}: pictures are written as .png, .svg or .pdf; choose one of these endings")
+    require("matplotlib.figure", "plot", "to draw pictures")
+
+
 def plot_image(image: RadarImage, path: Path | str, *, floor: float = -25.0, title: str = "") -> None:
     """Draw a picture, or three slices and three maximum projections of a volume.
 
@@ -153,13 +167,7 @@ def _bar(figure: Any, mesh: Any, axes: Any) -> None:
 
 
 def _save(figure: Any, path: Path | str) -> None:
-    """Write the figure aside and rename it.
-
-    Raises:
-        ConfigError: A format that cannot be written.
-    """
-    kind = Path(path).suffix.lower().lstrip(".")
-    if kind not in ("png", "svg", "pdf"):
-        raise ConfigError(f"{path}: pictures are written as .png, .svg or .pdf; choose one of these endings")
+    """Write the figure aside and rename it."""
+    check_name(path)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)

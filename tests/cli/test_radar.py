@@ -1,0 +1,139 @@
+"""`saccade radar` from a scan to a sharp image, as a user types it, and what bad input meets."""
+
+import json
+
+import numpy as np
+import pytest
+
+from saccade.cli.main import main
+from saccade.radar import read_image, read_scan
+
+pytest.importorskip("h5py")
+SMALL = ["--path.nx", "24", "--path.ny", "3", "--waveform", "empm"]
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    path = tmp_path_factory.mktemp("radar") / "scan.h5"
+    assert main(["radar", "simulate", "--target", "0,0,0.25+0.01,0.005,0.25,0.7", "--position-error", "0.0002",
+                 "--snr", "25", "--out", str(path), *SMALL]) == 0  # fmt: skip
+    return path
+
+
+def test_simulate_writes_a_scan_and_says_so(tmp_path, capsys):
+    out = tmp_path / "scan.h5"
+    assert main(["radar", "simulate", "--out", str(out), "--plot", str(tmp_path / "way.png"), "--json", *SMALL,
+                 "--path.per-channel", "true", "--path.swing", "0.01"]) == 0  # fmt: skip
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["poses"] == 72
+    assert f"wrote {out}: 72 poses x 8 channels x 32 samples" in printed.err
+    found = read_scan(out)
+    assert found.meta["target"] == "star+points"
+    assert found.meta["depth"] == pytest.approx(0.3)
+    assert (tmp_path / "way.png").exists()
+
+
+@pytest.mark.parametrize("geometry", ["linear", "cylindrical", "circular", "uav", "automotive"])
+def test_every_geometry_simulates_and_images(tmp_path, geometry):
+    flags = {"linear": ["--path.ny", "3"], "uav": ["--path.nx", "8", "--path.ny", "2"]}.get(
+        geometry, ["--path.poses", "40"]
+    )
+    scan, out = tmp_path / "s.h5", tmp_path / "i.h5"
+    assert main(["radar", "simulate", "--geometry", geometry, "--target", "points:3", "--array", "monostatic",
+                 "--waveform", "empm", "--out", str(scan), *flags]) == 0  # fmt: skip
+    assert main(["radar", "image", str(scan), "--out", str(out), "--x", "-0.02:0.02:0.01", "--y", "-0.02:0.02:0.02",
+                 "--method", "range-compressed"]) == 0  # fmt: skip
+    assert read_image(out).values.shape == (5, 3)
+
+
+def test_image_then_enhance(scan, tmp_path, capsys):
+    out = tmp_path / "image.h5"
+    assert main(["radar", "image", str(scan), "--out", str(out), "--method", "empm", "--window", "hann",
+                 "--x", "-0.03:0.03:0.001", "--y", "-0.03:0.03:0.001",
+                 "--plot", str(tmp_path / "i.png")]) == 0  # fmt: skip
+    image = read_image(out)
+    assert image.values.shape == (61, 61)
+    assert np.iscomplexobj(image.values)
+    assert image.meta["window"] == "hann"
+    assert main(["radar", "enhance", str(out), "--plot", str(tmp_path / "e.png"), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["model"] == "srvit_swift"
+    sharp = read_image(tmp_path / "image-sharp.h5")
+    assert 0 <= sharp.values.min() <= sharp.values.max() <= 1
+    assert (tmp_path / "e.png").exists()
+    assert main(["radar", "image", str(scan), "--out", str(out), "--x", "0:0.01:0.005", "--y", "0:0.01:0.005",
+                 "--depth", "0.2:0.3:0.05", "--magnitude", "--json"]) == 0  # fmt: skip
+    assert read_image(out).values.shape == (3, 3, 3)
+    assert not np.iscomplexobj(read_image(out).values)
+
+
+def test_focus(scan, tmp_path, capsys):
+    out = tmp_path / "focused.h5"
+    assert main(["radar", "focus", str(scan), "--out", str(out), "--x", "-0.02:0.02:0.002", "--y", "-0.02:0.02:0.002",
+                 "--iterations", "3", "--plot", str(tmp_path / "f.png"), "--json"]) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["gain"] > 1
+    before, after = read_scan(scan), read_scan(out)
+    assert np.array_equal(before.samples, after.samples)
+    assert not np.allclose(before.tx, after.tx, atol=1e-6)
+
+
+def test_dataset_train_eval(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--samples", "4", "--nx", "10", "--ny", "2", "--size", "32", "--workers", "1", "--points", "1:2",
+             "--waveform", "empm", "--shard", "2"]  # fmt: skip
+    assert main(["radar", "dataset", "--out", "train", *flags]) == 0
+    assert "wrote train: 4 pairs, 4 of them now" in capsys.readouterr().err
+    assert main(["radar", "dataset", "--out", "train", *flags, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"out": "train", "pairs": 4, "made": 0}
+    assert main(["radar", "train", "train", "--val", "train", "--epochs", "1", "--batch", "2", "--model", "srvit_s",
+                 "--out", "run", "--device", "cpu", "--json", "--data.workers", "0"]) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["psnr"] > 0
+    assert main(["radar", "train", "--resume", "run"]) == 0
+    assert (
+        main(["radar", "eval", "train", "--weights", "run", "--out", "s.csv", "--plot", "p.png", "--json"])
+        == 0
+    )
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert {row["method"] for row in rows} == {"srvit_s", "all zero", "empm"}
+    assert (tmp_path / "s.csv").exists()
+    assert (tmp_path / "p.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (["simulate", "--geometry", "freehnd", "--out", "x.h5"], "did you mean 'freehand'"),
+        (["simulate", "--target", "strr", "--out", "x.h5"], "did you mean 'star'"),
+        (["simulate", "--waveform", "fmcw", "--out", "x.h5"], "no waveform"),
+        (["simulate", "--position-error", "-1", "--out", "x.h5"], "not negative"),
+        (["simulate", "--path.swng", "1", "--out", "x.h5"], "did you mean 'path.swing'"),
+        (["simulate", "--path.swing", "a", "--out", "x.h5"], "expected a number"),
+        (["simulate", "--path.per-channel", "maybe", "--out", "x.h5"], "expected true or false"),
+        (["simulate", "--target", "0,0,0.3", "--out", "x.h5", "--plot", "x.gif", "--path.nx", "2", "--path.ny", "2"],
+         "written as .png"),
+        (["image", "none.h5", "--out", "x.h5"], "no such file"),
+        (["image", "SCAN", "--out", "x.h5", "--method", "rna"], "no imaging method"),
+        (["image", "SCAN", "--out", "x.h5", "--x", "1:0:1"], "expected metres"),
+        (["image", "SCAN", "--out", "x.h5", "--depth", "-0.3"], "in front of them"),
+        (["image", "SCAN", "--out", "x.h5", "--window", "han"], "no window"),
+        (["image", "SCAN", "--out", "x.h5", "--method", "polar"], "cylinder"),
+        (["enhance", "SCAN"], "a radar image is expected"),
+        (["enhance", "none.h5"], "no such file"),
+        (["focus", "SCAN", "--out", "x.h5", "--sigma", "0"], "sigma"),
+        (["dataset", "--out", "x", "--snr", "a:b"], "expected LOW:HIGH"),
+        (["dataset", "--out", "x", "--snr", "40:10"], "smaller number first"),
+        (["dataset", "--out", "x", "--methods", "rna"], "no imaging method"),
+        (["train", "none"], "no manifest"),
+        (["train", "none", "--model", "shvit_s1"], "does not sharpen"),
+        (["eval", "none"], "no manifest"),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_in_one_sentence_and_nothing_written(
+    scan, tmp_path, capsys, monkeypatch, command, word
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["radar", *[str(scan) if part == "SCAN" else part for part in command]]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("saccade: ")]
+    assert len(said) == 1
+    assert word in said[0]
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["runs"])
