@@ -17,14 +17,16 @@ does this; the method is ours, in the line of sharpness-driven autofocus (Fienup
 apertures).
 
 It is made for scenes of separate scatterers. On a large smooth solid the echo of a pose says little about its x and
-y, and an image with a few bright spots is sharper than the truth: there it does harm (docs/radar.md has the figures).
-An offset common to all poses moves the image and nothing else, and is left out.
+y, and an image with a few bright spots is sharper than the truth: there it does harm (docs/radar.md has the
+figures). Offsets common to all poses, or growing evenly across the aperture, move or tilt the image and nothing
+else; they are left out. Voxels hardly brighter than the speckle between them say nothing and are left out, too.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,10 +43,14 @@ from saccade.radar.imaging import reconstruct
 from saccade.radar.scan import Scan
 from saccade.radar.waveform import C
 
+TREND = 1
+"""Order of the polynomials in where the poses are that offsets may not hold."""
 VOXELS = 512
 """Brightest voxels that the objective looks at."""
 BRIGHT = 0.1
-"""... of at least this share of the brightest."""
+"""... of at least this share of the brightest,"""
+ABOVE = 3.0
+"""... and of at least so many times the median voxel, which keeps speckle out (but for half of the brightest)."""
 LONGEST_STEP = 1 / 12
 """Of one iteration and pose, wavelengths."""
 RESELECT = 5
@@ -144,8 +150,9 @@ def brightest(scan: Scan, grid: Grid, count: int) -> np.ndarray:
             inside[1:] &= around[1:] >= around[:-1]
             inside[:-1] &= around[:-1] >= around[1:]
     order = np.argsort(-(values + values.max() * peak).reshape(-1), kind="stable")[:count]
-    order = order[values.reshape(-1)[order] >= BRIGHT * values.max()]
-    return grid.points()[order]
+    floor = max(BRIGHT * float(values.max()), ABOVE * float(np.median(values)))
+    kept = order[values.reshape(-1)[order] >= min(floor, 0.5 * float(values.max()))]
+    return grid.points()[kept]
 
 
 def derivatives(
@@ -185,6 +192,19 @@ def derivatives(
     return out[:, 0], out[:, 1:4], hessian
 
 
+def trends(positions: np.ndarray, order: int) -> np.ndarray:
+    """Return orthonormal polynomials, up to an order, in where the poses are: (P, K), K <= P / 4."""
+    places = positions - positions.mean(0)
+    _, spread, axes = np.linalg.svd(places, full_matrices=False)
+    flat = places @ axes.T[:, spread > 0.05 * spread[0]]
+    flat = flat / np.abs(flat).max(0)
+    columns = [np.ones(len(flat))]
+    for powers in itertools.product(range(order + 1), repeat=flat.shape[1]):
+        if 0 < sum(powers) <= order:
+            columns.append(np.prod(flat ** np.array(powers), axis=1))
+    return np.linalg.qr(np.stack(columns[: max(1, len(flat) // 4)], 1))[0]
+
+
 def _default_grid(scan: Scan) -> Grid:
     """Return a plane at the depth that a simulated scan knows."""
     depth = scan.meta.get("depth")
@@ -211,6 +231,7 @@ def _climb(
     offsets = np.zeros((len(scan.samples), 3))
     longest = LONGEST_STEP * C / float(scan.waveform.frequencies.mean())
     points, sharpness = np.zeros((0, 3)), []
+    basis = trends(scan.virtual.mean(1), TREND)
     for iteration in range(iterations):
         if iteration % RESELECT == 0:
             points = brightest(moved(scan, offsets), grid, voxels)
@@ -221,7 +242,7 @@ def _climb(
         length = np.linalg.norm(step, axis=1, keepdims=True)
         step *= np.minimum(1, longest / np.maximum(length, 1e-12))
         offsets = offsets + step
-        offsets -= offsets.mean(0)
+        offsets -= basis @ (basis.T @ offsets)
         if progress:
             progress(iteration + 1)
         if np.sqrt(np.mean(step**2)) < 2e-6:
