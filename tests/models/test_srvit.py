@@ -16,7 +16,7 @@ from saccade.weights import load_model, load_weights, save_weights
 PUBLISHED = {"srvit_a": 69_122, "srvit_b": 45_866, "srvit_c": 44_474, "srvit_d": 60_898, "srvit_s": 9_018}
 
 
-@pytest.mark.parametrize("letter", ["a", "s"])
+@pytest.mark.parametrize("letter", ["a", "b", "c", "d", "s"])
 def test_golden(letter):
     figures = golden.load(f"srvit_{letter}")
     model = saccade.create_model(f"srvit_{letter}").double()
