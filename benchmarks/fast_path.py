@@ -10,10 +10,11 @@ benchmarks/results/fast_path.csv.
 """
 
 import argparse
-import csv
 import subprocess
 import sys
 from pathlib import Path
+
+from table import append
 
 RESULTS = Path(__file__).parent / "results" / "fast_path.csv"
 FIELDS = [
@@ -103,12 +104,7 @@ def main() -> None:
             subprocess.run([*command, "--seconds", str(options.seconds)], check=True)
         return
     rows = measure(names[0], [int(b) for b in options.batches.split(",")], options.seconds)
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerows(rows)
+    append(RESULTS, rows, FIELDS)
 
 
 if __name__ == "__main__":

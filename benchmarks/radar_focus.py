@@ -10,12 +10,12 @@ benchmarks/results/radar_focus.csv.
 """
 
 import argparse
-import csv
 import dataclasses
 import statistics
 from pathlib import Path
 
 import numpy as np
+from table import append
 
 from saccade.bench.machine import describe_machine
 from saccade.radar import Array, Grid, Waveform, make_path, reconstruct, simulate
@@ -105,12 +105,7 @@ def main() -> None:
             "seconds": f"{statistics.median(seconds):.1f}",
         })  # fmt: skip
         print(*list(rows[-1].values())[3:], flush=True)
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerows(rows)
+    append(RESULTS, rows)
 
 
 if __name__ == "__main__":

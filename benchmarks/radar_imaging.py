@@ -13,7 +13,6 @@ benchmarks/results/radar_imaging.csv.
 """
 
 import argparse
-import csv
 import statistics
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import torch
+from table import append
 
 from saccade.bench.machine import describe_machine
 from saccade.predict.sharpen import enhance
@@ -137,12 +137,7 @@ def main() -> None:
             "share": f"{adds * rate / peak:.3f}" if adds else "", "error": f"{error:.1e}" if error != "" else "",
         })  # fmt: skip
         print(*list(rows[-1].values())[3:], flush=True)
-    fresh = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerows(rows)
+    append(RESULTS, rows)
 
 
 if __name__ == "__main__":

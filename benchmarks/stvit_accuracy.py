@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from table import append
+
 RESULTS = Path(__file__).parent / "results" / "stvit_accuracy.csv"
 SPEED = Path(__file__).parent / "results" / "stvit_accuracy_speed.csv"
 FIELDS = [
@@ -206,16 +208,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def append(path: Path, fields: list[str], row: dict[str, Any]) -> None:
-    """Add one row to a results file."""
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def jobs(families: list[str], seeds: list[int]) -> list[tuple[str, str, str, int]]:

@@ -13,7 +13,6 @@ Appends to benchmarks/results/stvit_peers.csv.
 """
 
 import argparse
-import csv
 import dataclasses
 import statistics
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 from stvit_accuracy import FAMILIES, tune_settings
+from table import append
 from tome import ToMe, schedule
 from torch import nn
 
@@ -247,12 +247,7 @@ def main() -> None:
         "cpu": machine["cpu"],
         "torch": torch.__version__,
     }
-    fresh = not args.out.exists()
-    with args.out.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerows(common | row for row in rows)
+    append(args.out, [common | row for row in rows], FIELDS)
     for row in rows:
         print({name: row[name] for name in FIELDS if name in row})
 

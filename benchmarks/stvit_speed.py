@@ -20,6 +20,7 @@ from typing import Any
 
 import timm
 import torch
+from table import append
 
 import saccade
 from saccade.bench.cost import count_macs
@@ -167,12 +168,7 @@ def main() -> None:
     rows = measure(
         names[0], [int(b) for b in options.batches.split(",")], options.runtimes.split(","), options.seconds
     )
-    fresh = not options.out.exists()
-    with options.out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerows(rows)
+    append(options.out, rows)
 
 
 if __name__ == "__main__":

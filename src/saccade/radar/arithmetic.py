@@ -6,13 +6,30 @@ float32 to be exact to a few parts in 10^7.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from saccade.extras import require
+
+
+@contextlib.contextmanager
+def using_threads(threads: int | None) -> Iterator[int]:
+    """Let compiled kernels use so many cores inside the block (all by default); yields how many there are.
+
+    Raises:
+        MissingExtraError: numba (extra `radar`) is not installed.
+    """
+    numba: Any = require("numba", "radar", "for fast radar kernels")
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads or before, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield numba.get_num_threads()
+    finally:
+        numba.set_num_threads(before)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.extras import require
-from saccade.radar.arithmetic import parts
+from saccade.radar.arithmetic import parts, using_threads
 from saccade.radar.grid import Grid, RadarImage
 from saccade.radar.scan import Scan
 from saccade.radar.waveform import C
@@ -92,8 +92,7 @@ def exact(
         samples, tx, rx, scan.waveform.frequencies, grid.points(), path_loss=scan.path_loss, threads=threads,
         progress=progress,
     )  # fmt: skip
-    shape = grid.shape[:2] if grid.shape[2] == 1 else grid.shape
-    return RadarImage(values.reshape(shape), grid, "backprojection", {"elements": len(samples)})
+    return RadarImage(values.reshape(grid.image_shape), grid, "backprojection", {"elements": len(samples)})
 
 
 def project(
@@ -112,7 +111,6 @@ def project(
     Raises:
         DataError: The frequencies are not evenly spaced, which Horner's rule needs.
     """
-    numba = require("numba", "radar", "for fast back-projection")
     steps = np.diff(frequencies)
     if len(steps) and np.ptp(steps) > 1e-6 * abs(steps[0]):
         raise DataError("waveform: the frequencies are not evenly spaced; use the reference back-projection")
@@ -124,9 +122,7 @@ def project(
     # Highest frequency first, with zeros in front, which Horner's rule passes over.
     flipped: Any = np.pad(samples[:, ::-1], ((0, 0), (-samples.shape[1] % STRIDE, 0)))
     start, step = frequencies[0] / C, (steps[0] if len(steps) else 0.0) / C
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads or before, numba.config.NUMBA_NUM_THREADS))
-    try:
+    with using_threads(threads):
         kernel = _kernel()
         halves = (
             np.ascontiguousarray(flipped.real, np.float32),
@@ -149,8 +145,6 @@ def project(
             )
             if progress:
                 progress(min(some.stop, len(points)))
-    finally:
-        numba.set_num_threads(before)
     return (real[: len(points)] + 1j * imag[: len(points)]).astype(np.complex64)
 
 

@@ -104,6 +104,5 @@ def exact_torch(scan: Scan, grid: Grid, device: str = "cuda") -> RadarImage:
             torch.from_numpy(samples.astype(np.complex64)).to(device), moved[0], moved[1],
             torch.from_numpy(scan.waveform.frequencies), moved[2], path_loss=scan.path_loss,
         )  # fmt: skip
-    shape = grid.shape[:2] if grid.shape[2] == 1 else grid.shape
     meta = {"elements": len(samples), "device": device}
-    return RadarImage(values.cpu().numpy().reshape(shape), grid, "backprojection", meta)
+    return RadarImage(values.cpu().numpy().reshape(grid.image_shape), grid, "backprojection", meta)

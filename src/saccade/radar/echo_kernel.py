@@ -14,7 +14,7 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.extras import require
-from saccade.radar.arithmetic import parts
+from saccade.radar.arithmetic import parts, using_threads
 from saccade.radar.waveform import C
 
 TILE = 64
@@ -52,7 +52,6 @@ def fast_echo(
     """
     leading = tx.shape[:-1]
     tx, rx = tx.reshape(-1, 3), rx.reshape(-1, 3)
-    numba: Any = require("numba", "radar", "for fast simulation")
     count, length = len(tx), len(frequencies)
     tiles = -(-count // TILE)
     step = (frequencies[-1] - frequencies[0]) / max(1, length - 1)
@@ -64,15 +63,11 @@ def fast_echo(
         sides.append(padded)
     rows = -(-length // STRIDE) * STRIDE
     out = np.empty((tiles, rows * TILE), np.float32), np.empty((tiles, rows * TILE), np.float32)
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads or before, numba.config.NUMBA_NUM_THREADS))
-    try:
+    with using_threads(threads):
         _kernel()(
             np.ascontiguousarray(points, np.float64), np.ascontiguousarray(reflectivity, np.float32),
             sides[0], sides[1], frequencies[0] / C, step / C, path_loss, out[0], out[1],
         )  # fmt: skip
-    finally:
-        numba.set_num_threads(before)
     joined = np.empty((tiles, TILE, rows), np.complex64)
     joined.real, joined.imag = (part.reshape(tiles, rows, TILE).transpose(0, 2, 1) for part in out)
     samples = joined.reshape(tiles * TILE, rows)[:count, :length]

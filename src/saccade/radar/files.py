@@ -104,10 +104,10 @@ def read_image(path: Path | str) -> RadarImage:
         grid = Grid(arrays["x"], arrays["y"], arrays["z"])
     except ConfigError as error:
         raise DataError(f"{path}: {error}") from None
-    shape = grid.shape[:2] if grid.shape[2] == 1 else grid.shape
-    if arrays["values"].shape != shape:
+    if arrays["values"].shape != grid.image_shape:
         raise DataError(
-            f"{path}: values have shape {arrays['values'].shape} and the axes say {shape}; the file is damaged"
+            f"{path}: values have shape {arrays['values'].shape} and the axes say {grid.image_shape}; "
+            "the file is damaged"
         )
     if not np.isfinite(arrays["values"]).all():
         raise DataError(f"{path}: values hold NaN or infinite numbers; form the image again")

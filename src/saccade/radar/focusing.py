@@ -36,7 +36,7 @@ import numpy as np
 
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
-from saccade.radar.arithmetic import parts
+from saccade.radar.arithmetic import parts, using_threads
 from saccade.radar.backproject import project
 from saccade.radar.grid import Grid
 from saccade.radar.imaging import reconstruct
@@ -118,13 +118,8 @@ def focus(
         raise DataError("scan: all samples are zero; there is nothing to focus on")
     grid = _default_grid(scan) if grid is None else grid
     began = time.perf_counter()
-    numba: Any = require("numba", "radar", "for focusing")
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads or before, numba.config.NUMBA_NUM_THREADS))
-    try:
+    with using_threads(threads):
         offsets, sharpness = _climb(scan, grid, iterations, sigma, prior, smoothness, voxels, progress)
-    finally:
-        numba.set_num_threads(before)
     found = moved(scan, offsets)
     peaks = [
         float(reconstruct(part, grid, "range-compressed", threads=threads).magnitude.max())

@@ -40,6 +40,11 @@ class Grid:
         return len(self.x), len(self.y), len(self.z)
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of an image on the grid: (nx, ny) for one depth, else (nx, ny, nz)."""
+        return self.shape[:2] if len(self.z) == 1 else self.shape
+
+    @property
     def size(self) -> int:
         """Voxels altogether."""
         return len(self.x) * len(self.y) * len(self.z)

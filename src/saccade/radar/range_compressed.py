@@ -17,7 +17,7 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.extras import require
-from saccade.radar.arithmetic import parts
+from saccade.radar.arithmetic import parts, using_threads
 from saccade.radar.grid import Grid, RadarImage
 from saccade.radar.scan import Scan
 from saccade.radar.waveform import C
@@ -53,8 +53,7 @@ def range_compressed(
         samples, tx, rx, scan.waveform.frequencies, grid.points(), path_loss=scan.path_loss, threads=threads,
         progress=progress,
     )  # fmt: skip
-    shape = grid.shape[:2] if grid.shape[2] == 1 else grid.shape
-    return RadarImage(values.reshape(shape), grid, "range-compressed", {"elements": len(samples)})
+    return RadarImage(values.reshape(grid.image_shape), grid, "range-compressed", {"elements": len(samples)})
 
 
 def project_profiles(
@@ -69,7 +68,6 @@ def project_profiles(
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Back-project plain arrays; arguments as `backproject.project`, returns (V,) complex64."""
-    numba: Any = require("numba", "radar", "for fast back-projection")
     steps = np.diff(frequencies)
     if not len(steps) or np.ptp(steps) > 1e-6 * abs(steps[0]):
         raise DataError(
@@ -83,12 +81,10 @@ def project_profiles(
     middle, kernel = len(frequencies) // 2, _kernel()
     length = 1 << int(np.ceil(np.log2(PADDING * len(frequencies))))
     rows = max(64, min(TABLES // length, len(samples)))
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads or before, numba.config.NUMBA_NUM_THREADS))
-    try:
+    with using_threads(threads) as cores:
         for first in range(0, len(samples), rows):
             some = slice(first, first + rows)
-            table: Any = profiles(samples[some], length, threads=numba.get_num_threads())
+            table: Any = profiles(samples[some], length, threads=cores)
             kernel(
                 np.ascontiguousarray(table.real), np.ascontiguousarray(table.imag),
                 np.ascontiguousarray(tx[some], np.float64), np.ascontiguousarray(rx[some], np.float64), voxels,
@@ -96,8 +92,6 @@ def project_profiles(
             )  # fmt: skip
             if progress:
                 progress(len(points) * min(some.stop, len(samples)) // len(samples))
-    finally:
-        numba.set_num_threads(before)
     return (real[: len(points)] + 1j * imag[: len(points)]).astype(np.complex64)
 
 
