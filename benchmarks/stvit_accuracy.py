@@ -237,7 +237,7 @@ def measure(args: argparse.Namespace) -> None:
         base = train_base(name, seed, args.work)[1]["macs_m"]
         found["macs_change"] = round(found["macs_m"] / base - 1, 4)
         key = {"family": name, "form": form, "start": start, "seed": seed}
-        append(RESULTS, FIELDS, machine_fields() | key | found)
+        append(RESULTS, [machine_fields() | key | found], FIELDS)
         print(f"    top-1 {100 * found['top1']:.2f} %, {found['seconds']:.0f} s", flush=True)
 
 
@@ -290,7 +290,7 @@ def measure_speed(args: argparse.Namespace) -> None:
                     "low_ms": round(1e3 * low, 3), "high_ms": round(1e3 * high, 3), "times": round(times, 3),
                     "times_low": round(least, 3), "times_high": round(most, 3), "rounds": len(taken),
                 }  # fmt: skip
-                append(SPEED, SPEED_FIELDS, machine_fields() | row)
+                append(SPEED, [machine_fields() | row], SPEED_FIELDS)
                 print(
                     name,
                     form,
