@@ -47,7 +47,7 @@ def simulate(
             picture (black is metal), a mesh, or a CSV of points.
         depth: Of flat targets, metres in front of the scan.
         waveform: fmcw_v1, fmcw_v2, 77ghz or empm.
-        array: awr1x42, empm, toolbox, 300ghz or monostatic.
+        array: awr1x42, empm, toolbox, 300ghz, monostatic, or a JSON file {"tx": [[x, y, z], ...], "rx": [...]}.
         snr: Of the samples, dB; no noise when left out.
         position_error: Standard deviation of what is believed of each pose and axis, metres.
         seed: Of everything random.
@@ -61,9 +61,9 @@ def simulate(
     import time
 
     from saccade.errors import ConfigError
-    from saccade.radar.array import Array
     from saccade.radar.echo import simulate as scan_of
     from saccade.radar.files import write_scan
+    from saccade.radar.importing import load_array
     from saccade.radar.path import make_path
     from saccade.radar.pictures import check_name, plot_scan
     from saccade.radar.scene import parse_target
@@ -73,7 +73,7 @@ def simulate(
     if not position_error >= 0:
         raise ConfigError(f"--position-error is {position_error}; expected metres, not negative")
     wave = Waveform.named(waveform)
-    radar = Array.named(array, wave.wavelength)
+    radar = load_array(array, wave.wavelength)
     chosen = _path_settings(settings, geometry)
     path = make_path(geometry, radar, wave.wavelength, seed=seed, **chosen)
     around = geometry in ("cylindrical", "circular")
