@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from saccade.cli.main import main
+from saccade.predict.sharpen import shipped_weights
 from saccade.radar import read_image, read_scan
 
 pytest.importorskip("h5py")
@@ -137,3 +138,18 @@ def test_bad_input_ends_in_one_sentence_and_nothing_written(
     assert len(said) == 1
     assert word in said[0]
     assert [path.name for path in tmp_path.iterdir()] in ([], ["runs"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["predict", "."], ["eval", "--data", "digits"], ["export", "--to", "onnx"], ["explain", "p.png"]],
+    ids=lambda command: command[0],
+)
+def test_commands_for_classifiers_say_where_to_go(command, tmp_path, capsys, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (32, 32)).save("p.png")
+    assert main([*command, "--weights", str(shipped_weights())]) == 2
+    assert "use `saccade radar enhance` or `saccade radar eval`" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]

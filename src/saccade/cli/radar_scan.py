@@ -80,7 +80,8 @@ def simulate(
     scene = parse_target(target, depth=0.0 if around else depth, pitch=pitch, seed=seed)
     began = time.monotonic()
     with show.progress() as bar:
-        task = bar.add_task("simulating", total=None, info=f"{len(path.positions)} poses")
+        elements = len(path.positions) * radar.num_channels
+        task = bar.add_task("simulating", total=elements, info="elements")
         scan = scan_of(
             scene.points,
             scene.reflectivity,
@@ -96,9 +97,11 @@ def simulate(
             fast=True,
             threads=threads,
             geometry=geometry,
+            progress=lambda done: bar.update(
+                task, completed=done, info=f"{done / max(time.monotonic() - began, 1e-6):.3g} elements/s"
+            ),
             seed=seed,
         )
-        bar.update(task, completed=1, total=1)
     scan.meta = {
         "target": target, "depth": float(scene.points[:, 2].mean()), "array": array, "waveform": waveform,
         "snr_db": snr, "position_error": position_error, "seed": seed,

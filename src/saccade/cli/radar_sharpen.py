@@ -231,6 +231,7 @@ def evaluate(
     """
     import torch
 
+    from saccade.data.radar_pairs import RadarPairs
     from saccade.evaluate.sharpening import mark_pairs, plot_pairs
     from saccade.radar.pictures import check_name
 
@@ -238,7 +239,7 @@ def evaluate(
     if threads:
         torch.set_num_threads(threads)
     with show.progress() as bar:
-        task = bar.add_task("marking", total=None, info="pairs")
+        task = bar.add_task("marking", total=len(RadarPairs(data)), info="pairs")
         found = mark_pairs(data, weights, done=lambda done: bar.update(task, completed=done))
     if out:
         found.write_samples(out)

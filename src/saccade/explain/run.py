@@ -14,6 +14,7 @@ from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.explain.attention import attention_maps
 from saccade.explain.cam import class_map
 from saccade.explain.draw import Panel, draw_explanation
+from saccade.tasks import check_classifies
 from saccade.tasks.classify import TOP, preprocess_of
 from saccade.weights import Card, load_model
 
@@ -72,6 +73,7 @@ def explain(
         text = str(error)
         raise DataError(text if str(picture) in text else f"{picture}: {text}") from None
     model, card = load_model(weights)
+    check_classifies(card, "explain")
     preprocess = preprocess_of(card, size)
     image = preprocess.reference(photo)[None]
     for parameter in model.parameters():

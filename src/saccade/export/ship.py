@@ -21,6 +21,7 @@ from saccade.export.form import Portable, example, portable
 from saccade.export.pictures import Pictures
 from saccade.export.session import Session
 from saccade.export.workers import can_run
+from saccade.tasks import check_classifies
 from saccade.tasks.classify import preprocess_of
 from saccade.weights import Card, load_model
 
@@ -106,6 +107,7 @@ def export_bundle(
     """
     form = _check_request(to, precision, data, dynamic)
     model, card = source if isinstance(source, tuple) else _load(source)
+    check_classifies(card, "export")
     card, preprocess = _card_for(card, size)
     side = (preprocess.size, preprocess.size)
     name = bundle_name(card.model, None if dynamic else side, to, precision)

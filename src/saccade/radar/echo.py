@@ -6,6 +6,8 @@ Left out, as in the published simulators: residual video phase, phase noise, mov
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from saccade.errors import DataError
@@ -107,6 +109,7 @@ def simulate(
     fast: bool = False,
     threads: int | None = None,
     geometry: str = "free",
+    progress: Callable[[int], None] | None = None,
     seed: int = 0,
 ) -> Scan:
     """Scan point scatterers with a rigid array along given poses.
@@ -126,6 +129,7 @@ def simulate(
         fast: Compute in float32 by the compiled kernel (about 1e-5 of the largest sample, a hundred times faster).
         threads: Cores of the fast kernel; all by default.
         geometry: What to call the path.
+        progress: Of the fast kernel: called with the number of elements done.
         seed: Of noise and position error.
 
     Returns:
@@ -143,8 +147,9 @@ def simulate(
         tx, rx = tx + error, rx + error
     if fast:
         samples = fast_echo(
-            points, reflectivity, waveform.frequencies, tx, rx, path_loss=path_loss, threads=threads
-        )
+            points, reflectivity, waveform.frequencies, tx, rx, path_loss=path_loss, threads=threads,
+            progress=progress,
+        )  # fmt: skip
     else:
         samples = echo(points, reflectivity, waveform, tx, rx, path_loss=path_loss)
     if snr_db is not None:

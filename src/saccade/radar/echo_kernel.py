@@ -19,6 +19,8 @@ from saccade.radar.waveform import C
 
 TILE = 64
 """Elements of one tile."""
+PIECE_WORK = 2e9
+"""Products of points, elements and frequencies between two reports of progress."""
 STRIDE = 8
 """Frequencies between two loads of a wave; they stay in registers meanwhile."""
 
@@ -32,6 +34,7 @@ def fast_echo(
     *,
     path_loss: bool = False,
     threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Compute echoes in float32, to about 1e-5 of the largest.
 
@@ -43,6 +46,7 @@ def fast_echo(
         rx: (..., 3) metres.
         path_loss: Divide by R_T R_R.
         threads: Cores; all by default.
+        progress: Called now and then with the number of elements done.
 
     Returns:
         (..., N) complex64.
@@ -63,11 +67,30 @@ def fast_echo(
         sides.append(padded)
     rows = -(-length // STRIDE) * STRIDE
     out = np.empty((tiles, rows * TILE), np.float32), np.empty((tiles, rows * TILE), np.float32)
+    strength, places = (
+        np.ascontiguousarray(reflectivity, np.float32),
+        np.ascontiguousarray(points, np.float64),
+    )
+    # In pieces of a fraction of a second, so that Ctrl-C is heard and progress is seen.
+    piece = max(1, int(PIECE_WORK / (TILE * rows * max(1, len(points)))))
     with using_threads(threads):
-        _kernel()(
-            np.ascontiguousarray(points, np.float64), np.ascontiguousarray(reflectivity, np.float32),
-            sides[0], sides[1], frequencies[0] / C, step / C, path_loss, out[0], out[1],
-        )  # fmt: skip
+        kernel = _kernel()
+        for first in range(0, tiles, piece):
+            some = slice(first, min(first + piece, tiles))
+            wide = slice(some.start * TILE, some.stop * TILE)
+            antennas = [np.ascontiguousarray(side[:, wide]) for side in sides]
+            kernel(
+                places,
+                strength,
+                *antennas,
+                frequencies[0] / C,
+                step / C,
+                path_loss,
+                out[0][some],
+                out[1][some],
+            )
+            if progress:
+                progress(min(wide.stop, count))
     joined = np.empty((tiles, TILE, rows), np.complex64)
     joined.real, joined.imag = (part.reshape(tiles, rows, TILE).transpose(0, 2, 1) for part in out)
     samples = joined.reshape(tiles * TILE, rows)[:count, :length]

@@ -14,6 +14,7 @@ from saccade.export import FORMATS, Bundle, export_bundle, is_bundle, open_sessi
 from saccade.export.cache import cache_dir
 from saccade.export.session import Session
 from saccade.runtime.eager import CompiledSession, EagerSession
+from saccade.tasks import check_classifies
 from saccade.tasks.classify import preprocess_of
 from saccade.weights import Card, load_model
 
@@ -131,6 +132,8 @@ def open_predictor(
     if is_bundle(source):
         return _open_bundle(source, backend, precision, threads, device, batch, say)
     model, card = load_model(source)
+    if backend == "auto":
+        check_classifies(card, "prediction")
     if size:
         card.preprocess = {**preprocess_of(card).to_dict(), "size": size}
     if precision == "int8":

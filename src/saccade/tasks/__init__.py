@@ -4,6 +4,7 @@ import importlib
 
 from saccade.errors import ConfigError, did_you_mean
 from saccade.tasks.base import Batch, LossContext, Marks, Task, TaskData
+from saccade.weights.card import Card
 
 TASKS = {"classify": "saccade.tasks.classify:Classify", "restore": "saccade.tasks.restore:Restore"}
 
@@ -20,4 +21,19 @@ def get_task(name: str) -> Task:
     return getattr(importlib.import_module(module), kind)()
 
 
-__all__ = ["TASKS", "Batch", "LossContext", "Marks", "Task", "TaskData", "get_task"]
+def check_classifies(card: Card, what: str) -> None:
+    """Refuse a network that gives no class answers.
+
+    Args:
+        card: Of the network.
+        what: What only classifiers can do so far, as the subject of a sentence.
+
+    Raises:
+        ConfigError: A network of another task, with the command that suits it.
+    """
+    if card.task != "classify":
+        way = "; use `saccade radar enhance` or `saccade radar eval`" if card.task == "restore" else ""
+        raise ConfigError(f"{what} takes classifiers, and {card.model} is for the task {card.task}{way}")
+
+
+__all__ = ["TASKS", "Batch", "LossContext", "Marks", "Task", "TaskData", "check_classifies", "get_task"]

@@ -1,5 +1,6 @@
 """Load and save weights: safetensors out; safetensors or `.pth` in, in any known key layout."""
 
+import dataclasses
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,7 +132,9 @@ def load_model(source: Path | str) -> tuple[nn.Module, Card]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = registry.create_model(text).eval()
-        return model, Card(model=text, origin="fresh weights")
+        if registry.task_of(text) == "classify":
+            return model, Card(model=text, origin="fresh weights")
+        return model, dataclasses.replace(card_of(model), origin="fresh weights")
     path = locate(source)
     state, card = read_weights(path)
     if card is None:
