@@ -184,6 +184,11 @@ def test_axes_that_are_none(text):
         parse_axis(text, "x")
 
 
+def test_a_grid_that_no_memory_holds():
+    with pytest.raises(ConfigError, match="use a larger step"):
+        Grid(np.arange(2000.0), np.arange(2000.0), np.arange(2000.0))
+
+
 class TestPictures:
     def test_each_kind_is_written(self, scan, tmp_path):
         plot_image(picture(), tmp_path / "a.png")

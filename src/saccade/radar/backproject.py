@@ -2,7 +2,7 @@
 
     I(v) = sum_l sum_n s[l, n] w exp(-j k_n (R_T + R_R)),   w = R_T R_R when path loss is in the samples, else 1
 
-Valid in any geometry, near field included; no normalisation. `reference` is the formula in float64; `exact` is the
+Valid in any geometry, near field included; no normalisation. `reference` is the formula in float64; `project` is the
 same in float32 at the speed of the machine's multiply-adds: Horner's rule over frequency leaves two exponentials
 per voxel and element instead of one per frequency, tiles of voxels stay in cache and their sums in registers,
 sine and cosine are polynomials that the compiler vectorises, and only distances and phases, counted in turns, are
@@ -20,8 +20,6 @@ import numpy as np
 from saccade.errors import DataError
 from saccade.extras import require
 from saccade.radar.arithmetic import parts, using_threads
-from saccade.radar.grid import Grid, RadarImage
-from saccade.radar.scan import Scan
 from saccade.radar.waveform import C
 
 _PIECE = 4_000_000
@@ -65,34 +63,6 @@ def reference(
             value = np.exp(-1j * np.outer(a + b, wavenumbers)) @ row
             out[start : start + voxels] += value * (a * b) if path_loss else value
     return out
-
-
-def exact(
-    scan: Scan, grid: Grid, *, threads: int | None = None, progress: Callable[[int], None] | None = None
-) -> RadarImage:
-    """Back-project a scan on a grid, in float32 (relative error below 5e-5 of the maximum).
-
-    Args:
-        scan: Uses its believed positions.
-        grid: Any; memory does not grow with elements times voxels.
-        threads: Cores; all by default.
-        progress: Called now and then with the number of voxels done.
-
-    Returns:
-        Complex image; (nx, ny) for one depth, else (nx, ny, nz).
-
-    Raises:
-        DataError: The scan is inconsistent.
-        MissingExtraError: numba (extra `radar`) is not installed.
-    """
-    require("numba", "radar", "for fast back-projection")
-    scan.check()
-    samples, tx, rx = scan.flatten()
-    values = project(
-        samples, tx, rx, scan.waveform.frequencies, grid.points(), path_loss=scan.path_loss, threads=threads,
-        progress=progress,
-    )  # fmt: skip
-    return RadarImage(values.reshape(grid.image_shape), grid, "backprojection", {"elements": len(samples)})
 
 
 def project(

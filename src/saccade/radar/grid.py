@@ -11,6 +11,8 @@ from saccade.errors import ConfigError
 
 MAX_SIDE = 100_000
 """Voxels along one axis."""
+MAX_VOXELS = 2**28
+"""Voxels altogether: their positions alone take 6 GiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,11 @@ class Grid:
             if axis.ndim != 1 or not axis.size or not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
                 raise ConfigError(f"grid: {name} has to be finite and growing, in metres")
             object.__setattr__(self, name, axis)
+        if self.size > MAX_VOXELS:
+            raise ConfigError(
+                f"grid: {' x '.join(str(n) for n in self.shape)} voxels; at most {MAX_VOXELS}, use a larger step or "
+                "image it in parts"
+            )
 
     @staticmethod
     def plane(x: np.ndarray, y: np.ndarray, z: float) -> Grid:

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Callable
 
 from saccade.errors import ConfigError, did_you_mean
-from saccade.radar import backproject
+from saccade.radar.backproject import project
 from saccade.radar.grid import Grid, RadarImage
 from saccade.radar.migrate import migrate
 from saccade.radar.nufft import nufft
 from saccade.radar.planar import empm
 from saccade.radar.polar import polar
-from saccade.radar.range_compressed import range_compressed
+from saccade.radar.range_compressed import project_profiles
 from saccade.radar.scan import Scan
 from saccade.radar.windows import taper
 
@@ -84,10 +84,14 @@ def reconstruct(
         from saccade.radar.backproject_torch import exact_torch
 
         image = exact_torch(scan, grid, device)
-    elif method == "backprojection":
-        image = backproject.exact(scan, grid, threads=threads, progress=progress)
-    elif method == "range-compressed":
-        image = range_compressed(scan, grid, threads=threads, progress=progress)
+    elif method in ("backprojection", "range-compressed"):
+        kernel = project if method == "backprojection" else project_profiles
+        samples, tx, rx = scan.flatten()
+        values = kernel(
+            samples, tx, rx, scan.waveform.frequencies, grid.points(), path_loss=scan.path_loss, threads=threads,
+            progress=progress,
+        )  # fmt: skip
+        image = RadarImage(values.reshape(grid.image_shape), grid, method, {"elements": len(samples)})
     else:
         image = {"empm": empm, "rma": migrate, "polar": polar, "nufft": nufft}[method](
             scan, grid, threads=threads

@@ -18,8 +18,6 @@ import numpy as np
 from saccade.errors import DataError
 from saccade.extras import require
 from saccade.radar.arithmetic import parts, using_threads
-from saccade.radar.grid import Grid, RadarImage
-from saccade.radar.scan import Scan
 from saccade.radar.waveform import C
 
 PADDING = 32
@@ -27,33 +25,6 @@ TILE = 1024
 """Voxels of one tile."""
 TABLES = 32_000_000
 """Complex numbers tabulated at a time, 256 MB."""
-
-
-def range_compressed(
-    scan: Scan, grid: Grid, *, threads: int | None = None, progress: Callable[[int], None] | None = None
-) -> RadarImage:
-    """Back-project a scan on a grid through range profiles (error below 5e-4 of the maximum).
-
-    Args:
-        scan: Uses its believed positions.
-        grid: Any; memory does not grow with elements times voxels.
-        threads: Cores; all by default.
-        progress: Called now and then with the number of voxels' worth of work done.
-
-    Returns:
-        Complex image; (nx, ny) for one depth, else (nx, ny, nz).
-
-    Raises:
-        DataError: The scan is inconsistent, or its frequencies are not evenly spaced.
-        MissingExtraError: numba or scipy (extra `radar`) is not installed.
-    """
-    scan.check()
-    samples, tx, rx = scan.flatten()
-    values = project_profiles(
-        samples, tx, rx, scan.waveform.frequencies, grid.points(), path_loss=scan.path_loss, threads=threads,
-        progress=progress,
-    )  # fmt: skip
-    return RadarImage(values.reshape(grid.image_shape), grid, "range-compressed", {"elements": len(samples)})
 
 
 def project_profiles(
@@ -67,7 +38,12 @@ def project_profiles(
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Back-project plain arrays; arguments as `backproject.project`, returns (V,) complex64."""
+    """Back-project through range profiles, to 5e-4 of the maximum; arguments and result as `backproject.project`.
+
+    Raises:
+        DataError: Fewer than two frequencies, or uneven ones.
+        MissingExtraError: numba or scipy (extra `radar`) is not installed.
+    """
     steps = np.diff(frequencies)
     if not len(steps) or np.ptp(steps) > 1e-6 * abs(steps[0]):
         raise DataError(
