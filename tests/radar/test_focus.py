@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,8 +114,16 @@ def test_brightest_voxels_are_bright_and_few():
 
 def test_refusals():
     scan, _ = scanned(0)
-    with pytest.raises(ConfigError, match="sigma"):
-        focus(scan, GRID, sigma=0.0)
+    for name, value in (
+        ("sigma", 0.0),
+        ("sigma", np.inf),
+        ("prior", np.nan),
+        ("smoothness", np.nan),
+        ("voxels", 0),
+    ):
+        wrong: Any = {name: value}
+        with pytest.raises(ConfigError, match="finite positive"):
+            focus(scan, GRID, **wrong)
     with pytest.raises(ConfigError, match="how far"):
         focus(scan)
     with pytest.raises(DataError, match="at least three"):

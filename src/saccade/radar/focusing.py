@@ -106,10 +106,11 @@ def focus(
         DataError: An inconsistent scan, fewer than three poses, or nothing but zeros in it.
         MissingExtraError: numba or scipy (extra `radar`) is not installed.
     """
-    if iterations < 1 or not sigma > 0 or prior < 0 or smoothness < 0 or voxels < 1:
+    fine = np.isfinite([sigma, prior, smoothness]).all() and sigma > 0 and min(prior, smoothness) >= 0
+    if iterations < 1 or voxels < 1 or not fine:
         raise ConfigError(
             f"focusing: iterations {iterations}, sigma {sigma}, prior {prior}, smoothness {smoothness}, voxels "
-            f"{voxels}; expected positive numbers (prior and smoothness may be 0)"
+            f"{voxels}; expected finite positive numbers (prior and smoothness may be 0)"
         )
     scan.check()
     if len(scan.samples) < 3:
