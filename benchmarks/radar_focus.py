@@ -5,8 +5,11 @@
 A 2 x 4 radar at 77 GHz is moved freehand over 100 x 13 poses, 0.3 m before the target, with 20 dB of noise; its
 believed positions are wrong by the given error (each pose and axis by itself, or drifting as a random walk of that
 spread). Coherence is the mean over the targets of |image| with the believed positions over |image| with the true,
-before and after; likeness the correlation of the whole magnitude image with that of the true positions. Appends to
-benchmarks/results/radar_focus.csv.
+before and after. Where a solid or a neighbour nearly cancels a target in the true image, such a ratio says little and
+can exceed 1: `weighted` is sum |I| |I_true| / sum |I_true|^2 over the targets, which such targets hardly enter, and
+`worst_after` the smallest ratio of any target that has at least half of the median true brightness. Likeness is the
+correlation of the whole magnitude image with that of the true positions. Appends to
+benchmarks/results/radar_focus.csv (rows before these two measures leave them empty).
 """
 
 import argparse
@@ -89,9 +92,11 @@ def main() -> None:
                     float(np.mean(peaks[1] / peaks[2])),
                     *likeness,
                     report.seconds,
+                    *(float(p @ peaks[2] / (peaks[2] @ peaks[2])) for p in peaks[:2]),
+                    float((peaks[1] / peaks[2])[peaks[2] >= 0.5 * np.median(peaks[2])].min()),
                 )
             )
-        before, after, like_before, like_after, seconds = (
+        before, after, like_before, like_after, seconds, weighted_before, weighted_after, worst = (
             list(column) for column in zip(*table, strict=True)
         )
         rows.append({
@@ -103,6 +108,8 @@ def main() -> None:
             "likeness_before": f"{statistics.fmean(like_before):.3f}",
             "likeness_after": f"{statistics.fmean(like_after):.3f}",
             "seconds": f"{statistics.median(seconds):.1f}",
+            "weighted_before": f"{statistics.fmean(weighted_before):.3f}",
+            "weighted_after": f"{statistics.fmean(weighted_after):.3f}", "worst_after": f"{min(worst):.3f}",
         })  # fmt: skip
         print(*list(rows[-1].values())[3:], flush=True)
     append(RESULTS, rows)

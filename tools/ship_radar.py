@@ -4,7 +4,7 @@ Run: python tools/ship_radar.py RUN TEST_PAIRS, after
 
     saccade radar dataset --samples 2400 --seed 0 --out train/
     saccade radar train train/ --epochs 16 --out RUN
-    saccade radar dataset --samples 48 --seed 1 --methods range-compressed,rma --out TEST_PAIRS
+    saccade radar dataset --samples 40 --seed 1 --methods range-compressed,rma --out TEST_PAIRS
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def main(run: str, test: str) -> None:
     origin = (
         "trained by Saccade on 2400 simulated pairs (saccade radar dataset --samples 2400 --seed 0: freehand scans "
         "of a rigid 2 x 4 radar at 77 GHz over 200 x 25 poses, 0.27 to 0.33 m deep, position error 0 to 0.5 mm, "
-        "10 to 40 dB, imaged by EMPM at 1 mm), 16 epochs; numbers on 48 pairs of seed 1; input_psnr is EMPM at its "
+        "10 to 40 dB, imaged by EMPM at 1 mm), 16 epochs; numbers on 40 pairs of seed 1; input_psnr is EMPM at its "
         "best scale. Simulation only: no measured image was used or is promised."
     )
     card = dataclasses.replace(card, origin=origin, licence="Apache-2.0", numbers=numbers)
