@@ -178,7 +178,9 @@ def test_axes_are_read(text, values):
     assert np.allclose(parse_axis(text, "x"), values)
 
 
-@pytest.mark.parametrize("text", ["", "a", "1:2", "0:1:0", "0:1:-1", "2:1:0.1", "nan", "0:1:1e-9", "0:inf:1"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "1:2", "0:1:0", "0:1:-1", "2:1:0.1", "nan", "0:1:1e-9", "0:inf:1", "0:0.01:999"]
+)
 def test_axes_that_are_none(text):
     with pytest.raises(ConfigError, match=r"^x "):
         parse_axis(text, "x")

@@ -129,6 +129,8 @@ class TestPairs:
         with pytest.raises(DataError, match="no manifest"):
             RadarPairs(tmp_path)
         (tmp_path / "x").write_text("")
+        with pytest.raises(ConfigError, match="is a file"):
+            make_pairs(tmp_path / "x", SMALL, 2)
         with pytest.raises(ConfigError, match="not empty"):
             make_pairs(tmp_path, SMALL, 2)
         for text in ("[]", "{", '{"format": 1}', json.dumps({**read_manifest(folder), "format": 2})):

@@ -76,6 +76,8 @@ def make_pairs(
                 )
         shards = before["shards"]
         count = max(count, before["count"])
+    elif folder.is_file():
+        raise ConfigError(f"{folder}: is a file; choose an empty or a new folder")
     elif folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"{folder}: is not empty and holds no {MANIFEST}; choose an empty or a new folder")
     folder.mkdir(parents=True, exist_ok=True)

@@ -76,6 +76,10 @@ def parse_axis(text: str, name: str) -> np.ndarray:
         return np.array(numbers)
     if len(numbers) != 3 or not np.isfinite(numbers).all() or numbers[2] <= 0 or numbers[1] < numbers[0]:
         raise ConfigError(f"{name} is {text!r}; expected metres, or START:STOP:STEP with a growing range")
+    if numbers[2] > numbers[1] - numbers[0] > 0:
+        raise ConfigError(
+            f"{name} is {text!r}: its step is longer than its range; the third number is the step in metres"
+        )
     count = int((numbers[1] - numbers[0]) / numbers[2] + 1e-6) + 1
     if count > MAX_SIDE:
         raise ConfigError(f"{name} {text!r} has {count} voxels; at most {MAX_SIDE}, use a larger step")
