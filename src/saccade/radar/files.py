@@ -167,8 +167,8 @@ def _read(
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(
-            f"{path}: cannot be read as HDF5 ({reason}); it is damaged or of another kind (recorded data comes in with "
-            "`saccade radar import`)"
+            f"{path}: cannot be read as HDF5 ({reason}); it is damaged or of another kind (recorded data comes in "
+            "with `saccade radar import`)"
         ) from None
     return arrays, facts
 
