@@ -25,7 +25,7 @@ RESERVED = {
         "cli/models.py",  # lists timm/NAME
         "train/log.py",  # its version
     },
-    "torchvision": {"data", "predict", "doctor.py"},
+    "torchvision": {"data", "dense", "predict", "doctor.py"},
     "accelerate": {"train"},
     "huggingface_hub": {"weights/published.py", "doctor.py"},
     "cyclopts": {"cli"},
@@ -45,6 +45,9 @@ OPTIONAL = {
     "tensorboard",
     "numba",
     "llvmlite",
+    "pyarrow",
+    "torchmetrics",
+    "faster_coco_eval",
 }
 # An optional package that has a plain substitute where it is missing is imported by a statement after a look.
 WITH_SUBSTITUTE = {("simplejpeg", "data/decode.py"), ("simplejpeg", "data/check.py")}

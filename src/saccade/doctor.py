@@ -33,6 +33,9 @@ EXTRAS = {
         ("finufft", "finufft"),
         ("trimesh", "trimesh"),
     ],
+    "worlds": [("numba", "numba")],
+    "dense": [("numba", "numba"), ("faster-coco-eval", "faster_coco_eval"), ("torchmetrics", "torchmetrics")],
+    "kinematics": [("numba", "numba"), ("pyarrow", "pyarrow")],
 }
 MINIMUM_PYTHON = (3, 11)
 MINIMUM_FREE_BYTES = 2 * 2**30
