@@ -111,7 +111,7 @@ def test_shadows_darken_the_ground_under_things():
 
 
 def test_outlines_are_smooth():
-    clip = render(alone(ELLIPSOID), [0.0], (96, 96))
+    clip = render(alone(ELLIPSOID, focal=4.0), [0.0], (96, 96))
     grey = clip.images[0].astype(int).sum(-1)
     mixed = total = 0
     for row in range(30, 66):
