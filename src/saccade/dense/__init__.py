@@ -1,0 +1,11 @@
+"""Detection, instance and semantic segmentation: one pyramid and every head, on any backbone, as pure modules.
+
+A network of this room maps pictures of any size to losses (training) or to detections and logits (evaluation); it
+neither resizes nor normalises. `build_dense` makes one by name, `HEADS` lists the heads.
+"""
+
+from saccade.dense.build import HEADS, Head, build_dense
+from saccade.dense.detector import Detector
+from saccade.dense.network import DenseNet
+
+__all__ = ["HEADS", "DenseNet", "Detector", "Head", "build_dense"]
