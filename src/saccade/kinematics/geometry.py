@@ -1,0 +1,177 @@
+"""Rigid motions, quaternions and pinhole projection.
+
+`world_from_camera` maps camera coordinates to the world. Quaternions are w x y z. Cameras look along +z with x right
+and y down; vehicles look along +x with y left and z up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from saccade.errors import DataError, ShapeError
+
+NEAR_M = 0.1
+"""Nothing nearer to the camera than this is projected."""
+
+_EDGES = np.array([(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1])
+
+
+def unit_quaternion(value: Any, where: str) -> np.ndarray:
+    """Check and normalise quaternions.
+
+    Args:
+        value: (..., 4), w x y z, of any length but 0.
+        where: What an error names: file, record and field.
+
+    Raises:
+        DataError: Not four finite numbers, or length 0.
+    """
+    try:
+        found = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.shape[-1:] != (4,) or not np.isfinite(found).all():
+        raise DataError(f"{where} is {_short(value)}; expected four finite numbers of a quaternion, w x y z")
+    length = np.linalg.norm(found, axis=-1, keepdims=True)
+    if (length < 1e-6).any():
+        raise DataError(f"{where} is a quaternion of length 0; expected length 1, so the record is damaged")
+    return found / length
+
+
+def rotation(quaternion: np.ndarray) -> np.ndarray:
+    """Rotation matrices (..., 3, 3) of unit quaternions (..., 4), w x y z."""
+    scalar, vector = quaternion[..., 0, None, None], quaternion[..., 1:]
+    x, y, z = np.moveaxis(vector, -1, 0)
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
+    return np.eye(3) + 2 * scalar * cross + 2 * cross @ cross
+
+
+def rigid(quaternion: np.ndarray, translation: Any) -> np.ndarray:
+    """Rigid motions (..., 4, 4) of unit quaternions (..., 4) and translations (..., 3)."""
+    turn = rotation(np.asarray(quaternion, np.float64))
+    motion = np.zeros((*turn.shape[:-2], 4, 4))
+    motion[..., :3, :3] = turn
+    motion[..., :3, 3] = translation
+    motion[..., 3, 3] = 1
+    return motion
+
+
+def inverse(motion: np.ndarray) -> np.ndarray:
+    """Invert rigid motions (..., 4, 4)."""
+    turned = np.swapaxes(motion[..., :3, :3], -1, -2)
+    back = np.zeros_like(motion)
+    back[..., :3, :3] = turned
+    back[..., :3, 3] = -(turned @ motion[..., :3, 3, None])[..., 0]
+    back[..., 3, 3] = 1
+    return back
+
+
+def move(motion: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply rigid motions (..., 4, 4) to points (..., 3)."""
+    return (motion[..., :3, :3] @ points[..., None])[..., 0] + motion[..., :3, 3]
+
+
+def world_points(points: Any, *motions: Any, scale: float = 1.0) -> np.ndarray:
+    """Bring the observations of a track into the world, then apply a metric scale.
+
+    Args:
+        points: (n, 3) in the frame they were measured in; None where missing.
+        motions: Applied in this order, each (n, 4, 4) or one (4, 4): sensor to vehicle, then vehicle to world.
+        scale: Metres per unit of the world, for reconstructions known up to scale.
+
+    Returns:
+        (n, 3) float64; NaN where missing.
+
+    Raises:
+        ShapeError: Motions that do not fit the points.
+    """
+    if not isinstance(points, np.ndarray):
+        points = [(None, None, None) if row is None else row for row in points]
+    places = np.asarray(points, np.float64).reshape(-1, 3)
+    for motion in motions:
+        motion = np.asarray(motion, np.float64)
+        if motion.shape not in ((4, 4), (len(places), 4, 4)):
+            raise ShapeError(
+                f"a motion has shape {motion.shape}; expected (4, 4) or ({len(places)}, 4, 4), one for each point"
+            )
+        places = move(motion, places)
+    return places * scale
+
+
+def project(camera_points: np.ndarray, intrinsic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Project points of the camera frame to pixels.
+
+    Args:
+        camera_points: (..., 3) metres.
+        intrinsic: (3, 3), fx and fy on the diagonal, cx and cy in the last column; skew is allowed.
+
+    Returns:
+        (..., 2) pixels, NaN where not in front of the camera, and (...) which are in front.
+    """
+    depth = camera_points[..., 2]
+    front = depth > NEAR_M
+    safe = np.where(front, depth, 1.0)
+    image = (camera_points @ intrinsic.T)[..., :2] / safe[..., None]
+    return np.where(front[..., None], image, np.nan), front
+
+
+def corners(centre: np.ndarray, size_lwh: Sequence[float], turn: np.ndarray) -> np.ndarray:
+    """Corners (8, 3) of a box: its centre (3,), length, width, height in metres, and its (3, 3) rotation."""
+    signs = np.array([[(index >> bit & 1) - 0.5 for bit in range(3)] for index in range(8)])
+    return centre + (signs * np.asarray(size_lwh, np.float64)) @ turn.T
+
+
+def box_in_image(
+    camera_corners: np.ndarray, intrinsic: np.ndarray, width: int, height: int
+) -> tuple[float, float, float, float] | None:
+    """Rectangle around a projected box, cut at the image's border.
+
+    Args:
+        camera_corners: (8, 3) from `corners`, in the camera frame, metres.
+        intrinsic: (3, 3).
+        width: Pixels.
+        height: Pixels.
+
+    Returns:
+        x0, y0, x1, y1 in pixels, or None where nothing of it is in the image.
+    """
+    front = camera_corners[:, 2] > NEAR_M
+    if not front.any():
+        return None
+    kept = [camera_corners[front]]
+    # Edges that pass the camera are cut there: their visible end bounds the rectangle.
+    for a, b in _EDGES[front[_EDGES[:, 0]] != front[_EDGES[:, 1]]]:
+        one, two = camera_corners[a], camera_corners[b]
+        part = (1.001 * NEAR_M - one[2]) / (two[2] - one[2])
+        kept.append((one + part * (two - one))[None])
+    pixels, _ = project(np.concatenate(kept), intrinsic)
+    low = np.clip(np.nanmin(pixels, 0), 0, (width, height))
+    high = np.clip(np.nanmax(pixels, 0), 0, (width, height))
+    if (high - low <= 0).any():
+        return None
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def yaw_of(turn: np.ndarray) -> np.ndarray:
+    """Angle of the x axis of rotations (..., 3, 3) about z, radians, anticlockwise seen from above."""
+    return np.arctan2(turn[..., 1, 0], turn[..., 0, 0])
+
+
+def yaw_turn(yaw: float) -> np.ndarray:
+    """Rotation (3, 3) about z by radians."""
+    sine, cosine = np.sin(yaw), np.cos(yaw)
+    return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1.0]])
+
+
+def between_angles(one: float, two: float, part: float) -> float:
+    """Angle a part of the shorter way from one to another, radians."""
+    return one + part * float((two - one + np.pi) % (2 * np.pi) - np.pi)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
