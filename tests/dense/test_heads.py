@@ -33,7 +33,7 @@ def objects(height, width, empty=False):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("head", [name for name, row in HEADS.items() if row.kind == "detect"])
 def test_detectors_learn_and_detect(backbone, head):
-    net = small(backbone, head)
+    net = small(backbone, head, score_threshold=0.0)
     images, sizes = torch.randn(2, 3, 64, 80), torch.tensor([[64, 80], [60, 72]])
     losses = net(images, sizes, [objects(64, 80), objects(64, 80, empty=True)])
     assert all(name.startswith("loss_") and loss.ndim == 0 for name, loss in losses.items())
@@ -55,8 +55,7 @@ def test_detectors_learn_and_detect(backbone, head):
         assert (each["labels"] >= 0).all()
         assert (each["labels"] < 3).all()
         assert (each["boxes"] >= 0).all()
-        assert (
-            each["boxes"].amax(0, keepdim=True) <= torch.tensor([[width, height, width, height]])
-        ).all() or not count
+        assert (each["boxes"] <= torch.tensor([width, height, width, height])).all()
+        assert 0 < count <= 100
         if HEADS[head].masks:
             assert each["masks"].shape == (count, 28, 28)
