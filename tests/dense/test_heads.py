@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from saccade.dense import HEADS, build_dense
-from saccade.errors import ConfigError, ShapeError
 
 BACKBONES = ("shvit_s1", "efficientvim_m1", "stvit_r_swin_tiny", "timm/resnet18")
+REGIONS = {"width": 16, "fc_width": 32, "samples": 32, "proposals": 50}
 SMALL = {
     "retinanet": {"width": 16},
-    "faster_rcnn": {"width": 16, "fc_width": 32, "samples": 32, "proposals": 50},
-    "mask_rcnn": {
-        "width": 16, "fc_width": 32, "mask_width": 16, "mask_convs": 1, "samples": 32, "proposals": 50,
-    },
-}  # fmt: skip
+    "faster_rcnn": REGIONS,
+    "mask_rcnn": {**REGIONS, "mask_width": 16, "mask_convs": 1},
+    "semantic_fpn": {"width": 16, "head_width": 16},
+    "upernet": {"width": 16, "aux_width": 16},
+}
 
 
 def small(backbone, head, num_classes=3, **more):
@@ -59,3 +59,32 @@ def test_detectors_learn_and_detect(backbone, head):
         assert 0 < count <= 100
         if HEADS[head].masks:
             assert each["masks"].shape == (count, 28, 28)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("head", [name for name, row in HEADS.items() if row.kind == "segment"])
+def test_segmenters_learn_and_segment(backbone, head):
+    net = small(backbone, head)
+    images, targets = torch.randn(2, 3, 72, 136), torch.randint(0, 3, (2, 72, 136))
+    targets[0, :20] = 255
+    losses = net(images, torch.tensor([[72, 136], [64, 130]]), targets)
+    assert set(losses) == ({"loss_seg", "loss_aux"} if head == "upernet" else {"loss_seg"})
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    idle = [name for name, p in net.named_parameters() if p.grad is None and not name.endswith("mixer.A")]
+    assert not idle
+    net.eval()
+    with torch.no_grad():
+        logits = net(images)
+    assert logits.shape == (2, 3, 72, 136)
+    assert logits.dtype == torch.float32
+
+
+def test_pixels_that_do_not_count_change_nothing():
+    net = small("shvit_s1", "semantic_fpn", dropout=0.0)
+    images, targets = torch.randn(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64))
+    sizes = torch.tensor([[64, 64], [40, 48]])
+    other = targets.clone()
+    other[1, 40:], other[1, :, 48:] = 1, 2
+    assert torch.equal(net(images, sizes, targets)["loss_seg"], net(images, sizes, other)["loss_seg"])
+    assert net(images, None, torch.full_like(targets, 255))["loss_seg"] == 0

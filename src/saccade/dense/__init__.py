@@ -7,5 +7,6 @@ neither resizes nor normalises. `build_dense` makes one by name, `HEADS` lists t
 from saccade.dense.build import HEADS, Head, build_dense
 from saccade.dense.detector import Detector
 from saccade.dense.network import DenseNet
+from saccade.dense.segmenter import IGNORED, Segmenter
 
-__all__ = ["HEADS", "DenseNet", "Detector", "Head", "build_dense"]
+__all__ = ["HEADS", "IGNORED", "DenseNet", "Detector", "Head", "Segmenter", "build_dense"]

@@ -10,9 +10,18 @@ from typing import Any
 import torch
 
 from saccade.dense.network import DenseNet, Trunk
-from saccade.dense.options import HeadOptions, RCNNOptions, RetinaNetOptions, read_options
+from saccade.dense.options import (
+    HeadOptions,
+    RCNNOptions,
+    RetinaNetOptions,
+    SemanticFPNOptions,
+    UPerNetOptions,
+    read_options,
+)
 from saccade.dense.rcnn import FasterRCNN, MaskRCNN
 from saccade.dense.retinanet import RetinaNet
+from saccade.dense.semantic_fpn import SemanticFPN
+from saccade.dense.upernet import UPerNet
 from saccade.errors import ConfigError, did_you_mean
 from saccade.registry import create_model, family_of, task_of
 
@@ -40,6 +49,8 @@ HEADS: dict[str, Head] = {
     "mask_rcnn": Head("detect", True, RCNNOptions, 4, MaskRCNN),
     "faster_rcnn": Head("detect", False, RCNNOptions, 4, FasterRCNN),
     "retinanet": Head("detect", False, RetinaNetOptions, 8, RetinaNet),
+    "semantic_fpn": Head("segment", False, SemanticFPNOptions, 0, SemanticFPN),
+    "upernet": Head("segment", False, UPerNetOptions, 0, UPerNet),
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import fuse_conv_bn_eval
 
 from saccade.dense.options import HeadOptions
 from saccade.dense.pyramid import Pyramid
@@ -114,8 +115,20 @@ class DenseNet(nn.Module, abc.ABC):
             folded = copy.deepcopy(self)
         finally:
             self.backbone = backbone
+        folded.eval()
+        for module in folded.modules():
+            if isinstance(module, nn.Sequential):
+                _fold_norms(module)
         folded.backbone = fold(backbone)
         return folded
+
+
+def _fold_norms(chain: nn.Sequential) -> None:
+    """Fold every batch normalisation that follows a convolution into it, in place."""
+    for i in range(len(chain) - 1):
+        conv, norm = chain[i], chain[i + 1]
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            chain[i], chain[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
 
 
 def picture_sizes(images: Tensor, sizes: Tensor | None) -> list[tuple[int, int]]:

@@ -73,6 +73,34 @@ class RCNNOptions(DetectOptions):
     """3x3 convolutions of the mask head."""
 
 
+@dataclass(frozen=True)
+class SegmentOptions(HeadOptions):
+    """What every segmenter can be asked for."""
+
+    dropout: float = 0.1
+    """Share of channels dropped before the classifier in training."""
+
+
+@dataclass(frozen=True)
+class SemanticFPNOptions(SegmentOptions):
+    """Semantic FPN: Kirillov et al., CVPR 2019, arXiv 1901.02446."""
+
+    head_width: int = 128
+    """Channels of the head."""
+
+
+@dataclass(frozen=True)
+class UPerNetOptions(SegmentOptions):
+    """UPerNet: Xiao et al., ECCV 2018, arXiv 1807.10221."""
+
+    width: int = 512
+    """Channels of the pyramid's levels."""
+    aux_weight: float = 0.4
+    """Weight of the loss of a small head on the last map but one; 0: no such head."""
+    aux_width: int = 256
+    """Channels of that head."""
+
+
 Options = TypeVar("Options", bound=HeadOptions)
 
 
