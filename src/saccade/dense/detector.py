@@ -44,7 +44,9 @@ class Detector(DenseNet):
         shapes = picture_sizes(images, sizes)
         if not self.training:
             return self.detect(self.levels(images), shapes)
-        return self.losses(self.levels(images), shapes, self._check_targets(images, targets))
+        checked = self._check_targets(images, targets)
+        self.check_pixels(images, self.base_strides[-1])
+        return self.losses(self.levels(images), shapes, checked)
 
     @abc.abstractmethod
     def losses(self, levels: list[Tensor], sizes: Sizes, targets: Targets) -> dict[str, Tensor]:

@@ -50,6 +50,7 @@ class DenseNet(nn.Module, abc.ABC):
             raise ConfigError(f"num_classes is {num_classes}; expected 1 or more")
         self.backbone, self.neck = trunk.backbone, neck
         self.take, self.channels, self.pad_to = trunk.take, trunk.channels, trunk.pad_to
+        self.base_strides = trunk.strides
         self.num_classes, self.options = num_classes, options
         self.strides = neck.strides
         self.default_size = 512
@@ -70,6 +71,19 @@ class DenseNet(nn.Module, abc.ABC):
             x if x.shape[1] == dim else x.permute(0, 3, 1, 2)
             for x, dim in zip(chosen, self.channels, strict=True)
         ]
+
+    def check_pixels(self, images: Tensor, coarsest: int) -> None:
+        """Refuse to train on a single pixel of the coarsest map, which batch normalisation cannot do.
+
+        Raises:
+            ShapeError: One picture, not larger than the stride `coarsest`.
+        """
+        high, wide = images.shape[2:]
+        if len(images) == 1 and max(high, wide) <= coarsest:
+            raise ShapeError(
+                f"one picture of {high} x {wide} pixels is too little to train on; "
+                f"use a larger batch, or pictures above {coarsest} pixels"
+            )
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """Return the pyramid's maps of a batch of pictures."""

@@ -9,6 +9,11 @@ from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 
+def widen(x: Tensor) -> Tensor:
+    """Return half precision as float32, where coordinates and their sums belong; the rest as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def select_detections(
     boxes: Tensor,
     scores: Tensor,
@@ -36,9 +41,9 @@ def select_detections(
         max_candidates: Of one level; 0: no limit.
 
     Returns:
-        boxes (n, 4), labels (n,) int64 from 0, scores (n,), best first; float32.
+        boxes (n, 4), labels (n,) int64 from 0, scores (n,), best first; at least float32.
     """
-    scores, boxes = scores.float(), boxes.float()
+    scores, boxes = widen(scores), widen(boxes)
     num_classes = scores.shape[1]
     chosen, start = [], 0
     for count in levels or (len(scores),):

@@ -25,7 +25,7 @@ from saccade.dense.anchors import Anchors
 from saccade.dense.detector import Detector, Sizes, Targets
 from saccade.dense.network import Trunk
 from saccade.dense.options import RCNNOptions
-from saccade.dense.postprocess import select_detections
+from saccade.dense.postprocess import select_detections, widen
 from saccade.dense.pyramid import Pyramid
 
 NUM_LEVELS = 5
@@ -48,33 +48,31 @@ class RegionAlign(nn.Module):
         self.mapper = LevelMapper(first, last)
 
     def forward(self, levels: Sequence[Tensor], boxes: list[Tensor], sizes: Any = None) -> Tensor:
-        """Map boxes (n_i, 4) of each picture to (sum of n_i, C, side, side) in float32."""
-        regions = torch.cat(
-            [torch.cat([b.new_full((len(b), 1), i), b], 1) for i, b in enumerate(boxes)]
-        ).float()
+        """Map boxes (n_i, 4) of each picture to (sum of n_i, C, side, side), at least float32."""
+        levels = [widen(x) for x in levels[: len(self.strides)]]
+        rows = [torch.cat([b.new_full((len(b), 1), i), b], 1) for i, b in enumerate(boxes)]
+        regions = torch.cat(rows).to(levels[0].dtype)
         level_of = self.mapper(boxes)
-        found = levels[0].new_zeros(
-            len(regions), levels[0].shape[1], self.side, self.side, dtype=torch.float32
-        )
-        for i, stride in enumerate(self.strides):
+        found = levels[0].new_zeros(len(regions), levels[0].shape[1], self.side, self.side)
+        for i, (x, stride) in enumerate(zip(levels, self.strides, strict=True)):
             here = torch.nonzero(level_of == i).flatten()
             if len(here) or i == 0:
-                part = roi_align(levels[i].float(), regions[here], self.side, 1 / stride, aligned=True)
-                found = found.index_copy(0, here, part.float())
+                part = roi_align(x, regions[here], self.side, 1 / stride, aligned=True)
+                found = found.index_copy(0, here, part.to(found.dtype))
         return found
 
 
 class ProposalHead(RPNHead):
-    """torchvision's, with outputs in float32 whatever the precision of its convolutions."""
+    """torchvision's, with outputs of at least float32 whatever the precision of its convolutions."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Map levels to objectness and deltas."""
         logits, deltas = super().forward(x)
-        return [y.float() for y in logits], [y.float() for y in deltas]
+        return [widen(y) for y in logits], [widen(y) for y in deltas]
 
 
 class BoxPredictor(FastRCNNPredictor):
-    """torchvision's, with outputs in float32."""
+    """torchvision's, with outputs of at least float32."""
 
     def __init__(self, in_chans: int, num_classes: int) -> None:
         super().__init__(in_chans, num_classes + 1)
@@ -86,7 +84,7 @@ class BoxPredictor(FastRCNNPredictor):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (n, in_chans) to logits (n, num_classes + 1), background first, and deltas (n, 4 * the same)."""
         logits, deltas = super().forward(x)
-        return logits.float(), deltas.float()
+        return widen(logits), widen(deltas)
 
 
 class RegionHeads(RoIHeads):
@@ -222,7 +220,7 @@ class FasterRCNN(Detector):
         for detections in found:
             detections["labels"] = detections["labels"] - 1
             if self.masks:
-                detections["masks"] = detections["masks"][:, 0].float()
+                detections["masks"] = widen(detections["masks"][:, 0])
         return found
 
 

@@ -6,6 +6,7 @@ normalised by the anchors with an object of the whole batch, as in mmdet (torchv
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ from saccade.dense.anchors import Anchors, decode
 from saccade.dense.detector import Detector, Sizes, Targets
 from saccade.dense.network import Trunk
 from saccade.dense.options import RetinaNetOptions
-from saccade.dense.postprocess import select_detections
+from saccade.dense.postprocess import select_detections, widen
 from saccade.dense.pyramid import Pyramid
 from saccade.errors import ShapeError
 
@@ -64,9 +65,9 @@ class RetinaNet(Detector):
         nn.init.constant_(branch.cls_logits.bias, -math.log((1 - PRIOR) / PRIOR))  # pyright: ignore
 
     def outputs(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return logits (B, N, num_classes) and deltas (B, N, 4) in float32, N anchors over all levels."""
+        """Return logits (B, N, num_classes) and deltas (B, N, 4), at least float32, N anchors over all levels."""
         found = self.head(levels)
-        return found["cls_logits"].float(), found["bbox_regression"].float()
+        return widen(found["cls_logits"]), widen(found["bbox_regression"])
 
     def predict(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return boxes (B, N, 4) xyxy in pixels and scores (B, N, num_classes) in [0, 1]."""
@@ -126,7 +127,7 @@ class RetinaNet(Detector):
         return self.matcher(box_iou(boxes, anchors))
 
     def export_form(self) -> RetinaNetExport:
-        """Return the part that exporters take; see `RetinaNetExport`. Fold first for speed."""
+        """Return a copy of the part that exporters take; see `RetinaNetExport`. Fold first for speed."""
         return RetinaNetExport(self)
 
 
@@ -135,7 +136,8 @@ class RetinaNetExport(nn.Module):
 
     def __init__(self, net: RetinaNet) -> None:
         super().__init__()
-        self.net = net.eval()
+        self.net = copy.deepcopy(net)
+        self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, in_chans, H, W) to boxes (B, N, 4) xyxy in pixels and scores (B, N, num_classes) in [0, 1]."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import abc
+import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.dense.network import DenseNet, picture_sizes
+from saccade.dense.postprocess import widen
 from saccade.errors import ShapeError
 
 IGNORED = 255
@@ -30,7 +32,7 @@ class Segmenter(DenseNet):
                 of `sizes` never count. Not looked at in evaluation mode.
 
         Returns:
-            Training: scalars by name, all to be summed. Evaluation: logits (B, num_classes, H, W) in float32.
+            Training: scalars by name, all to be summed. Evaluation: logits (B, num_classes, H, W), at least float32.
 
         Raises:
             ShapeError: Sizes or targets that do not fit the batch.
@@ -44,11 +46,7 @@ class Segmenter(DenseNet):
             raise ShapeError(
                 f"training needs targets of shape {(len(images), *size)}; found {found} (or switch to eval mode)"
             )
-        if len(images) == 1 and self.neck.level_sizes(*size)[-1] == (1, 1):
-            raise ShapeError(
-                f"one picture of {size[0]} x {size[1]} pixels is too little to train on: a batch normalisation "
-                f"would see one value; use a larger batch, or pictures above {self.strides[-1]} pixels"
-            )
+        self.check_pixels(images, self.strides[-1])
         return self.losses(images, without_border(targets.to(torch.int64), shapes))
 
     def losses(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -60,11 +58,11 @@ class Segmenter(DenseNet):
         """Return logits (B, num_classes, h, w) at the stride of the first level."""
 
     def predict(self, images: Tensor) -> Tensor:
-        """Return logits (B, num_classes, H, W) in float32."""
+        """Return logits (B, num_classes, H, W), at least float32."""
         return enlarge(self.coarse_logits(images), self.strides[0], images)
 
     def export_form(self) -> SegmenterExport:
-        """Return the part that exporters take: pictures in, logits out. Fold first for speed."""
+        """Return a copy of the part that exporters take: pictures in, logits out. Fold first for speed."""
         return SegmenterExport(self)
 
 
@@ -73,7 +71,8 @@ class SegmenterExport(nn.Module):
 
     def __init__(self, net: Segmenter) -> None:
         super().__init__()
-        self.net = net.eval()
+        self.net = copy.deepcopy(net)
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, in_chans, H, W) to logits (B, num_classes, H, W)."""
@@ -99,7 +98,7 @@ class Classifier(nn.Sequential):
 
 def enlarge(logits: Tensor, stride: int, images: Tensor) -> Tensor:
     """Enlarge logits by their stride (bilinear, pixel areas aligned) and cut them to the pictures' size."""
-    logits, (high, wide) = logits.float(), images.shape[2:]
+    logits, (high, wide) = widen(logits), images.shape[2:]
     size = [logits.shape[2] * stride, logits.shape[3] * stride]
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[:, :, :high, :wide]
 

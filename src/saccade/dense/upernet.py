@@ -94,7 +94,6 @@ class UPerNet(Segmenter):
             norm=True,
         )
         super().__init__(trunk, neck, num_classes, options)
-        self.base_stride = trunk.strides[-2:][0]
         self.head = UPerHead(trunk, neck.num_levels, num_classes, options)
 
     def reset_classifier(self, num_classes: int) -> None:
@@ -117,6 +116,6 @@ class UPerNet(Segmenter):
         maps = self.maps(images)
         losses = {"loss_seg": pixel_loss(enlarge(self._logits(maps), self.strides[0], images), targets)}
         if self.head.aux is not None:
-            logits = enlarge(self.head.aux(maps[-2:][0]), self.base_stride, images)
+            logits = enlarge(self.head.aux(maps[-2:][0]), self.base_strides[-2:][0], images)
             losses["loss_aux"] = self.options.aux_weight * pixel_loss(logits, targets)
         return losses

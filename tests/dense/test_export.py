@@ -1,0 +1,116 @@
+"""Export forms: one file of free size gives what PyTorch gives, and ends in the same detections."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import saccade
+from saccade.dense import build_dense
+from saccade.errors import ShapeError
+
+SIZES = ((128, 192), (192, 64))
+
+
+def trained_like(head, **options):
+    """A network whose statistics and classifiers are not those of a fresh one."""
+    net = build_dense("shvit_s1", head, 3, width=8, **options)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+    for name, parameter in net.named_parameters():
+        if name.startswith("head"):
+            nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.kaiming_normal_(parameter)
+    net.eval()
+    if head == "retinanet":
+        with torch.no_grad():
+            logits, _ = net.outputs(net.levels(torch.randn(1, 3, 128, 128)))
+            net.head.classification_head.cls_logits.weight *= 2 / logits.std()
+    return net
+
+
+def run_onnx(form, path):
+    """Write the form with free batch, height and width; return a function that runs the file."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    axes = {
+        0: torch.export.Dim("batch", min=1, max=64),
+        2: 64 * torch.export.Dim("rows", min=1, max=32),
+        3: 64 * torch.export.Dim("columns", min=1, max=32),
+    }
+    program = torch.onnx.export(
+        form,
+        (torch.randn(2, 3, 128, 192),),
+        dynamic_shapes={"images": axes},
+        input_names=["images"],
+        opset_version=18,
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+    )
+    program.save(str(path), external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: [torch.from_numpy(y) for y in session.run(None, {"images": images.numpy()})]
+
+
+def close(found, wanted):
+    assert np.abs((found - wanted).numpy()).max() <= 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_retinanet_file_gives_the_same_boxes(tmp_path):
+    net = trained_like("retinanet", score_threshold=0.5)
+    form = saccade.fold(net).export_form()
+    run = run_onnx(form, tmp_path / "net.onnx")
+    for batch, size in enumerate(SIZES, 1):
+        images = torch.randn(batch, 3, *size)
+        with torch.no_grad():
+            boxes, scores = form(images)
+            wanted = net(images)
+        assert scores.max() > 0.9
+        assert scores.min() < 0.1
+        found = run(images)
+        close(found[0], boxes)
+        close(found[1], scores)
+        for one, other in zip(form.detections(*found, image_size=size), wanted, strict=True):
+            assert len(one["scores"]) == len(other["scores"]) > 10
+            # Equal but for the order of ties in the last digits.
+            close(one["scores"], other["scores"])
+            assert one["labels"].bincount().tolist() == other["labels"].bincount().tolist()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("head", ["semantic_fpn", pytest.param("upernet", marks=pytest.mark.slow)])
+def test_segmenter_file_gives_the_same_logits(tmp_path, head):
+    net = trained_like(head)
+    run = run_onnx(saccade.fold(net).export_form(), tmp_path / "net.onnx")
+    for batch, size in enumerate(SIZES, 1):
+        images = torch.randn(batch, 3, *size)
+        with torch.no_grad():
+            wanted = net(images)
+        (found,) = run(images)
+        assert wanted.std() > 0.1
+        close(found, wanted)
+
+
+def test_detections_of_the_export_form_are_the_networks():
+    net = trained_like("retinanet", max_candidates=20)
+    form = net.export_form()
+    images, sizes = torch.randn(2, 3, 100, 130), torch.tensor([[100, 130], [64, 70]])
+    with torch.no_grad():
+        wanted, tensors = net(images, sizes), form(images)
+    for one, other in zip(form.detections(*tensors, sizes), wanted, strict=True):
+        assert len(one["scores"]) > 0
+        assert all(torch.equal(one[key], other[key]) for key in ("boxes", "labels", "scores"))
+    with pytest.raises(ShapeError, match="pass the height and width of the batch"):
+        form.detections(*tensors, torch.tensor([[40, 40], [40, 40]]))
+    with pytest.raises(ShapeError, match="needs sizes or image_size"):
+        form.detections(*tensors)
+
+
+def test_the_export_form_leaves_the_network_alone():
+    net = build_dense("shvit_s1", "semantic_fpn", 2, width=8)
+    form = net.export_form()
+    assert net.training
+    assert not any(module.training for module in form.modules())
