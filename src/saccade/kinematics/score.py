@@ -1,0 +1,307 @@
+"""Mark a file of answers: seven accuracies with intervals, errors, parse rates, baselines, breakdowns.
+
+Two hundred questions have a standard error of about 3.5 points: differences below 7 are no evidence, which is why no
+accuracy stands here without its interval.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.kinematics.answers import MULTI_STEP, TASKS, Parsed, parse_answer
+from saccade.kinematics.marking import RELATIVE, Mark, mark, mark_parsed
+from saccade.kinematics.records import MAX_LINE, Question
+from saccade.kinematics.settings import DEFAULT, Settings
+
+RESAMPLES = 1000
+UNITS = {
+    "traveled_distance": "m",
+    "traveling_speed": "km/h",
+    "movement_direction": "clock hours",
+    "travel_time": "h",
+    "speed_ratio": "times",
+}
+_TEXT_FIELDS = ("answer", "text", "response", "prediction")
+
+
+@dataclass(frozen=True)
+class Marked:
+    """One question with what was answered."""
+
+    question: Question
+    parsed: Parsed
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """Marks of one task, or of one part of it."""
+
+    task: str
+    n: int
+    clips: int
+    accuracy: float
+    """0 to 1; what was not answered or not understood is wrong."""
+    low: float
+    high: float
+    """95 % bootstrap interval over clips."""
+    mae: float | None
+    """Over the answers that were understood; never read it without the parse rate."""
+    mae_unit: str | None
+    mean_iou: float | None
+    mra: float | None
+    parse_rate: float
+    """Share of answers that were understood."""
+    refusals: float
+    """Share of refusals."""
+    blind: float | None
+    """Accuracy of the best answer that looks at nothing."""
+    question_only: float | None
+    """Accuracy of the same model with blank frames."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Marks of one file of answers."""
+
+    tasks: list[TaskScore]
+    mean: float | None
+    """Unweighted mean of the seven accuracies; None unless all seven were asked."""
+    mean_low: float | None
+    mean_high: float | None
+    blind_mean: float | None
+    by_source: dict[str, list[TaskScore]]
+    by_rig: dict[str, list[TaskScore]]
+    config_hash: str
+    rows: list[Marked]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the single answers as plain values."""
+        return {
+            "mean": self.mean,
+            "mean_low": self.mean_low,
+            "mean_high": self.mean_high,
+            "blind_mean": self.blind_mean,
+            "tasks": [vars(task) for task in self.tasks],
+            "by_source": {name: [vars(task) for task in tasks] for name, tasks in self.by_source.items()},
+            "by_rig": {name: [vars(task) for task in tasks] for name, tasks in self.by_rig.items()},
+            "config_hash": self.config_hash,
+        }
+
+
+def score(
+    questions: Sequence[Question],
+    answers: Mapping[str, Any],
+    *,
+    blind: Mapping[str, Any] | None = None,
+    question_only: Mapping[str, Any] | None = None,
+    lenient: bool = False,
+    settings: Settings = DEFAULT,
+    seed: int = 0,
+) -> Score:
+    """Mark answers against a benchmark.
+
+    Args:
+        questions: The benchmark.
+        answers: {id: text}; a question without one is wrong and counts as not understood.
+        blind: From `blind.fit_blind`, fitted on the training split.
+        question_only: {id: text} of the same model with blank frames.
+        lenient: Count directions in words, see `mark_parsed`.
+        settings: Bands.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: No questions, or an answer to a question that the benchmark does not have.
+    """
+    if not questions:
+        raise DataError("the benchmark holds no questions; expected at least one")
+    known = {question.id for question in questions}
+    for name, given in (("answers", answers), ("question-only answers", question_only or {})):
+        if strangers := [key for key in given if key not in known]:
+            raise DataError(
+                f"{name}: {len(strangers)} answers, such as {strangers[0]!r}, are to no question of the benchmark"
+                f"{did_you_mean(strangers[0], known)}"
+            )
+
+    def marked(given: Mapping[str, Any]) -> list[Marked]:
+        found = []
+        for question in questions:
+            parsed = parse_answer(question.task, given.get(question.id), question.context)
+            found.append(
+                Marked(
+                    question,
+                    parsed,
+                    mark_parsed(question.task, question.value, parsed, settings, lenient=lenient),
+                )
+            )
+        return found
+
+    rows = marked(answers)
+    alone = {row.question.id: row.mark.correct for row in marked(question_only)} if question_only else None
+    guessed = None
+    if blind is not None:
+        guessed = {
+            question.id: mark(question.task, question.value, blind.get(question.task), settings).correct
+            for question in questions
+        }
+
+    def table(part: Sequence[Marked]) -> list[TaskScore]:
+        names = [task for task in (*TASKS, *MULTI_STEP) if any(row.question.task == task for row in part)]
+        return [
+            _task(name, [row for row in part if row.question.task == name], guessed, alone, seed)
+            for name in names
+        ]
+
+    tasks = table(rows)
+    mean, low, high = _mean(rows, seed)
+    seven = [task.blind for task in tasks if task.task in TASKS]
+    blinds = [value for value in seven if value is not None]
+    return Score(
+        tasks,
+        mean,
+        low,
+        high,
+        float(np.mean(blinds)) if len(blinds) == len(TASKS) else None,
+        {name: table(part) for name, part in _groups(rows, "source").items()},
+        {name: table(part) for name, part in _groups(rows, "camera_name").items()},
+        settings.config_hash,
+        rows,
+    )
+
+
+def bootstrap_by_clip(
+    correct: np.ndarray,
+    clips: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap of a share, drawing whole clips: questions of one clip succeed and fail together.
+
+    Args:
+        correct: (n,) of 0 and 1.
+        clips: (n,) names.
+        seed: Of the draws.
+        resamples: Draws.
+        level: Coverage.
+
+    Returns:
+        Lower and upper bound.
+    """
+    names, index = np.unique(np.asarray(clips, dtype=str), return_inverse=True)
+    hits = np.bincount(index, weights=np.asarray(correct, np.float64))
+    sizes = np.bincount(index).astype(np.float64)
+    drawn = _draws(len(names), resamples, seed)
+    shares = (drawn @ hits) / (drawn @ sizes)
+    low, high = np.quantile(shares, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def read_answers(path: Path | str) -> dict[str, Any]:
+    """Read answers: JSON lines with `id` and `answer` (or text, response, prediction).
+
+    Raises:
+        DataError: No such file, a line that is no such object, or an id that comes twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected answers, one JSON object a line with id and answer")
+    found: dict[str, Any] = {}
+    with path.open("rb") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), b""), 1):
+            if not line.strip():
+                continue
+            where = f"{path}: record {number}"
+            try:
+                value = json.loads(line.decode("utf-8-sig"))
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"{where} is no JSON ({str(error)[:80]}); expected one object a line"
+                ) from None
+            if not isinstance(value, dict) or not isinstance(value.get("id"), str | int):
+                raise DataError(f"{where}: field id is missing; expected the id of a question")
+            names = [name for name in _TEXT_FIELDS if name in value]
+            if not names:
+                raise DataError(
+                    f"{where} ({value['id']}): field answer is missing; expected the model's text"
+                )
+            if str(value["id"]) in found:
+                raise DataError(f"{where}: {value['id']} was answered before; expected each id only once")
+            found[str(value["id"])] = value[names[0]]
+    return found
+
+
+def _task(
+    name: str,
+    rows: Sequence[Marked],
+    guessed: Mapping[str, bool] | None,
+    alone: Mapping[str, bool] | None,
+    seed: int,
+) -> TaskScore:
+    """Sum up one task."""
+    correct = np.array([row.mark.correct for row in rows], float)
+    clips = [row.question.clip_id for row in rows]
+    low, high = bootstrap_by_clip(correct, clips, seed=seed)
+    errors = [row.mark.error for row in rows if row.mark.error is not None]
+    understood = [row.parsed.status in ("ok", "coarse") for row in rows]
+    return TaskScore(
+        name,
+        len(rows),
+        len(set(clips)),
+        float(correct.mean()),
+        low,
+        high,
+        float(np.mean(errors)) if errors else None,
+        UNITS.get(name),
+        float(np.mean([row.mark.iou or 0.0 for row in rows])) if name == "direction_timestamp" else None,
+        float(np.mean([row.mark.mra or 0.0 for row in rows])) if name in RELATIVE else None,
+        float(np.mean(understood)),
+        float(np.mean([row.parsed.status == "refusal" for row in rows])),
+        None if guessed is None else float(np.mean([guessed[row.question.id] for row in rows])),
+        None if alone is None else float(np.mean([alone[row.question.id] for row in rows])),
+    )
+
+
+def _mean(rows: Sequence[Marked], seed: int) -> tuple[float | None, float | None, float | None]:
+    """Unweighted mean of the seven accuracies, with an interval over clips drawn once for all tasks."""
+    names = sorted({row.question.clip_id for row in rows})
+    place = {name: index for index, name in enumerate(names)}
+    hits, sizes = np.zeros((2, len(TASKS), len(names)))
+    for row in rows:
+        if row.question.task in TASKS:
+            at = TASKS.index(row.question.task), place[row.question.clip_id]
+            hits[at] += row.mark.correct
+            sizes[at] += 1
+    if not sizes.sum(1).all():
+        return None, None, None
+    drawn = _draws(len(names), RESAMPLES, seed)
+    asked = drawn @ sizes.T
+    # A draw in which a task is not asked says nothing about it.
+    shares = np.where(asked > 0, (drawn @ hits.T) / np.maximum(asked, 1), np.nan)
+    low, high = np.quantile(np.nanmean(shares, 1), [0.025, 0.975])
+    return float((hits.sum(1) / sizes.sum(1)).mean()), float(low), float(high)
+
+
+def _draws(count: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of `count` clips is drawn, (resamples, count)."""
+    if resamples < 1:
+        raise ConfigError(f"resamples is {resamples}; expected at least 1")
+    random = np.random.default_rng(seed)
+    return random.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+
+
+def _groups(rows: Iterable[Marked], field: str) -> dict[str, list[Marked]]:
+    """Group answers by a field of their question."""
+    found: dict[str, list[Marked]] = {}
+    for row in rows:
+        if (name := getattr(row.question, field)) is not None:
+            found.setdefault(name, []).append(row)
+    return dict(sorted(found.items()))
