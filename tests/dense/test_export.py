@@ -22,7 +22,8 @@ def trained_like(head, **options):
             nn.init.uniform_(module.weight, 0.5, 1.0)
     for name, parameter in net.named_parameters():
         if name.startswith("head"):
-            nn.init.zeros_(parameter) if parameter.ndim == 1 else nn.init.kaiming_normal_(parameter)
+            nn.init.zeros_(parameter) if name.endswith("bias") else None
+            nn.init.kaiming_normal_(parameter) if parameter.ndim == 4 else None
     net.eval()
     if head == "retinanet":
         with torch.no_grad():

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from saccade.dense.cascade import CascadeMaskRCNN, CascadeRCNN
 from saccade.dense.network import DenseNet, Trunk
 from saccade.dense.options import (
     HeadOptions,
@@ -49,6 +50,8 @@ HEADS: dict[str, Head] = {
     "mask_rcnn": Head("detect", True, RCNNOptions, 4, MaskRCNN),
     "faster_rcnn": Head("detect", False, RCNNOptions, 4, FasterRCNN),
     "retinanet": Head("detect", False, RetinaNetOptions, 8, RetinaNet),
+    "cascade_mask_rcnn": Head("detect", True, RCNNOptions, 4, CascadeMaskRCNN),
+    "cascade_rcnn": Head("detect", False, RCNNOptions, 4, CascadeRCNN),
     "semantic_fpn": Head("segment", False, SemanticFPNOptions, 0, SemanticFPN),
     "upernet": Head("segment", False, UPerNetOptions, 0, UPerNet),
 }

@@ -2,23 +2,26 @@
 
 Ren et al., NeurIPS 2015, arXiv 1506.01497; He et al., "Mask R-CNN", ICCV 2017, arXiv 1703.06870. Assembled from
 torchvision's parts with mmdet's settings: regions are read with aligned samples, as many as a region's size asks for
-(torchvision: shifted by half a pixel, two by two), and 1000 regions of a picture go on. torchvision's labels begin
-at 1, with 0 for the background; that stays inside.
+(torchvision: shifted by half a pixel, two by two), boxes learn by their plain absolute deltas, masks from crops of
+zeros and ones, and 1000 regions of a picture go on. torchvision's labels begin at 1, with 0 for the background; that
+stays inside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import roi_align
+from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss, roi_align
 from torchvision.ops.poolers import LevelMapper
 
 from saccade.dense.anchors import Anchors
@@ -30,7 +33,7 @@ from saccade.dense.pyramid import Pyramid
 
 NUM_LEVELS = 5
 BOX_SIDE, MASK_SIDE = 7, 14
-CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+GIOU_WEIGHT = 10.0
 
 
 class RegionAlign(nn.Module):
@@ -87,36 +90,189 @@ class BoxPredictor(FastRCNNPredictor):
         return widen(logits), widen(deltas)
 
 
-class RegionHeads(RoIHeads):
-    """torchvision's second stage, ending in our selection of detections."""
+@dataclass(frozen=True)
+class StageSettings:
+    """How one look at the regions differs from the others of a cascade."""
 
-    def postprocess_detections(
-        self, class_logits: Tensor, box_regression: Tensor, proposals: list[Tensor], image_shapes: Sizes
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Return boxes, scores and labels (from 1) of each picture."""
-        counts = [len(boxes) for boxes in proposals]
-        boxes = self.box_coder.decode(box_regression, proposals).view(len(class_logits), -1, 4)[:, 1:]
-        scores = class_logits.softmax(1)[:, 1:]
-        found = [
-            select_detections(
-                b,
-                s,
-                size,
-                score_threshold=self.score_thresh,
-                nms_threshold=self.nms_thresh,
-                max_detections=self.detections_per_img,
-            )
-            for b, s, size in zip(boxes.split(counts), scores.split(counts), image_shapes, strict=True)
+    overlap: float = 0.5
+    """Intersection over union with an object from which a region stands for it."""
+    scales: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+    """Of the deltas of centre and size: what a head output of 1 means, in sides and as a logarithm."""
+    weight: float = 1.0
+    """Of its losses."""
+    box_loss: str = "l1"
+    """l1 on deltas, or giou on boxes (Rezatofighi et al., CVPR 2019, arXiv 1902.09630), ten times as heavy."""
+
+
+@dataclass
+class Samples:
+    """Regions to learn from, picture by picture."""
+
+    regions: list[Tensor]
+    """(n_i, 4)."""
+    matched: list[Tensor]
+    """(n_i,) index of the object that each stands for, where its label is not 0."""
+    labels: list[Tensor]
+    """(n_i,) from 1; 0 for the background."""
+
+
+class RegionStage(RoIHeads):
+    """One look at regions: a box head and perhaps a mask head. torchvision's matching and sampling, our losses.
+
+    Args:
+        settings: Of the stage.
+        options: Of the network.
+        strides: Levels that regions are read from.
+        box_head: Maps (n, width, 7, 7) to vectors (n, options.fc_width).
+        num_classes: Classes.
+        masks: Whether there is a mask head.
+    """
+
+    def __init__(
+        self,
+        settings: StageSettings,
+        options: RCNNOptions,
+        strides: Sequence[int],
+        box_head: nn.Module,
+        num_classes: int,
+        masks: bool,
+    ) -> None:
+        super().__init__(
+            RegionAlign(strides, BOX_SIDE),
+            box_head,
+            BoxPredictor(options.fc_width, num_classes),
+            fg_iou_thresh=settings.overlap,
+            bg_iou_thresh=settings.overlap,
+            batch_size_per_image=options.samples,
+            positive_fraction=0.25,
+            bbox_reg_weights=tuple(1 / scale for scale in settings.scales),
+            score_thresh=options.score_threshold,
+            nms_thresh=options.nms_threshold,
+            detections_per_img=options.max_detections,
+        )
+        self.settings, self.options = settings, options
+        if masks:
+            self.mask_roi_pool = RegionAlign(strides, MASK_SIDE)
+            self.mask_head = MaskRCNNHeads(options.width, (options.mask_width,) * options.mask_convs, 1)
+            width = options.mask_width if options.mask_convs else options.width
+            self.mask_predictor = MaskRCNNPredictor(width, options.mask_width, num_classes + 1)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the layers that know the classes by fresh ones."""
+        weight = self.box_predictor.cls_score.weight
+        self.box_predictor = BoxPredictor(self.options.fc_width, num_classes).to(weight)
+        if self.has_mask():
+            old: Any = self.mask_predictor
+            last = nn.Conv2d(old.mask_fcn_logits.in_channels, num_classes + 1, 1).to(weight)
+            nn.init.kaiming_normal_(last.weight, mode="fan_out", nonlinearity="relu")
+            old.mask_fcn_logits = last
+
+    def sample(self, regions: list[Tensor], targets: Targets) -> Samples:
+        """Add the objects themselves to the regions, and choose which to learn from."""
+        chosen, matched, labels, _ = self.select_training_samples(list(regions), list(targets))
+        return Samples(chosen, matched, labels)
+
+    def look(self, levels: list[Tensor], regions: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return logits (n, num_classes + 1), background first, and deltas (n, num_classes + 1, 4)."""
+        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(levels, regions)))
+        return logits, deltas.view(len(logits), -1, 4)
+
+    def decode(self, deltas: Tensor, regions: Tensor) -> Tensor:
+        """Turn deltas (n, k, 4) into boxes (n, k, 4)."""
+        return self.box_coder.decode_single(deltas.flatten(1), regions).view(deltas.shape)
+
+    def box_losses(
+        self, logits: Tensor, deltas: Tensor, samples: Samples, targets: Targets
+    ) -> tuple[Tensor, Tensor]:
+        """Return the losses of classes and boxes, both means over all samples."""
+        labels = torch.cat(samples.labels)
+        objects = labels > 0
+        found = deltas[objects, labels[objects]]
+        regions = torch.cat(samples.regions)[objects]
+        goals = torch.cat(
+            [t["boxes"][m[y > 0]] for t, m, y in zip(targets, samples.matched, samples.labels, strict=True)]
+        ).to(found.dtype)
+        if self.settings.box_loss == "giou":
+            boxes = self.decode(found.unsqueeze(1), regions)[:, 0]
+            loss = GIOU_WEIGHT * generalized_box_iou_loss(boxes, goals, reduction="sum")
+        else:
+            loss = F.l1_loss(found, self.box_coder.encode_single(goals, regions), reduction="sum")
+        # With nothing proposed there is nothing to learn, but every parameter keeps its (zero) gradient.
+        count = max(1, len(labels))
+        return F.cross_entropy(logits, labels, reduction="sum") / count, loss / count
+
+    def refine(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        regions: list[Tensor] | Samples,
+        sizes: Sizes,
+        targets: Targets = (),
+    ) -> list[Tensor]:
+        """Move regions by the deltas of their likeliest class; samples by those of their true one, where they have.
+
+        Samples that are the objects themselves are left out; the next stage adds them again.
+        """
+        likely = logits[:, 1:].argmax(1) + 1
+        keep = None
+        if isinstance(regions, Samples):
+            labels = torch.cat(regions.labels)
+            likely = torch.where(labels > 0, labels, likely)
+            rows = zip(regions.regions, regions.matched, regions.labels, targets, strict=True)
+            keep = [~_are_objects(r, m, y, target["boxes"]) for r, m, y, target in rows]
+            regions = regions.regions
+        places = torch.arange(len(likely), device=likely.device)
+        moved = self.decode(deltas.detach()[places, likely].unsqueeze(1), torch.cat(regions))[:, 0]
+        parts = moved.split([len(r) for r in regions])
+        parts = [clip_boxes_to_image(part, size) for part, size in zip(parts, sizes, strict=True)]
+        return parts if keep is None else [part[k] for part, k in zip(parts, keep, strict=True)]
+
+    def mask_logits(self, levels: list[Tensor], boxes: list[Tensor]) -> Tensor:
+        """Return (n, num_classes + 1, 28, 28); channel 0 belongs to nobody."""
+        assert self.mask_roi_pool is not None
+        assert self.mask_head is not None
+        assert self.mask_predictor is not None
+        return widen(self.mask_predictor(self.mask_head(self.mask_roi_pool(levels, boxes))))
+
+    def mask_loss(self, levels: list[Tensor], samples: Samples, targets: Targets) -> Tensor:
+        """Return the mean binary cross-entropy of the masks of the regions that stand for objects."""
+        objects = [labels > 0 for labels in samples.labels]
+        boxes = [r[o] for r, o in zip(samples.regions, objects, strict=True)]
+        logits = self.mask_logits(levels, boxes)
+        if not len(logits):
+            return logits.sum() * 0
+        labels = torch.cat([y[o] for y, o in zip(samples.labels, objects, strict=True)])
+        goals = [
+            crop_masks(target["masks"], matched[o], b, logits.shape[-1])
+            for target, matched, o, b in zip(targets, samples.matched, objects, boxes, strict=True)
         ]
-        return [f["boxes"] for f in found], [f["scores"] for f in found], [f["labels"] + 1 for f in found]
+        rows = torch.arange(len(labels), device=labels.device)
+        return F.binary_cross_entropy_with_logits(logits[rows, labels], torch.cat(goals).to(logits.dtype))
+
+
+def _are_objects(regions: Tensor, matched: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
+    """Tell which regions (n, 4) are the very boxes that they stand for."""
+    if not len(boxes):
+        return torch.zeros_like(labels, dtype=torch.bool)
+    return (labels > 0) & (regions == boxes[matched].to(regions.dtype)).all(1)
+
+
+def crop_masks(masks: Tensor, index: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """Cut masks (k, H, W) to boxes (n, 4), masks[index[i]] to boxes[i]; (n, side, side) of zeros and ones."""
+    if not len(boxes):
+        return boxes.new_zeros(0, side, side)
+    rows = torch.cat([index.unsqueeze(1).to(boxes.dtype), boxes], 1)
+    return (roi_align(masks.unsqueeze(1).to(boxes.dtype), rows, side, aligned=True)[:, 0] >= 0.5).to(
+        boxes.dtype
+    )
 
 
 class TwoStageHead(nn.Module):
-    """The proposing and the looking part, under one name."""
+    """The proposing part, and the stages that look at what it proposes, under one name."""
 
-    def __init__(self, rpn: RegionProposalNetwork, roi: nn.Module) -> None:
+    def __init__(self, rpn: RegionProposalNetwork, stages: Sequence[RegionStage]) -> None:
         super().__init__()
-        self.rpn, self.roi = rpn, roi
+        self.rpn, self.stages = rpn, nn.ModuleList(stages)
 
 
 def build_rpn(neck: Pyramid, options: RCNNOptions) -> RegionProposalNetwork:
@@ -143,6 +299,8 @@ class FasterRCNN(Detector):
 
     options: RCNNOptions
     head: TwoStageHead
+    settings: tuple[StageSettings, ...] = (StageSettings(),)
+    """Of the stages, in order."""
 
     def __init__(self, trunk: Trunk, num_classes: int, options: RCNNOptions) -> None:
         neck = Pyramid(
@@ -154,49 +312,47 @@ class FasterRCNN(Detector):
             pre_norm=trunk.pre_norm if options.pre_norm is None else options.pre_norm,
         )
         super().__init__(trunk, neck, num_classes, options)
-        self.head = TwoStageHead(build_rpn(neck, options), self.build_regions())
+        stages = [
+            RegionStage(
+                settings, options, neck.strides[:-1], self.build_box_head(options), num_classes, self.masks
+            )
+            for settings in self.settings
+        ]
+        self.head = TwoStageHead(build_rpn(neck, options), stages)
 
-    def build_regions(self) -> nn.Module:
-        """Make the second stage."""
-        options, strides = self.options, self.neck.strides[:-1]
-        heads = RegionHeads(
-            RegionAlign(strides, BOX_SIDE),
-            TwoMLPHead(options.width * BOX_SIDE**2, options.fc_width),
-            BoxPredictor(options.fc_width, self.num_classes),
-            fg_iou_thresh=0.5,
-            bg_iou_thresh=0.5,
-            batch_size_per_image=options.samples,
-            positive_fraction=0.25,
-            bbox_reg_weights=CODER_WEIGHTS,
-            score_thresh=options.score_threshold,
-            nms_thresh=options.nms_threshold,
-            detections_per_img=options.max_detections,
-        )
-        if self.masks:
-            heads.mask_roi_pool = RegionAlign(strides, MASK_SIDE)
-            heads.mask_head = MaskRCNNHeads(options.width, (options.mask_width,) * options.mask_convs, 1)
-            heads.mask_predictor = build_mask_predictor(options, self.num_classes)
-        return heads
+    def build_box_head(self, options: RCNNOptions) -> nn.Module:
+        """Make the part that turns a region (n, width, 7, 7) into a vector (n, fc_width)."""
+        return TwoMLPHead(options.width * BOX_SIDE**2, options.fc_width)
+
+    @property
+    def stages(self) -> list[RegionStage]:
+        """The looks at the regions, in order."""
+        return list(self.head.stages)  # pyright: ignore[reportReturnType]
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layers of the box and mask heads by fresh ones."""
         self.num_classes = num_classes
-        roi: Any = self.head.roi
-        weight = roi.box_predictor.cls_score.weight
-        roi.box_predictor = BoxPredictor(self.options.fc_width, num_classes).to(weight)
-        if self.masks:
-            old = roi.mask_predictor
-            roi.mask_predictor = build_mask_predictor(self.options, num_classes).to(weight)
-            roi.mask_predictor.conv5_mask = old.conv5_mask
+        for stage in self.stages:
+            stage.reset_classifier(num_classes)
 
     def losses(self, levels: list[Tensor], sizes: Sizes, targets: Targets) -> dict[str, Tensor]:
-        """Return loss_rpn_class, loss_rpn_box, loss_class, loss_box and, with masks, loss_mask."""
-        proposals, losses = self.propose(levels, sizes, targets)
+        """Return loss_rpn_class, loss_rpn_box, loss_class, loss_box and, with masks, loss_mask.
+
+        With several stages, the last three of each, already weighted: loss_class_1 and so on.
+        """
         shifted = [{**target, "labels": target["labels"] + 1} for target in targets]
-        _, found = self.head.roi(levels, proposals, sizes, shifted)
-        losses["loss_class"], losses["loss_box"] = found["loss_classifier"], found["loss_box_reg"]
-        if self.masks:
-            losses["loss_mask"] = found["loss_mask"]
+        regions, losses = self.propose(levels, sizes, shifted)
+        for number, stage in enumerate(self.stages, 1):
+            name = f"_{number}" if len(self.stages) > 1 else ""
+            weight = stage.settings.weight
+            samples = stage.sample(regions, shifted)
+            logits, deltas = stage.look(levels, samples.regions)
+            loss_class, loss_box = stage.box_losses(logits, deltas, samples, shifted)
+            losses[f"loss_class{name}"], losses[f"loss_box{name}"] = weight * loss_class, weight * loss_box
+            if self.masks:
+                losses[f"loss_mask{name}"] = weight * stage.mask_loss(levels, samples, shifted)
+            if number < len(self.stages):
+                regions = stage.refine(logits, deltas, samples, sizes, shifted)
         return losses
 
     def propose(
@@ -205,31 +361,56 @@ class FasterRCNN(Detector):
         """Return the proposed regions (n, 4) of each picture and, in training, the losses of proposing."""
         batch = ImageList(levels[0], sizes)
         named = {str(i): level for i, level in enumerate(levels)}
-        proposals, found = self.head.rpn(batch, named, list(targets) if targets is not None else None)
+        regions, found = self.head.rpn(batch, named, list(targets) if targets is not None else None)
         if not found:
-            return proposals, {}
-        return proposals, {
+            return regions, {}
+        return regions, {
             "loss_rpn_class": found["loss_objectness"],
             "loss_rpn_box": found["loss_rpn_box_reg"],
         }
 
     def detect(self, levels: list[Tensor], sizes: Sizes) -> list[dict[str, Tensor]]:
-        """Return the detections of pyramid maps."""
-        proposals, _ = self.propose(levels, sizes)
-        found, _ = self.head.roi(levels, proposals, sizes)
-        for detections in found:
-            detections["labels"] = detections["labels"] - 1
-            if self.masks:
-                detections["masks"] = widen(detections["masks"][:, 0])
+        """Return the detections of pyramid maps: boxes of the last stage, classes and masks the mean of all."""
+        regions, _ = self.propose(levels, sizes)
+        total, boxes, last = None, None, len(self.stages) - 1
+        for number, stage in enumerate(self.stages):
+            logits, deltas = stage.look(levels, regions)
+            total = logits if total is None else total + logits
+            if number < last:
+                regions = stage.refine(logits, deltas, regions, sizes)
+            else:
+                boxes = stage.decode(deltas, torch.cat(regions))
+        assert total is not None
+        assert boxes is not None
+        scores = (total / len(self.stages)).softmax(1)[:, 1:]
+        counts, options = [len(r) for r in regions], self.options
+        found = [
+            select_detections(
+                b[:, 1:],
+                s,
+                size,
+                score_threshold=options.score_threshold,
+                nms_threshold=options.nms_threshold,
+                max_detections=options.max_detections,
+            )
+            for b, s, size in zip(boxes.split(counts), scores.split(counts), sizes, strict=True)
+        ]
+        if self.masks:
+            self._add_masks(levels, found)
         return found
+
+    def _add_masks(self, levels: list[Tensor], found: list[dict[str, Tensor]]) -> None:
+        """Draw the masks of detections."""
+        boxes = [each["boxes"] for each in found]
+        labels = torch.cat([each["labels"] for each in found]) + 1
+        rows = torch.arange(len(labels), device=labels.device)
+        masks = [stage.mask_logits(levels, boxes)[rows, labels].sigmoid() for stage in self.stages]
+        parts = torch.stack(masks).mean(0).split([len(b) for b in boxes])
+        for each, part in zip(found, parts, strict=True):
+            each["masks"] = part
 
 
 class MaskRCNN(FasterRCNN):
     """Faster R-CNN that also draws a mask into every box."""
 
     masks = True
-
-
-def build_mask_predictor(options: RCNNOptions, num_classes: int) -> MaskRCNNPredictor:
-    """Make the enlarging and classifying end of a mask head; channel 0 is the background's and never read."""
-    return MaskRCNNPredictor(options.mask_width, options.mask_width, num_classes + 1)
