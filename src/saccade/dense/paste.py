@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
-from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torch.nn import functional as F
 
 MASK_THRESHOLD = 0.5
 """A pixel belongs to an object from this probability on."""
-AT_A_TIME = 32
-"""Masks drawn together, which bounds the memory."""
 
 
 def to_file(detection: dict[str, Tensor], shown: tuple[int, int], size: tuple[int, int]) -> dict[str, Tensor]:
@@ -30,9 +30,33 @@ def to_file(detection: dict[str, Tensor], shown: tuple[int, int], size: tuple[in
     boxes[:, 1::2] = boxes[:, 1::2].clamp(0, size[0])
     moved = {"boxes": boxes, "labels": found["labels"], "scores": found["scores"].float()}
     if "masks" in found:
-        drawn = [
-            paste_masks_in_image(masks[:, None].float(), part, size)[:, 0] >= MASK_THRESHOLD
-            for masks, part in zip(found["masks"].split(AT_A_TIME), boxes.split(AT_A_TIME), strict=True)
-        ]
-        moved["masks"] = torch.cat(drawn) if drawn else torch.zeros(0, *size, dtype=torch.bool)
+        moved["masks"] = draw_masks(found["masks"], boxes, size)
     return moved
+
+
+def draw_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Draw masks into their boxes.
+
+    A pixel whose centre lies in the box takes the value there, bilinear between the centres of the mask's cells. (torchvision's drawing
+    rounds boxes to whole pixels first: perfect masks of ellipses 8 pixels across came out at an overlap of 0.79.)
+
+    Args:
+        masks: (n, s, s) probabilities over the areas of the boxes.
+        boxes: (n, 4) xyxy in pixels, within the picture.
+        size: Height and width of the picture.
+
+    Returns:
+        (n, height, width) bool.
+    """
+    drawn = torch.zeros(len(masks), *size, dtype=torch.bool)
+    for canvas, mask, box in zip(drawn, masks.float(), boxes.tolist(), strict=True):
+        axes = []
+        for low, high, limit in ((box[1], box[3], size[0]), (box[0], box[2], size[1])):
+            first, last = max(0, math.ceil(low - 0.5)), min(limit, math.floor(high + 0.5))
+            centres = torch.arange(first, last) + 0.5
+            axes.append((slice(first, last), (centres - low) / max(high - low, 1e-6) * 2 - 1))
+        (rows, down), (columns, across) = axes
+        grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), 2)
+        inside = F.grid_sample(mask[None, None], grid[None], padding_mode="border", align_corners=False)[0, 0]
+        canvas[rows, columns] = inside >= MASK_THRESHOLD
+    return drawn
