@@ -44,3 +44,8 @@ def test_no_detections_give_no_masks():
     empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "scores": torch.zeros(0)}
     found = to_file({**empty, "masks": torch.zeros(0, 28, 28)}, (64, 64), (100, 50))
     assert found["masks"].shape == (0, 100, 50)
+
+
+def test_boxes_thinner_than_a_pixel_are_no_trouble():
+    boxes = torch.tensor([[3.6, 3.6, 3.7, 9.0], [0.0, 0.0, 0.2, 0.2], [63.9, 10.0, 64.0, 20.0]])
+    assert draw_masks(torch.ones(3, 28, 28), boxes, (64, 64)).sum() == 0

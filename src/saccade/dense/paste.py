@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 MASK_THRESHOLD = 0.5
 """A pixel belongs to an object from this probability on."""
@@ -37,8 +36,9 @@ def to_file(detection: dict[str, Tensor], shown: tuple[int, int], size: tuple[in
 def draw_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Draw masks into their boxes.
 
-    A pixel whose centre lies in the box takes the value there, bilinear between the centres of the mask's cells. (torchvision's drawing
-    rounds boxes to whole pixels first: perfect masks of ellipses 8 pixels across came out at an overlap of 0.79.)
+    A pixel whose centre lies in the box takes the value there, bilinear between the centres of the mask's cells.
+    (torchvision's drawing rounds boxes to whole pixels first: perfect masks of ellipses 8 pixels across came out at
+    an overlap of 0.79 with the truth.)
 
     Args:
         masks: (n, s, s) probabilities over the areas of the boxes.
@@ -50,13 +50,17 @@ def draw_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """
     drawn = torch.zeros(len(masks), *size, dtype=torch.bool)
     for canvas, mask, box in zip(drawn, masks.float(), boxes.tolist(), strict=True):
-        axes = []
-        for low, high, limit in ((box[1], box[3], size[0]), (box[0], box[2], size[1])):
-            first, last = max(0, math.ceil(low - 0.5)), min(limit, math.floor(high + 0.5))
-            centres = torch.arange(first, last) + 0.5
-            axes.append((slice(first, last), (centres - low) / max(high - low, 1e-6) * 2 - 1))
-        (rows, down), (columns, across) = axes
-        grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), 2)
-        inside = F.grid_sample(mask[None, None], grid[None], padding_mode="border", align_corners=False)[0, 0]
-        canvas[rows, columns] = inside >= MASK_THRESHOLD
+        (rows, down), (columns, across) = (
+            _samples(box[1], box[3], size[0], mask.shape[0]),
+            _samples(box[0], box[2], size[1], mask.shape[1]),
+        )
+        canvas[rows, columns] = down @ mask @ across.T >= MASK_THRESHOLD
     return drawn
+
+
+def _samples(low: float, high: float, limit: int, cells: int) -> tuple[slice, Tensor]:
+    """Return which pixels below `limit` have their centres in [low, high], and their weights (pixels, cells)."""
+    first, last = max(0, math.ceil(low - 0.5)), min(limit, math.floor(high + 0.5))
+    centres = torch.arange(first, max(first, last)) + 0.5
+    places = ((centres - low) / max(high - low, 1e-6) * cells - 0.5).clamp(0, cells - 1)
+    return slice(first, max(first, last)), (1 - (places[:, None] - torch.arange(cells)).abs()).clamp(min=0)
