@@ -1,0 +1,182 @@
+"""Load the authors' detectors and segmenters: checkpoints of mmdet 2 and mmseg 0, tensor by tensor.
+
+For every tensor of ours, one rule gives the name in such a file; what the rules do not explain is listed, never
+guessed. Two conventions differ. mmdet's classes come first and its background last, ours the other way round; its
+boxes and masks have no background at all, where torchvision's have one that nothing reads (zeros here). Anchors,
+the order of deltas and what they mean, and the way regions are read off the maps agree. The names are facts read in
+mmdet, mmseg and the authors' configurations; for the norms before EfficientViM's pyramid no public file tells the
+name, so any `neck.…norm….N.weight` is taken for the N-th.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from saccade.dense.network import DenseNet
+from saccade.errors import WeightsError
+from saccade.registry import family_of
+from saccade.weights.keymap import arrange, foreign_name
+
+Rules = list[tuple[str, str | Callable[[re.Match[str]], str]]]
+
+_BACKBONES = {"shvit": "official", "efficientvim": "official", "stvit_r_swin": "mmdet"}
+"""Layout of the names behind `backbone.` in each family."""
+_PRE_NORM = r"^neck\.\w*norm\w*\.(\d+)\.(weight|bias)$"
+_COMPUTED = r"(^|\.)(relative_position_index|attn_mask)$"
+
+_RETINANET: Rules = [
+    (r"^head\.classification_head\.conv\.(\d)\.0\.", r"bbox_head.cls_convs.\1.conv."),
+    (r"^head\.regression_head\.conv\.(\d)\.0\.", r"bbox_head.reg_convs.\1.conv."),
+    (r"^head\.classification_head\.cls_logits\.", "bbox_head.retina_cls."),
+    (r"^head\.regression_head\.bbox_reg\.", "bbox_head.retina_reg."),
+]
+_PROPOSALS: Rules = [
+    (r"^head\.rpn\.head\.conv\.0\.0\.", "rpn_head.rpn_conv."),
+    (r"^head\.rpn\.head\.cls_logits\.", "rpn_head.rpn_cls."),
+    (r"^head\.rpn\.head\.bbox_pred\.", "rpn_head.rpn_reg."),
+]
+_REGIONS: Rules = [
+    (r"^head\.stages\.(\d)\.box_predictor\.cls_score\.", r"roi_head.bbox_head.\1.fc_cls."),
+    (r"^head\.stages\.(\d)\.box_predictor\.bbox_pred\.", r"roi_head.bbox_head.\1.fc_reg."),
+    (r"^head\.stages\.(\d)\.mask_head\.(\d)\.0\.", r"roi_head.mask_head.\1.convs.\2.conv."),
+    (r"^head\.stages\.(\d)\.mask_predictor\.conv5_mask\.", r"roi_head.mask_head.\1.upsample."),
+    (r"^head\.stages\.(\d)\.mask_predictor\.mask_fcn_logits\.", r"roi_head.mask_head.\1.conv_logits."),
+    # Faster and Mask R-CNN: two linear layers. Cascades: convolutions with norms, a flattening, one linear layer.
+    (r"^head\.stages\.(\d)\.box_head\.fc6\.", r"roi_head.bbox_head.\1.shared_fcs.0."),
+    (r"^head\.stages\.(\d)\.box_head\.fc7\.", r"roi_head.bbox_head.\1.shared_fcs.1."),
+    (r"^head\.stages\.(\d)\.box_head\.5\.", r"roi_head.bbox_head.\1.shared_fcs.0."),
+    (r"^head\.stages\.(\d)\.box_head\.(\d)\.0\.", r"roi_head.bbox_head.\1.shared_convs.\2.conv."),
+    (r"^head\.stages\.(\d)\.box_head\.(\d)\.1\.", r"roi_head.bbox_head.\1.shared_convs.\2.bn."),
+]
+_SEMANTIC: Rules = [
+    (r"^head\.classifier\.1\.", "decode_head.conv_seg."),
+    # Between two convolutions of a branch lies an enlargement, which has a number there too.
+    (r"^head\.branches\.(\d)\.(\d)\.0\.", lambda m: f"decode_head.scale_heads.{m[1]}.{2 * int(m[2])}.conv."),
+    (r"^head\.branches\.(\d)\.(\d)\.1\.", lambda m: f"decode_head.scale_heads.{m[1]}.{2 * int(m[2])}.bn."),
+]
+
+
+@dataclass
+class Translated:
+    """A checkpoint in our names and shapes."""
+
+    tensors: dict[str, Tensor]
+    missing: list[str] = field(default_factory=list)
+    """Our names of tensors that the file lacks."""
+    unexpected: list[str] = field(default_factory=list)
+    """The file's names of tensors that nothing of ours stands for."""
+
+
+def is_mmdet(keys: Mapping[str, Tensor]) -> bool:
+    """Tell whether tensor names are those of an mmdet or mmseg network."""
+    heads = ("bbox_head.", "rpn_head.", "roi_head.", "decode_head.")
+    return any(key.startswith("backbone.") for key in keys) and any(key.startswith(heads) for key in keys)
+
+
+def mmdet_name(net: DenseNet, name: str) -> str:
+    """Return the name that one of our tensors has in an mmdet or mmseg file of the same network."""
+    top, _, rest = name.partition(".")
+    if top == "backbone":
+        family = family_of(str(getattr(net, "saccade_name", "")))
+        if family not in _BACKBONES:
+            raise WeightsError(
+                f"no published detector of mmdet is known for {getattr(net, 'saccade_name', 'this backbone')}; "
+                f"there are some for the families {', '.join(_BACKBONES)}"
+            )
+        foreign = foreign_name(rest, family, _BACKBONES[family])
+        return foreign if foreign.startswith("backbone.") else f"backbone.{foreign}"
+    if top == "neck":
+        return f"neck.{_neck_name(net, rest)}"
+    for pattern, replacement in (*_RETINANET, *_PROPOSALS, *_REGIONS, *_SEMANTIC):
+        name, hits = re.subn(pattern, replacement, name, count=1)
+        if hits:
+            break
+    if len(getattr(net.head, "stages", ())) == 1:
+        name = re.sub(r"^(roi_head\.\w+)\.0\.", r"\1.", name)
+    return name
+
+
+def _neck_name(net: DenseNet, rest: str) -> str:
+    """Translate a name within the pyramid."""
+    part, number, *tail = rest.split(".")
+    index, end = int(number), ".".join(tail)
+    neck = net.neck
+    if part == "coarser":
+        return f"fpn_convs.{len(neck.outputs) + index}.conv.{end}"
+    if part == "finer_outputs":
+        # Numbered from the finest level there, in the order of the enlargements here.
+        return f"extra_fpn_convs.{neck.num_finer - 1 - index}.conv.{end}"
+    names = {"laterals": "lateral_convs", "outputs": "fpn_convs", "finer": "extra_trans_convs"}
+    if part in names:
+        return f"{names[part]}.{index}.conv.{end}"
+    return f"pre_norm.{index}.{end}"
+
+
+def from_mmdet(state: Mapping[str, Tensor], net: DenseNet) -> Translated:
+    """Translate a checkpoint's tensors for one of our networks, which stays untouched.
+
+    Args:
+        state: The `state_dict` of the file.
+        net: The network, with as many classes as the file's.
+
+    Raises:
+        WeightsError: A tensor of another shape (such as another number of classes), or a backbone that has no
+            published detector.
+    """
+    given: dict[str, str] = {}
+    for key in state:
+        norm = re.match(_PRE_NORM, key)
+        given[f"neck.pre_norm.{norm[1]}.{norm[2]}" if norm else key] = key
+    found = Translated({})
+    used = set()
+    for name, own in net.state_dict().items():
+        key = given.get(mmdet_name(net, name))
+        if key is None:
+            found.missing.append(name)
+            continue
+        used.add(key)
+        found.tensors[name] = arrange(_with_background(state[key], own, name), tuple(own.shape), key)
+    found.unexpected = [key for key in state if key not in used and not re.search(_COMPUTED, key)]
+    return found
+
+
+def _with_background(tensor: Tensor, own: Tensor, name: str) -> Tensor:
+    """Give rows of classes our order, and a row for the background where the file has none."""
+    if ".box_predictor.cls_score." in name:
+        return tensor.roll(1, 0)
+    if ".box_predictor.bbox_pred." in name:
+        if len(tensor) == 4:  # one box for all classes
+            return tensor.repeat(len(own) // 4, *[1] * (tensor.ndim - 1))
+        return torch.cat([torch.zeros_like(tensor[:4]), tensor])
+    if ".mask_predictor.mask_fcn_logits." in name:
+        return torch.cat([torch.zeros_like(tensor[:1]), tensor])
+    return tensor
+
+
+def load_mmdet(net: DenseNet, state: Mapping[str, Tensor]) -> list[str]:
+    """Load a checkpoint of mmdet or mmseg into one of our networks.
+
+    Args:
+        net: Built with the file's backbone, head and number of classes.
+        state: The `state_dict` of the file.
+
+    Returns:
+        The file's tensors that have no place here; empty for the published detectors.
+
+    Raises:
+        WeightsError: The file lacks tensors of the network, or has others' shapes.
+    """
+    found = from_mmdet(state, net)
+    if found.missing:
+        shown = ", ".join(mmdet_name(net, name) for name in found.missing[:3])
+        raise WeightsError(
+            f"the file lacks {len(found.missing)} of {len(net.state_dict())} tensors, such as {shown}; "
+            f"it is of another backbone or head ({len(found.unexpected)} of its own were not used)"
+        )
+    net.load_state_dict(found.tensors)
+    return found.unexpected
