@@ -76,19 +76,34 @@ def test_quaternions_are_rotations():
 
 
 def test_projection_and_boxes():
-    camera = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
-    pixels, front = geometry.project(np.array([[1.0, 2, 10], [0, 0, -1]]), camera)
+    lens = geometry.Lens(np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), 100, 80)
+    pixels, front = lens.project(np.array([[1.0, 2, 10], [0, 0, -1]]))
     assert pixels[0].tolist() == [60, 60]
     assert front.tolist() == [True, False]
+    assert lens.sees(np.array([0, 0, 1.0]))
+    assert not lens.sees(np.array([6.0, 0, 10]))
     # A cube of 2 m whose near face is 9 m away, straight ahead.
     cube = geometry.corners(np.array([0, 0, 10.0]), (2, 2, 2), np.eye(3))
-    assert geometry.box_in_image(cube, camera, 100, 80) == pytest.approx(
-        (50 - 100 / 9, 40 - 100 / 9, 50 + 100 / 9, 40 + 100 / 9)
-    )
-    assert geometry.box_in_image(cube - [0, 0, 20], camera, 100, 80) is None
-    assert geometry.box_in_image(cube + np.array([50, 0, 0]), camera, 100, 80) is None
+    half = 100 / 9
+    assert lens.box(cube) == pytest.approx([50 - half, 40 - half, 50 + half, 40 + half])
+    assert lens.box(cube - np.array([0, 0, 20])) is None
+    assert lens.box(cube + np.array([50, 0, 0])) is None
     # A wall that reaches from behind the camera to in front of it fills the image's right side.
     wall = geometry.corners(np.array([2.0, 0, 0]), (0.1, 4, 20), np.eye(3))
-    box = geometry.box_in_image(wall, camera, 100, 80)
-    assert box[2:] == (100, 80)
+    box = lens.box(wall)
+    assert box[2:] == [100, 80]
     assert 60 < box[0] < 75
+
+
+def test_lenses_that_bend():
+    camera = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
+    point = np.array([1.0, 0, 1.0])
+    fisheye = geometry.Lens(camera, 200, 80, (0.0, 0, 0, 0))
+    assert fisheye.project(point)[0] == pytest.approx(
+        [50 + 100 * np.pi / 4, 40]
+    )  # pixels grow with the angle
+    brown = geometry.Lens(camera, 200, 80, (-0.1, 0, 0, 0, 0))
+    assert brown.project(0.5 * point + np.array([0, 0, 0.5]))[0] == pytest.approx([50 + 50 * (1 - 0.025), 40])
+    far = brown.project(np.array([[2.0, 0, 1], [9, 0, 1]]))[0]
+    assert far[1, 0] >= far[0, 0]  # what lies farther out is not folded back
+    assert brown.to_dict("front")["distortion"] == [-0.1, 0, 0, 0, 0]

@@ -7,6 +7,7 @@ and y down; vehicles look along +x with y left and z up.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -102,58 +103,110 @@ def world_points(points: Any, *motions: Any, scale: float = 1.0) -> np.ndarray:
     return places * scale
 
 
-def project(camera_points: np.ndarray, intrinsic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Project points of the camera frame to pixels.
+@dataclass(frozen=True, eq=False)
+class Lens:
+    """A camera's optics: from its frame to pixels."""
 
-    Args:
-        camera_points: (..., 3) metres.
-        intrinsic: (3, 3), fx and fy on the diagonal, cx and cy in the last column; skew is allowed.
+    intrinsic: np.ndarray
+    """(3, 3), fx and fy on the diagonal, cx and cy in the last column."""
+    width: int
+    height: int
+    distortion: tuple[float, ...] = ()
+    """None for a pinhole; 4 numbers k1..k4 for a fisheye (Kannala-Brandt); 5 for k1 k2 p1 p2 k3 (Brown)."""
 
-    Returns:
-        (..., 2) pixels, NaN where not in front of the camera, and (...) which are in front.
-    """
-    depth = camera_points[..., 2]
-    front = depth > NEAR_M
-    safe = np.where(front, depth, 1.0)
-    image = (camera_points @ intrinsic.T)[..., :2] / safe[..., None]
-    return np.where(front[..., None], image, np.nan), front
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Project points of the camera frame.
+
+        Args:
+            points: (..., 3) metres.
+
+        Returns:
+            (..., 2) pixels, NaN where not in front of the camera, and (...) which are in front.
+        """
+        depth = points[..., 2]
+        front = depth > NEAR_M
+        flat = points[..., :2] / np.where(front, depth, 1.0)[..., None]
+        if len(self.distortion) == 4:
+            flat = _fisheye(flat, self.distortion)
+        elif len(self.distortion) == 5:
+            flat = _brown(flat, self.distortion)
+        ones = np.ones((*flat.shape[:-1], 1))
+        image = (np.concatenate([flat, ones], -1) @ self.intrinsic.T)[..., :2]
+        return np.where(front[..., None], image, np.nan), front
+
+    def sees(self, point: np.ndarray) -> bool:
+        """Whether a point (3,) of the camera frame lies in the image."""
+        (x, y), front = self.project(point)
+        return bool(front and 0 <= x < self.width and 0 <= y < self.height)
+
+    def box(self, camera_corners: np.ndarray) -> list[float] | None:
+        """Rectangle around a projected box, cut at the image's border.
+
+        Args:
+            camera_corners: (8, 3) from `corners`, in the camera frame, metres.
+
+        Returns:
+            x0, y0, x1, y1 in pixels, or None where nothing of it is in the image.
+        """
+        front = camera_corners[:, 2] > NEAR_M
+        if not front.any():
+            return None
+        kept = [camera_corners[front]]
+        # Edges that pass the camera are cut there: their visible end bounds the rectangle.
+        for a, b in _EDGES[front[_EDGES[:, 0]] != front[_EDGES[:, 1]]]:
+            one, two = camera_corners[a], camera_corners[b]
+            part = (1.001 * NEAR_M - one[2]) / (two[2] - one[2])
+            kept.append((one + part * (two - one))[None])
+        pixels, _ = self.project(np.concatenate(kept))
+        low = np.clip(pixels.min(0), 0, (self.width, self.height))
+        high = np.clip(pixels.max(0), 0, (self.width, self.height))
+        if (high - low <= 0).any():
+            return None
+        return [float(low[0]), float(low[1]), float(high[0]), float(high[1])]
+
+    def to_dict(self, name: str) -> dict[str, Any]:
+        """Return the `camera` field of a track."""
+        found: dict[str, Any] = {
+            "K": self.intrinsic.tolist(), "width": int(self.width), "height": int(self.height), "name": name,
+        }  # fmt: skip
+        return {**found, "distortion": list(self.distortion)} if self.distortion else found
+
+
+def _fisheye(flat: np.ndarray, k: tuple[float, ...]) -> np.ndarray:
+    """Bend rays (x / z, y / z) as a fisheye does (Kannala and Brandt, 2006)."""
+    radius = np.linalg.norm(flat, axis=-1, keepdims=True)
+    angle = np.arctan(radius)
+    square = angle * angle
+    bent = angle * (1 + square * (k[0] + square * (k[1] + square * (k[2] + square * k[3]))))
+    return flat * np.where(radius > 1e-12, bent / np.maximum(radius, 1e-12), 1.0)
+
+
+def _brown(flat: np.ndarray, k: tuple[float, ...]) -> np.ndarray:
+    """Bend rays (x / z, y / z) by radial and tangential terms (Brown, 1966)."""
+    k1, k2, p1, p2, k3 = k
+    # Far outside the image the polynomial turns back and would fold a box into it: rays are held where it peaks.
+    steps = np.linspace(0, 3, 301)
+    bent = steps * (1 + k1 * steps**2 + k2 * steps**4 + k3 * steps**6)
+    falling = np.flatnonzero(np.diff(bent) <= 0)
+    limit = steps[falling[0]] if len(falling) else np.inf
+    radius = np.linalg.norm(flat, axis=-1, keepdims=True)
+    flat = flat * np.minimum(1.0, limit / np.maximum(radius, 1e-12))
+    x, y = flat[..., 0], flat[..., 1]
+    square = x * x + y * y
+    radial = 1 + square * (k1 + square * (k2 + square * k3))
+    return np.stack(
+        [
+            x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x),
+            y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y,
+        ],
+        -1,
+    )
 
 
 def corners(centre: np.ndarray, size_lwh: Sequence[float], turn: np.ndarray) -> np.ndarray:
     """Corners (8, 3) of a box: its centre (3,), length, width, height in metres, and its (3, 3) rotation."""
     signs = np.array([[(index >> bit & 1) - 0.5 for bit in range(3)] for index in range(8)])
     return centre + (signs * np.asarray(size_lwh, np.float64)) @ turn.T
-
-
-def box_in_image(
-    camera_corners: np.ndarray, intrinsic: np.ndarray, width: int, height: int
-) -> tuple[float, float, float, float] | None:
-    """Rectangle around a projected box, cut at the image's border.
-
-    Args:
-        camera_corners: (8, 3) from `corners`, in the camera frame, metres.
-        intrinsic: (3, 3).
-        width: Pixels.
-        height: Pixels.
-
-    Returns:
-        x0, y0, x1, y1 in pixels, or None where nothing of it is in the image.
-    """
-    front = camera_corners[:, 2] > NEAR_M
-    if not front.any():
-        return None
-    kept = [camera_corners[front]]
-    # Edges that pass the camera are cut there: their visible end bounds the rectangle.
-    for a, b in _EDGES[front[_EDGES[:, 0]] != front[_EDGES[:, 1]]]:
-        one, two = camera_corners[a], camera_corners[b]
-        part = (1.001 * NEAR_M - one[2]) / (two[2] - one[2])
-        kept.append((one + part * (two - one))[None])
-    pixels, _ = project(np.concatenate(kept), intrinsic)
-    low = np.clip(np.nanmin(pixels, 0), 0, (width, height))
-    high = np.clip(np.nanmax(pixels, 0), 0, (width, height))
-    if (high - low <= 0).any():
-        return None
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
 def yaw_of(turn: np.ndarray) -> np.ndarray:
@@ -165,11 +218,6 @@ def yaw_turn(yaw: float) -> np.ndarray:
     """Rotation (3, 3) about z by radians."""
     sine, cosine = np.sin(yaw), np.cos(yaw)
     return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1.0]])
-
-
-def between_angles(one: float, two: float, part: float) -> float:
-    """Angle a part of the shorter way from one to another, radians."""
-    return one + part * float((two - one + np.pi) % (2 * np.pi) - np.pi)
 
 
 def _short(value: Any) -> str:

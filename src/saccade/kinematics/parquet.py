@@ -77,7 +77,7 @@ def _schema(arrow: Any, kind: str) -> Any:
     table, tensor = arrow.list_(numbers), arrow.list_(arrow.list_(numbers))
     if kind.startswith("saccade-track"):
         camera = arrow.struct(
-            [("K", table), ("width", whole), ("height", whole), ("name", text), ("fisheye", numbers)]
+            [("K", table), ("width", whole), ("height", whole), ("name", text), ("distortion", numbers)]
         )
         columns = {
             "format": text, "clip_id": text, "group": text, "source": text, "split": text, "track_id": text,

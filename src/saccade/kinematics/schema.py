@@ -74,7 +74,7 @@ TRACK_SCHEMA: dict[str, Any] = {
                 "width": {"type": "integer", "minimum": 1},
                 "height": {"type": "integer", "minimum": 1},
                 "name": {"type": "string"},
-                "fisheye": _list(_NUMBER, 4, maybe=True),
+                "distortion": {**_list(_NUMBER, maybe=True), "description": "4: fisheye; 5: k1 k2 p1 p2 k3."},
             },
         },
         "T_world_cam": {
