@@ -1,0 +1,370 @@
+"""From labelled clips to a balanced set of questions.
+
+What could be asked is gathered first; then colours, words and polarity are dealt out so that no answer is more
+frequent than its opposite: every deal comes in complementary pairs, so any even number of questions is balanced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from saccade.errors import ConfigError
+from saccade.kinematics.answers import MULTI_STEP, TASKS
+from saccade.kinematics.candidates import Candidate, candidates_of, clips_of, open_clip
+from saccade.kinematics.records import Question, Track
+from saccade.kinematics.settings import DEFAULT, Settings
+from saccade.kinematics.wordings import CLOCK, GROUND, HELD_OUT, ROUTES, THINGS, WORDINGS
+
+OPPOSITE = {"more": "less", "less": "more", "same": "different", "different": "same"}
+COMPARISONS = ("distance_comparison", "speed_comparison")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many questions are made, and of which kinds."""
+
+    seed: int = 0
+    tasks: tuple[str, ...] = (*TASKS, *MULTI_STEP)
+    colours: tuple[str, str] = ("red", "blue")
+    per_clip: int = 4
+    """At most so many questions of a task about one clip."""
+    per_task: int | None = None
+    """At most so many of a task in a split; a benchmark has 200."""
+    num_frames: int | None = None
+    """Frames shown of a clip, evenly chosen; all points of the grid by default. Scores move with it."""
+    held_out: bool = False
+    """Use the wordings that are kept from training: the test of paraphrases."""
+    max_hour_share: float = 0.5
+    """No clock hour is the answer to more than this share of the questions about end directions."""
+    max_interval_share: float = 0.9
+    """An interval that fills more of the object's run is not asked for."""
+
+    def __post_init__(self) -> None:
+        if unknown := [task for task in self.tasks if task not in WORDINGS]:
+            raise ConfigError(f"tasks: no task {unknown[0]!r}; choose from {', '.join(WORDINGS)}")
+        if len(set(self.colours)) != 2:
+            raise ConfigError(f"colours is {self.colours}; expected two different ones")
+        if self.per_clip < 1 or (self.per_task or 1) < 1 or (self.num_frames or 2) < 2:
+            raise ConfigError(
+                f"per_clip {self.per_clip}, per_task {self.per_task}, num_frames {self.num_frames}; expected "
+                "at least 1, 1 and 2"
+            )
+        if not 0 < self.max_hour_share <= 1 or not 0 < self.max_interval_share <= 1:
+            raise ConfigError("max_hour_share and max_interval_share: expected shares above 0, at most 1")
+
+
+@dataclass
+class Made:
+    """Questions, and what became of what could have been asked."""
+
+    questions: list[Question] = field(default_factory=list)
+    objects: Counter[str] = field(default_factory=Counter)
+    """Objects by what became of them: ok, or why they were not used."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Candidates left out for balance, by task and reason."""
+
+
+def make_questions(tracks: Iterable[Track], plan: Plan | None = None, settings: Settings = DEFAULT) -> Made:
+    """Make a balanced set of questions.
+
+    Args:
+        tracks: Of any number of clips, with boxes.
+        plan: Numbers and kinds.
+        settings: Definitions and rules.
+
+    Returns:
+        Questions in random order, by seed: the same tracks and settings give the same file.
+    """
+    plan = plan or Plan()
+    made = Made()
+    pools: dict[tuple[str, str], list[tuple[Candidate, float]]] = defaultdict(list)
+    for group in clips_of(tracks):
+        clip = open_clip(group, made.objects, settings)
+        # Seeded by the clip's own name, so that a clip more or less changes no other clip's questions.
+        random = _random(plan.seed, clip.clip_id)
+        found: dict[str, list[Candidate]] = defaultdict(list)
+        for candidate in candidates_of(clip, random, settings, max_interval_share=plan.max_interval_share):
+            if candidate.task in plan.tasks:
+                found[candidate.task].append(candidate)
+        for task, candidates in found.items():
+            order = random.permutation(len(candidates))
+            made.left_out[f"{task}: enough of this clip"] += max(0, len(candidates) - plan.per_clip)
+            for index in order[: plan.per_clip]:
+                pools[candidates[index].tracks[0].split, task].append((candidates[index], clip.duration_s))
+    config = _config_hash(plan, settings)
+    for (split, task), pool in sorted(pools.items()):
+        random = _random(plan.seed, split, task)
+        chosen = _balanced(task, pool, plan, random, made.left_out)
+        for (candidate, duration), deal in zip(chosen, _deals(task, chosen, random), strict=True):
+            made.questions.append(_question(candidate, duration, deal, plan, config, random, settings))
+    order = _random(plan.seed, "order").permutation(len(made.questions))
+    made.questions = [made.questions[index] for index in order]
+    return made
+
+
+def _random(seed: int, *names: str) -> np.random.Generator:
+    """Generator that depends on names and not on the order of work."""
+    digest = hashlib.sha256("\0".join([str(seed), *names]).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+def _config_hash(plan: Plan, settings: Settings) -> str:
+    """Twelve digits that change with anything that changes the questions."""
+    text = json.dumps([asdict(plan), asdict(settings)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _balanced(
+    task: str,
+    pool: Sequence[tuple[Candidate, float]],
+    plan: Plan,
+    random: np.random.Generator,
+    left_out: Counter[str],
+) -> list[tuple[Candidate, float]]:
+    """Choose so many of each answer as balance allows."""
+    pool = [pool[index] for index in random.permutation(len(pool))]
+    chosen = list(pool)
+    if task == "direction_comparison":
+        sides = [[item for item in pool if item[0].value == value] for value in ("same", "different")]
+        least = min(len(side) for side in sides)
+        least = min(least, (plan.per_task or 2 * least) // 2)
+        # Neighbours are opposites.
+        chosen = [item for pair in zip(sides[0][:least], sides[1][:least], strict=True) for item in pair]
+        left_out[f"{task}: more of one answer than of the other"] += len(pool) - len(chosen)
+        return chosen
+    if task == "movement_direction":
+        hours = Counter(item[0].value for item in pool)
+        hour, most = hours.most_common(1)[0] if hours else (12, 0)
+        others = len(pool) - most
+        share = plan.max_hour_share
+        allowed = most if share >= 1 else max(1, math.floor(others * share / (1 - share) + 1e-9))
+        kept: list[tuple[Candidate, float]] = []
+        for item in pool:
+            allowed -= item[0].value == hour
+            if item[0].value != hour or allowed >= 0:
+                kept.append(item)
+        left_out[f"{task}: too many of {hour} o'clock"] += len(pool) - len(kept)
+        chosen = kept
+    if plan.per_task is not None and len(chosen) > plan.per_task:
+        left_out[f"{task}: enough of this task"] += len(chosen) - plan.per_task
+        chosen = chosen[: plan.per_task]
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Deal:
+    """What is free to choose about a question: three coins."""
+
+    swap: int
+    """Which object gets the first colour."""
+    order: int
+    """Which colour is named first."""
+    polarity: int
+
+
+def _deals(task: str, chosen: Sequence[tuple[Candidate, float]], random: np.random.Generator) -> list[_Deal]:
+    """Deal coins in complementary pairs, each of the eight ways equally often."""
+    kinds = list(itertools.product((0, 1), repeat=3))
+
+    def stream(count: int) -> list[_Deal]:
+        found: list[_Deal] = []
+        while len(found) < count:
+            # Each way once, followed by its complement: eight pairs that balance every coin after every two.
+            for index in random.permutation(len(kinds)):
+                coins = kinds[index]
+                found += [_Deal(*coins), _Deal(*(1 - coin for coin in coins))]
+        return found[:count]
+
+    if task == "direction_comparison":
+        # Yes and no are balanced when polarity is, within each relation.
+        sides = [iter(stream(len(chosen))), iter(stream(len(chosen)))]
+        return [next(sides[index % 2]) for index in range(len(chosen))]
+    return stream(len(chosen))
+
+
+def _question(
+    candidate: Candidate,
+    duration: float,
+    deal: _Deal,
+    plan: Plan,
+    config: str,
+    random: np.random.Generator,
+    settings: Settings,
+) -> Question:
+    """Choose colours and words."""
+    task = candidate.task
+    wordings = WORDINGS[task]
+    training = len(wordings.questions) - HELD_OUT
+    which = (
+        random.integers(training, len(wordings.questions)) if plan.held_out else random.integers(0, training)
+    )
+    answer = int(random.integers(0, len(wordings.answers)))
+    extra = int(random.integers(0, 1 << 30))
+    colours = plan.colours if not deal.order else plan.colours[::-1]
+    polarity = wordings.polarities[deal.polarity] if len(wordings.polarities) > 1 else None
+    value = candidate.value
+    if len(candidate.tracks) == 2:
+        # The colour of the first object; for a comparison it follows from the colour that shall be the answer.
+        first = deal.swap
+        if task in COMPARISONS:
+            right = value if polarity == "more" else 1 - value
+            first = deal.swap if right == 0 else 1 - deal.swap
+            value = plan.colours[deal.swap]
+        painted = (plan.colours[first], plan.colours[1 - first])
+    else:
+        painted = (plan.colours[deal.swap],)
+        colours = (painted[0], painted[0])
+        if task in MULTI_STEP:
+            assert candidate.speed_kmh
+            known = (ROUTES if task == "travel_time" else THINGS)[
+                extra % len(ROUTES if task == "travel_time" else THINGS)
+            ]
+            value = known[1] / candidate.speed_kmh
+            value = float(f"{value:.6g}")
+    track = candidate.tracks[0]
+    template = f"{task}/q{which}/a{answer}"
+    if task in MULTI_STEP:
+        template += f"/k{extra % len(ROUTES if task == 'travel_time' else THINGS)}"
+    text, reply = render(
+        template,
+        colours,
+        value,
+        polarity=polarity,
+        clock=candidate.clock,
+        window_s=candidate.window_s,
+        speed=candidate.speed_kmh,
+    )
+    names = [*(thing.track_id for thing in candidate.tracks), *painted, template, str(candidate.window_s)]
+    name = hashlib.sha256("\0".join([track.clip_id, task, *names]).encode()).hexdigest()[:16]
+    return Question(
+        id=f"{task}-{name}",
+        clip_id=track.clip_id,
+        task=task,
+        question=text,
+        answer=reply,
+        value=value,
+        objects=[
+            {"track_id": thing.track_id, "colour": colour}
+            for thing, colour in zip(candidate.tracks, painted, strict=True)
+        ],
+        source=track.source,
+        split=track.split,
+        group=track.group,
+        unit=wordings.unit,
+        window_s=None if candidate.window_s is None else list(candidate.window_s),
+        options={colour: [colour] for colour in colours} if task in COMPARISONS else None,
+        polarity=polarity,
+        clock=candidate.clock,
+        template_id=template,
+        config_hash=config,
+        duration_s=duration,
+        frame_times_s=frame_times(duration, plan.num_frames, settings),
+        camera_name=(track.camera or {}).get("name"),
+    )
+
+
+def render(
+    template_id: str,
+    colours: Sequence[str],
+    value: Any,
+    *,
+    polarity: str | None = None,
+    clock: int | None = None,
+    window_s: Sequence[float] | None = None,
+    speed: float | None = None,
+) -> tuple[str, str]:
+    """Write a question and its answer.
+
+    Args:
+        template_id: "task/q3/a1", for multi-step tasks "task/q3/a1/k2".
+        colours: Of the boxes, in the order they are named.
+        value: Of the record.
+        polarity: more or less, same or different.
+        clock: The hour asked for.
+        window_s: Of a comparison of directions.
+        speed: The object's average in km/h, for multi-step answers.
+
+    Raises:
+        ConfigError: No such template.
+    """
+    try:
+        task, question, answer, *known = template_id.split("/")
+        wordings = WORDINGS[task]
+        forms = wordings.questions[int(question[1:])]
+        reply = wordings.answers[int(answer[1:])]
+        facts = (ROUTES if task == "travel_time" else THINGS)[int(known[0][1:])] if known else ("", 0.0)
+    except (KeyError, ValueError, IndexError):
+        raise ConfigError(f"no template {template_id!r}; expected task/qN/aN of this version") from None
+    text = forms[wordings.polarities.index(polarity) if polarity in wordings.polarities else 0]
+    first, last = colours[0], colours[-1]
+    words: dict[str, Any] = {
+        "c": first, "c1": first, "c2": last, "clock": CLOCK, "ground": GROUND, "route": facts[0], "thing": facts[0],
+        "k": facts[1], "s": speed or 0.0, "h": clock,
+    }  # fmt: skip
+    if window_s is not None:
+        words |= {"a": window_s[0], "b": window_s[1]}
+    text = text.format(**words)
+    if task == "movement_direction":
+        words["h"] = value
+    elif task == "direction_timestamp":
+        words |= {"a": value[0], "b": value[1]}
+    elif task in COMPARISONS:
+        words |= {"w": value, "o": last if value == first else first}
+    elif task == "direction_comparison":
+        words |= {
+            "r": "the same way" if value == "same" else "different ways",
+            "yes": "Yes" if value == polarity else "No",
+        }
+    else:
+        words["v"] = value
+    reply = reply.format(**words)
+    return text[0].upper() + text[1:], reply[0].upper() + reply[1:]
+
+
+def frame_times(duration_s: float, count: int | None = None, settings: Settings = DEFAULT) -> list[float]:
+    """Times of the frames that are shown: points of the grid, all of them or evenly chosen ones.
+
+    Args:
+        duration_s: From the first to the last.
+        count: How many; the first and the last are always among them.
+        settings: dt is used.
+    """
+    grid = np.arange(0, duration_s + 1e-6, settings.dt)
+    if count is not None and count < len(grid):
+        grid = grid[np.round(np.linspace(0, len(grid) - 1, count)).astype(int)]
+    return [round(float(time), 6) for time in grid]
+
+
+def balance_of(questions: Iterable[Question]) -> dict[str, dict[str, float]]:
+    """Shares of colours, answers and polarities by task: what a blind guesser could use.
+
+    Returns:
+        {task: {"answer=red": 0.5, "polarity=more": 0.5, "first=red": 0.5, "colour=red": 0.5, "yes": 0.5}}.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    totals: Counter[str] = Counter()
+    for question in questions:
+        have = counts[question.task]
+        totals[question.task] += 1
+        if isinstance(question.value, str):
+            have[f"answer={question.value}"] += 1
+        if question.polarity:
+            have[f"polarity={question.polarity}"] += 1
+        if question.task == "direction_comparison":
+            have["yes"] += question.value == question.polarity
+        if question.options:
+            have[f"first={next(iter(question.options))}"] += 1
+        have[f"colour={question.objects[0]['colour']}"] += 1
+    return {
+        task: {name: count / totals[task] for name, count in sorted(have.items())}
+        for task, have in counts.items()
+    }
