@@ -64,7 +64,15 @@ class DenseNet(nn.Module, abc.ABC):
         down, across = -images.shape[2] % self.pad_to, -images.shape[3] % self.pad_to
         if down or across:
             images = F.pad(images, (0, across, 0, down))
-        found = self.backbone(images)
+        try:
+            found = self.backbone(images)
+        except AssertionError as error:
+            # How timm says that a network was built for one size.
+            raise ShapeError(
+                f"{getattr(self.backbone, 'saccade_name', 'the backbone')} takes no pictures of {images.shape[2]} x "
+                f"{images.shape[3]} pixels ({error}); some of timm's do with the option dynamic_img_size or "
+                "strict_img_size, or pictures of another size"
+            ) from None
         chosen = [found[i] for i in self.take]
         # Some of timm's transformers give their maps with channels last.
         return [
