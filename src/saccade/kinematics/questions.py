@@ -254,7 +254,9 @@ def _question(
         value=value,
         objects=[
             {"track_id": thing.track_id, "colour": colour}
-            for thing, colour in zip(candidate.tracks, painted, strict=True)
+            for thing, colour in sorted(
+                zip(candidate.tracks, painted, strict=True), key=lambda pair: plan.colours.index(pair[1])
+            )
         ],
         source=track.source,
         split=track.split,
@@ -363,7 +365,8 @@ def balance_of(questions: Iterable[Question]) -> dict[str, dict[str, float]]:
             have["yes"] += question.value == question.polarity
         if question.options:
             have[f"first={next(iter(question.options))}"] += 1
-        have[f"colour={question.objects[0]['colour']}"] += 1
+        if len(question.objects) == 1:
+            have[f"colour={question.objects[0]['colour']}"] += 1
     return {
         task: {name: count / totals[task] for name, count in sorted(have.items())}
         for task, have in counts.items()
