@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from saccade.data.radar_pairs import make_pairs
+from saccade.data.scenes import scenes_folder
 from saccade.radar.dataset import PairConfig
 from saccade.registry import create_model, list_models
 from saccade.train.checkpoint import Progress
@@ -57,6 +58,12 @@ def few_pairs(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def few_scenes(tmp_path_factory):
+    """Four small scenes with boxes, masks and class maps."""
+    return scenes_folder(counts={"train": 4, "val": 2}, home=tmp_path_factory.mktemp("data") / "scenes")
+
+
 @pytest.mark.parametrize("name", list_recipes())
 def test_the_header_says_what_to_expect(name):
     text = (resources.files("saccade.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
@@ -79,7 +86,7 @@ def smallest(model):
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_two_steps(name, few_photos, few_pairs, teacher, tmp_path):
+def test_two_steps(name, few_photos, few_pairs, few_scenes, teacher, tmp_path):
     flags = {
         "data.source": str(few_photos),
         "data.size": 32,
@@ -96,6 +103,11 @@ def test_two_steps(name, few_photos, few_pairs, teacher, tmp_path):
     recipe, _ = build_recipe(name, "", flags)
     if recipe.task == "restore":
         recipe.data.source = str(few_pairs)
+    if recipe.task in ("detect", "segment"):
+        recipe.data.source, recipe.data.size, recipe.data.max_size = str(few_scenes), 64, 0
+        recipe.model.head_options |= {"width": 16}
+        if recipe.task == "detect" and recipe.model.head != "retinanet":
+            recipe.model.head_options |= {"fc_width": 16, "mask_width": 8, "samples": 8, "proposals": 16}
     if recipe.loss.distill != "none":
         recipe.loss.teacher = str(teacher)
     if recipe.loss.mesa:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,3 +135,27 @@ def test_bad_numbers(options):
         OrderedSampler(10, batch=0)
     with pytest.raises(ConfigError):
         EpochSampler(10).set_epoch(0, 50)
+
+
+def test_steps_are_of_one_group_as_far_as_possible():
+    groups = np.array([0, 1, 1, 0, 1] * 20)
+    sampler = EpochSampler(100, seed=3, batch=4, groups=groups)
+    batches = [[key.index for key in keys] for keys in sampler]
+    assert sorted(index for batch in batches for index in batch) == list(range(100))
+    mixed = [len({int(groups[index]) for index in batch}) > 1 for batch in batches]
+    assert sum(mixed) <= 1
+    assert not all(groups[batch[0]] == 0 for batch in batches[:10])
+    again = EpochSampler(100, seed=3, batch=4, groups=groups, start_step=7)
+    assert [[key.index for key in keys] for keys in again] == batches[7:]
+    other = EpochSampler(100, seed=3, epoch=1, batch=4, groups=groups)
+    assert [[key.index for key in keys] for keys in other] != batches
+
+
+def test_groups_over_processes():
+    groups = np.array([0, 1] * 30)
+    whole = [[key.index for key in keys] for keys in EpochSampler(60, batch=6, groups=groups)]
+    parts = []
+    for rank in (0, 1):
+        sampler = EpochSampler(60, batch=3, rank=rank, world=2, groups=groups)
+        parts.append([[key.index for key in keys] for keys in sampler])
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in whole]

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from saccade.atomic import cache_dir
 from saccade.errors import CheckFailed, ConfigError, ShapeError, WeightsError
 from saccade.export import export_bundle
-from saccade.export.cache import cache_dir, recall, remember
+from saccade.export.cache import recall, remember
 from saccade.export.verify import difference
 from saccade.registry import create_model
 from saccade.runtime import choose, open_predictor, predictor

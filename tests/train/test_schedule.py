@@ -65,3 +65,22 @@ def test_nonsense_is_refused():
         make_schedule(ScheduleConfig(epochs=0), 1.0, 1)
     with pytest.raises(ConfigError, match="between 0 and 3"):
         make_schedule(ScheduleConfig(epochs=3, warmup_epochs=4), 1.0, 1)
+
+
+def test_steps_fall_after_their_epochs():
+    config = ScheduleConfig(epochs=12, warmup_epochs=0.5, warmup_lr=1e-7, shape="step", milestones=(8, 11))
+    schedule = make_schedule(config, 1e-4, 100)
+    assert schedule.lr(0) == pytest.approx(1e-7)
+    assert schedule.lr(25) == pytest.approx(1e-7 + (1e-4 - 1e-7) * 0.5)
+    for step, lr in ((50, 1e-4), (799, 1e-4), (800, 1e-5), (1099, 1e-5), (1100, 1e-6), (1199, 1e-6)):
+        assert schedule.lr(step) == pytest.approx(lr)
+
+
+def test_a_power_of_what_is_left_over_a_number_of_steps():
+    config = ScheduleConfig(epochs=64, warmup_epochs=0, shape="poly", power=0.9, min_lr=1e-6, steps=40_000)
+    schedule = make_schedule(config, 2e-4, 631)
+    assert schedule.num_steps == 40_000
+    assert schedule.lr(0) == pytest.approx(2e-4)
+    assert schedule.lr(20_000) == pytest.approx(1e-6 + (2e-4 - 1e-6) * 0.5**0.9)
+    assert schedule.lr(39_999) == pytest.approx(1e-6, abs=1e-7)
+    assert schedule.progress(20_000) == 0.5

@@ -17,39 +17,44 @@ def train(
     model: str | None = None,
     recipe: str | None = None,
     config: Annotated[Path | None, Hidden] = None,
+    task: str | None = None,
+    head: str | None = None,
     weights: str | None = None,
     resume: Path | None = None,
     out: Path | None = None,
     epochs: int | None = None,
-    batch: int | None = None,
+    batch: Annotated[int | None, Hidden] = None,
     size: int | None = None,
-    device: str | None = None,
+    device: Annotated[str | None, Hidden] = None,
     threads: Annotated[int | None, Hidden] = None,
     seed: Annotated[int | None, Hidden] = None,
     freeze: Annotated[str | None, Hidden] = None,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Train or fine-tune a model on a folder of images.
+    """Train or fine-tune a classifier, a detector or a segmenter on a folder of images.
 
     Every setting of a recipe is also a flag by its dotted name, such as --optim.lr 1e-3 or
-    --augment.hflip 0; --dry-run lists them all. Less common: --config FILE (a recipe file), --threads,
-    --seed, --freeze backbone.
+    --augment.hflip 0; --dry-run lists them all. Less common: --config FILE (a recipe file), --batch,
+    --device, --threads, --seed, --freeze backbone.
 
     Example: saccade train --data photos/ --model shvit_s1 --out runs/photos
 
     Args:
         settings: Dotted flags.
-        data: Folder of class folders, a CSV of path,label, WebDataset shards, or digits.
+        data: Folder of class folders, a CSV of path,label, WebDataset shards, or digits; for detect a folder with
+            COCO annotations, for segment one of pictures and class maps, or scenes.
         model: Name from `saccade models`, or timm/NAME; shvit_s1 when nothing says otherwise.
         recipe: Shipped recipe, such as shvit_s1_imagenet; finetune_small (or digits) when left out.
         config: Recipe file (YAML), over the shipped recipe.
-        weights: Weights file or run folder to start from.
+        task: classify, detect or segment; classify when nothing says otherwise.
+        head: mask_rcnn, faster_rcnn, retinanet or cascade_mask_rcnn; semantic_fpn or upernet; the task's first.
+        weights: Weights file or run folder to start from; a classifier's give a detector its backbone.
         resume: Run folder to go on with.
         out: Run folder to make; runs/DATA-MODEL when left out.
         epochs: Passes over the data; chosen from the number of images when left out.
         batch: Images per process and step; chosen likewise.
-        size: Side of the square input in pixels; the model's own when left out.
+        size: Side of the square input in pixels (detect, segment: the shorter side); the model's own when left out.
         device: cpu, cuda or mps; the best there is when left out.
         threads: CPU threads.
         seed: Seed of everything random.
@@ -64,6 +69,8 @@ def train(
     known = [name for name, _ in leaves(Recipe())]
     flags = {**read_settings(settings, known)}
     short = {
+        "task": task,
+        "model.head": head,
         "data.source": data,
         "model.name": model,
         "model.weights": weights,
@@ -88,12 +95,15 @@ def train(
         plan = check_unchanged(load_recipe(resume / "recipe.yaml"), flags, resume)
         folder = resume
     else:
-        plan, chosen = build_recipe(recipe or default_recipe(data, config), config or "", flags)
+        plan, chosen = build_recipe(recipe or default_recipe(data, config, task), config or "", flags)
         if weights is not None and "model.name" not in chosen:
             from saccade.weights import load_model
 
             _, card = load_model(weights)
             plan.model.name, plan.model.options = card.model, card.options
+            if card.task == plan.task:
+                plan.model.head = plan.model.head or card.head
+                plan.model.head_options = plan.model.head_options or card.head_options
         if weights is not None and "model.pretrained" not in flags:
             plan.model.pretrained = "no"
         folder = out or free_folder(plan.data.source, plan.model.name)
@@ -106,7 +116,7 @@ def train(
         return
     if not plan.data.source:
         raise ConfigError(
-            "nothing to train on; say where the images are with --data FOLDER (or --data digits)"
+            "nothing to train on; say where the images are with --data FOLDER (or digits; scenes for detect, segment)"
         )
     from saccade.train.loop import train as run
     from saccade.train.setup import is_first_process
@@ -128,10 +138,12 @@ def train(
     show.result(values, as_json=json)
 
 
-def default_recipe(data: str | None, config: Path | None) -> str:
+def default_recipe(data: str | None, config: Path | None, task: str | None = None) -> str:
     """Name the shipped recipe that suits when none is asked for: none under a recipe file."""
     if config is not None:
         return ""
+    if task in ("detect", "segment"):
+        return f"scenes_{task}" if data == "scenes" else f"{task}_small"
     return "digits" if data == "digits" else "finetune_small"
 
 
@@ -158,6 +170,8 @@ def read_settings(tokens: tuple[str, ...], known: list[str]) -> dict[str, Any]:
         "model",
         "recipe",
         "config",
+        "task",
+        "head",
         "weights",
         "resume",
         "out",

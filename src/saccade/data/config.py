@@ -14,7 +14,11 @@ class DataConfig:
     val_fraction: float = 0.2
     """Fraction kept for validation when there is no validation source; in (0, 0.9)."""
     size: int = 0
-    """Side of the square input in pixels; 0: the model's own."""
+    """Side of the square input in pixels, of dense tasks the shorter side; 0: the model's own."""
+    max_size: int = 0
+    """Longest side in pixels, dense tasks only; 0: 5/3 of the shorter side (1333 for 800)."""
+    keep_empty: bool = True
+    """Of detection: learn from pictures without objects too (COCO's usual recipes leave them out)."""
     batch: int = 64
     """Samples per process and step."""
     workers: int = -1
@@ -42,6 +46,10 @@ class AugmentConfig:
     """Brightness, contrast and saturation jitter; ignored, as in timm, when `rand_augment` is set."""
     rand_augment: str = ""
     """timm's string, such as rand-m9-mstd0.5-inc1; empty: off."""
+    geometry: str = "fixed"
+    """Sizes that dense tasks train at: fixed, multi_scale, detr, jitter (large-scale jitter) or crop."""
+    photometric: bool = False
+    """Change brightness, contrast, saturation and hue of dense tasks' pictures."""
     three_augment: bool = False
     """Grey scale, solarise or blur, one of the three (DeiT III)."""
     random_erasing: float = 0.0

@@ -39,6 +39,7 @@ class EpochSampler(Sampler[list[SampleKey]]):
         start_step: int = 0,
         drop_last: bool = True,
         shuffle: bool = True,
+        groups: np.ndarray | None = None,
     ):
         """Fix the epoch.
 
@@ -54,6 +55,8 @@ class EpochSampler(Sampler[list[SampleKey]]):
             drop_last: Leave out a last batch that is not full, unless it is the only one. Otherwise the order
                 is continued from its beginning until every process has equally many samples.
             shuffle: False: the order of the data set.
+            groups: (num_samples,) integers: as far as possible the samples of a step are of one group (pictures of
+                alike aspect, which then need little padding). Needs `shuffle` and no repeats.
 
         Raises:
             ConfigError: A number out of range.
@@ -73,6 +76,7 @@ class EpochSampler(Sampler[list[SampleKey]]):
         self.num_samples, self.seed, self.epoch, self.batch = num_samples, seed, epoch, batch
         self.rank, self.world, self.repeats = rank, world, repeats
         self.start_step, self.drop_last, self.shuffle = start_step, drop_last, shuffle
+        self.groups = groups if shuffle and repeats == 1 and groups is not None and np.ptp(groups) else None
         if self.steps < start_step:
             raise ConfigError(f"start_step {start_step} is beyond the {self.steps} steps of an epoch")
 
@@ -114,7 +118,18 @@ class EpochSampler(Sampler[list[SampleKey]]):
         # PCG64 and permutation are stable across NumPy versions by its compatibility policy for bit streams;
         # drawing keys and sorting them relies on the bit stream only.
         draws = np.random.PCG64(sample_seed(self.seed, self.epoch, -1)).random_raw(self.num_samples)
-        return np.argsort(draws, kind="stable")
+        order = np.argsort(draws, kind="stable")
+        if self.groups is None:
+            return order
+        # Whole steps of one group each, in an order drawn anew; what fills no step is mixed into the last ones.
+        size, steps, rest = self.batch * self.world, [], []
+        for group in np.unique(self.groups):
+            members = order[self.groups[order] == group]
+            whole = len(members) // size * size
+            steps += list(members[:whole].reshape(-1, size))
+            rest.append(members[whole:])
+        again = np.random.PCG64(sample_seed(self.seed, self.epoch, -3)).random_raw(len(steps))
+        return np.concatenate([*(steps[i] for i in np.argsort(again, kind="stable")), *rest])
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         order, seed, epoch = self.order(), self.seed, self.epoch

@@ -1,21 +1,9 @@
 """The user's cache folder: bundles made on the way, choices of backend, environments of foreign exporters."""
 
 import json
-import os
-import platform
-from pathlib import Path
 from typing import Any
 
-from saccade.atomic import write_text
-
-
-def cache_dir() -> Path:
-    """Return the folder: SACCADE_CACHE, else the platform's own. It may not exist yet."""
-    if chosen := os.environ.get("SACCADE_CACHE"):
-        return Path(chosen)
-    if platform.system() == "Darwin":
-        return Path.home() / "Library" / "Caches" / "saccade"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saccade"
+from saccade.atomic import cache_dir, write_text
 
 
 def recall(name: str) -> dict[str, Any] | None:

@@ -6,7 +6,12 @@ from saccade.errors import ConfigError, did_you_mean
 from saccade.tasks.base import Batch, LossContext, Marks, Task, TaskData
 from saccade.weights.card import Card
 
-TASKS = {"classify": "saccade.tasks.classify:Classify", "restore": "saccade.tasks.restore:Restore"}
+TASKS = {
+    "classify": "saccade.tasks.classify:Classify",
+    "detect": "saccade.tasks.detect:Detect",
+    "segment": "saccade.tasks.segment:Segment",
+    "restore": "saccade.tasks.restore:Restore",
+}
 
 
 def get_task(name: str) -> Task:

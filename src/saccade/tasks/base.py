@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+
+from saccade.errors import ConfigError
 
 if TYPE_CHECKING:
     from saccade.data.config import AugmentConfig, DataConfig
@@ -31,9 +32,9 @@ Batch = dict[str, Any]
 class TaskData:
     """The two sides of a task's data and what a network must know of them."""
 
-    train: Dataset | None
+    train: Any
     """Training samples, augmented; None when only `val` was asked for."""
-    val: Dataset
+    val: Any
     """Validation samples under the evaluation transform, in a fixed order."""
     labels: list[str]
     """Class names in the order of the outputs; empty where a task has none."""
@@ -66,6 +67,9 @@ class Task(abc.ABC):
     main_mark: ClassVar[str]
     """Which entry of `Marks.compute()` picks the best checkpoint (larger is better)."""
 
+    size_from_data: ClassVar[bool] = False
+    """Whether `open` chooses the size of the pictures by looking at them, unless a card or the user says it."""
+
     def show_mark(self, value: float) -> str:
         """Print the main mark for people; a share in per cent unless the task says otherwise."""
         return f"{100 * value:.2f} %"
@@ -85,8 +89,31 @@ class Task(abc.ABC):
         """Join samples of a data set into one batch."""
 
     @abc.abstractmethod
-    def build_model(self, card: Card) -> nn.Module:
-        """Make the network a card describes, with fresh weights."""
+    def build_model(self, card: Card, *, pretrained: bool = False) -> nn.Module:
+        """Make the network a card describes, with fresh weights, or as far as there are any with published ones.
+
+        Raises:
+            WeightsError: Published weights were asked for and cannot be had.
+        """
+
+    def complete(self, card: Card) -> None:
+        """Fill in what a card leaves open before its network exists, and refuse what cannot be.
+
+        Raises:
+            ConfigError: A head where the task has none.
+        """
+        if card.head or card.head_options:
+            raise ConfigError(
+                f"model.head is {card.head or card.head_options}, but task {self.name} has no heads"
+            )
+
+    def adopt(self, model: nn.Module, old: nn.Module, found: Card) -> None:
+        """Take over what a network of another task can give to a fresh one.
+
+        Raises:
+            ConfigError: It can give nothing.
+        """
+        raise ConfigError(f"the weights are for the task {found.task}; expected {self.name}")
 
     @abc.abstractmethod
     def mix(self, batch: Batch, augment: AugmentConfig, card: Card, *, seed: int) -> Batch:

@@ -73,10 +73,14 @@ class Classify(Task):
         """Join samples into a batch; `label` is (batch,) int64."""
         return collate(samples)
 
-    def build_model(self, card: Card) -> nn.Module:
-        """Make the network with fresh weights and `card.num_classes` outputs."""
+    def build_model(self, card: Card, *, pretrained: bool = False) -> nn.Module:
+        """Make the network with `card.num_classes` outputs."""
         return create_model(
-            card.model, num_classes=card.num_classes, in_chans=card.in_chans, **dict(card.options)
+            card.model,
+            pretrained=pretrained,
+            num_classes=card.num_classes,
+            in_chans=card.in_chans,
+            **dict(card.options),
         )
 
     def mix(self, batch: Batch, augment: AugmentConfig, card: Card, *, seed: int) -> Batch:

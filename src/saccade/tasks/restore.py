@@ -75,9 +75,9 @@ class Restore(Task):
             "broken": [entry for sample in samples for entry in sample["broken"]],
         }
 
-    def build_model(self, card: Card) -> nn.Module:
-        """Make the network with fresh weights."""
-        return create_model(card.model, **dict(card.options))
+    def build_model(self, card: Card, *, pretrained: bool = False) -> nn.Module:
+        """Make the network."""
+        return create_model(card.model, pretrained=pretrained, **dict(card.options))
 
     def mix(self, batch: Batch, augment: AugmentConfig, card: Card, *, seed: int) -> Batch:
         """Leave batches alone."""

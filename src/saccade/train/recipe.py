@@ -29,6 +29,10 @@ class ModelConfig:
     """One of `saccade models`, or timm/NAME."""
     options: dict = field(default_factory=dict)
     """Further arguments of `create_model`, such as {distilled: true}."""
+    head: str = ""
+    """Of dense tasks: mask_rcnn, retinanet, semantic_fpn and others of `saccade.dense.HEADS`; empty: the task's."""
+    head_options: dict = field(default_factory=dict)
+    """Options of that head, such as {norm_eval: true}."""
     pretrained: str = "auto"
     """Published ImageNet weights: yes, no, or auto (use them when they can be had, else say so and go on)."""
     weights: str = ""
@@ -67,12 +71,21 @@ class ScheduleConfig:
     epochs: int = 0
     """0: from the number of images, for 6000 steps from random weights (20 to 150 epochs) or 2500 from trained ones
     (8 to 40 epochs)."""
+    steps: int = 0
+    """Length in steps of the optimiser in place of `epochs`; 0: count epochs."""
+    shape: str = "cosine"
+    """From the peak down: cosine, step (times `gamma` at each of `milestones`) or poly (a power of what is left)."""
+    milestones: tuple[float, ...] = ()
+    """Epochs, ascending, after which the rate of shape step falls."""
+    gamma: float = 0.1
+    power: float = 0.9
+    """Exponent of shape poly."""
     warmup_epochs: float = -1.0
     """Linear rise from warmup_lr; -1: 5 % of the epochs."""
     warmup_lr: float = 1e-6
     """Learning rate at the start of the warm-up, never scaled by batch."""
     min_lr: float = 1e-5
-    """Floor of the cosine, never scaled by batch."""
+    """Floor of the cosine or power, never scaled by batch."""
     cooldown_epochs: int = 0
     """Epochs run at the floor after the cosine."""
     per: str = "iteration"
@@ -171,6 +184,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optim.no_decay": ("1d", "1d_bias", "model", "none"),
     "optim.clip": ("none", "norm", "agc"),
     "schedule.per": ("iteration", "epoch"),
+    "schedule.shape": ("cosine", "step", "poly"),
+    "augment.geometry": ("fixed", "multi_scale", "detr", "jitter", "crop"),
     "loss.distill": ("none", "hard", "soft"),
     "run.device": ("auto", "cpu", "cuda", "mps"),
     "run.precision": ("float32", "bf16", "fp16"),
@@ -179,6 +194,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 RANGES: dict[str, tuple[float, float]] = {
     "data.size": (0, 8192),
+    "data.max_size": (0, 16384),
     "data.batch": (0, 1_000_000),
     "data.workers": (-1, 1024),
     "data.repeats": (1, 64),
@@ -199,6 +215,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "optim.layer_decay": (1e-3, 1),
     "optim.clip_value": (1e-8, math.inf),
     "schedule.epochs": (0, 1_000_000),
+    "schedule.steps": (0, math.inf),
+    "schedule.gamma": (0, 1),
+    "schedule.power": (0.01, 10),
     "schedule.warmup_epochs": (-1, 1_000_000),
     "schedule.warmup_lr": (0, 100),
     "schedule.min_lr": (0, 100),
@@ -264,6 +283,13 @@ def check_recipe(recipe: Recipe) -> Recipe:
         raise ConfigError(
             f"schedule.warmup_epochs ({recipe.schedule.warmup_epochs:g}) is longer than the "
             f"whole run ({recipe.schedule.epochs} epochs)"
+        )
+    milestones = list(recipe.schedule.milestones)
+    if recipe.schedule.shape == "step" and not (
+        milestones and milestones == sorted(milestones) and milestones[0] > 0
+    ):
+        raise ConfigError(
+            f"schedule.milestones is {milestones}; shape step needs ascending epochs, such as [8, 11]"
         )
     if recipe.model.weights and recipe.model.pretrained == "yes":
         raise ConfigError(

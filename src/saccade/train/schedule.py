@@ -11,7 +11,7 @@ from saccade.train.recipe import ScheduleConfig
 
 @dataclass(frozen=True)
 class Schedule:
-    """Cosine with linear warm-up, floor and cooldown."""
+    """Cosine, steps or a power, with linear warm-up; the cosine also with floor and cooldown."""
 
     config: ScheduleConfig
     """Resolved: `epochs` above 0, `warmup_epochs` not negative."""
@@ -27,11 +27,11 @@ class Schedule:
     @property
     def num_steps(self) -> int:
         """Steps run in all."""
-        return self.num_epochs * self.steps_per_epoch
+        return self.config.steps or self.num_epochs * self.steps_per_epoch
 
     def progress(self, step: int) -> float:
         """Fraction of the epochs before the cooldown that is done at the start of `step`, in [0, 1]."""
-        return min(1.0, step / (self.config.epochs * self.steps_per_epoch))
+        return min(1.0, step / (self.config.steps or self.config.epochs * self.steps_per_epoch))
 
     def lr(self, step: int) -> float:
         """Learning rate of `step`, counted from 0.
@@ -43,14 +43,19 @@ class Schedule:
         now = step // unit
         if config.late:
             now = max(0, now - 1)
-        whole = config.epochs * self.steps_per_epoch / unit
+        whole = (config.steps or config.epochs * self.steps_per_epoch) / unit
         warmup = config.warmup_epochs * self.steps_per_epoch / unit
         if now < warmup:
             return config.warmup_lr + (self.peak - config.warmup_lr) * now / warmup
+        if config.shape == "step":
+            passed = sum(step >= round(epoch * self.steps_per_epoch) for epoch in config.milestones)
+            return self.peak * config.gamma**passed
         if config.warmup_prefix:
             now, whole = now - warmup, whole - warmup
         if now >= whole:
             return config.min_lr
+        if config.shape == "poly":
+            return config.min_lr + (self.peak - config.min_lr) * (1 - now / whole) ** config.power
         return config.min_lr + 0.5 * (self.peak - config.min_lr) * (1 + math.cos(math.pi * now / whole))
 
 

@@ -19,7 +19,6 @@ from saccade.data.dataset import SampleKey
 from saccade.data.loader import build_loader
 from saccade.data.sampler import EpochSampler, OrderedSampler
 from saccade.errors import ConfigError, SaccadeError, WeightsError
-from saccade.registry import create_model
 from saccade.tasks import Task, get_task
 from saccade.tasks.base import Batch, TaskData
 from saccade.train.adapt import adapt, without_augmentation
@@ -128,6 +127,8 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
         say(line)
     torch.set_num_threads(recipe.run.threads)
     train_loader, val_loader, sampler = build_loaders(recipe, task, data, accelerator)
+    if recipe.schedule.steps:
+        recipe.schedule.epochs = -(-recipe.schedule.steps // max(1, sampler.steps // recipe.run.accumulate))
     if recipe.run.recompute:
         if not hasattr(plain, "set_grad_checkpointing"):
             raise ConfigError(f"run.recompute: {recipe.model.name} cannot recompute its activations")
@@ -226,7 +227,14 @@ def plan_model(recipe: Recipe, task: Task) -> Card:
     Raises:
         ConfigError: Weights of another model, or options that are not the model's to take.
     """
-    start = Card(model=recipe.model.name, options=dict(recipe.model.options), task=recipe.task)
+    start = Card(
+        model=recipe.model.name,
+        options=dict(recipe.model.options),
+        task=recipe.task,
+        head=recipe.model.head,
+        head_options=dict(recipe.model.head_options),
+    )
+    task.complete(start)
     if recipe.model.weights:
         _, found = load_model(recipe.model.weights)
         if found.model != recipe.model.name:
@@ -234,13 +242,16 @@ def plan_model(recipe: Recipe, task: Task) -> Card:
                 f"{recipe.model.weights} holds {found.model} and model.name is {recipe.model.name}; "
                 f"train with --model {found.model}, or leave --weights out"
             )
-        start.preprocess, start.in_chans = found.preprocess, found.in_chans
+        if found.task == start.task:
+            start.preprocess = found.preprocess
+        start.in_chans = found.in_chans
     for name in ("num_classes", "in_chans", "pretrained", "features_only", "out_indices"):
         if name in recipe.model.options:
             raise ConfigError(
                 f"model.options has {name}, which follows from the data or has a setting of its own"
             )
-    start.preprocess = {**task.preprocess(start), **recipe.model.preprocess}
+    usual = start.preprocess if task.size_from_data else task.preprocess(start)
+    start.preprocess = {**usual, **recipe.model.preprocess}
     return start
 
 
@@ -256,8 +267,13 @@ def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.
     source = recipe.model.weights
     if source:
         old, found = load_model(source)
+        if found.task != recipe.task:
+            model = task.build_model(card)
+            task.adopt(model, old, found)
+            say(f"{source} gives the backbone; the rest starts fresh")
+            return model, True
         same = found.num_classes == card.num_classes and (not found.labels or found.labels == card.labels)
-        if found.options == card.options:
+        if (found.options, found.head, found.head_options) == (card.options, card.head, card.head_options):
             if not same:
                 say(f"{source} knows {found.num_classes} other classes; the classifier starts fresh")
                 old.reset_classifier(card.num_classes)  # pyright: ignore[reportCallIssue]
@@ -273,13 +289,7 @@ def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.
         return model, True
     if recipe.model.pretrained != "no":
         try:
-            return create_model(
-                card.model,
-                pretrained=True,
-                num_classes=card.num_classes,
-                in_chans=card.in_chans,
-                **dict(card.options),
-            ), True
+            return task.build_model(card, pretrained=True), True
         except WeightsError as error:
             if recipe.model.pretrained == "yes":
                 raise
@@ -301,6 +311,7 @@ def build_loaders(
         rank=rank,
         world=world,
         repeats=config.repeats,
+        groups=getattr(data.train, "groups", None),
     )
     if recipe.run.overfit:
         sampler = FixedBatch(sampler)

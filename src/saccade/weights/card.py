@@ -32,6 +32,10 @@ class Card:
     origin: str = ""
     """Where the weights come from: a run folder, a hub id, a file name."""
     licence: str = ""
+    head: str = ""
+    """Of dense tasks: a name in `saccade.dense.HEADS` on the backbone `model`."""
+    head_options: dict[str, Any] = field(default_factory=dict)
+    """Options of that head that differ from its defaults."""
     numbers: dict[str, Any] = field(default_factory=dict)
     """Measured marks, such as {"top1": 0.99, "count": 360}."""
     format: int = CARD_FORMAT
@@ -68,6 +72,8 @@ class Card:
         card = cls(**{name: value for name, value in values.items() if name in fields})
         kinds = {
             "options": dict,
+            "head": str,
+            "head_options": dict,
             "labels": list,
             "preprocess": dict,
             "numbers": dict,

@@ -69,7 +69,7 @@ def load_weights(model: nn.Module, source: Any, *, strict: bool = True) -> nn.Mo
         WeightsError: Lists what is missing, unexpected or of another shape.
     """
     name = getattr(model, "saccade_name", type(model).__name__)
-    family = registry.family_of(name) if hasattr(model, "saccade_name") else "timm"
+    family = _family(model)
     if isinstance(source, Mapping):
         where, content = "the state dict", dict(source)
         if not any(isinstance(value, Tensor) for value in content.values()):
@@ -141,12 +141,39 @@ def load_model(source: Path | str) -> tuple[nn.Module, Card]:
         card = identify(state, where=str(path))
         if path.suffix != ".safetensors":
             state, _ = read_weights(path, family=registry.family_of(card.model))
-    model = registry.create_model(
-        card.model, num_classes=card.num_classes, in_chans=card.in_chans, **card.options
-    )
-    _load_state(model, state, family=registry.family_of(card.model), where=str(path), strict=True)
+    model = build_model(card)
+    _load_state(model, state, family=_family(model), where=str(path), strict=True)
     card.origin = card.origin or str(path)
     return model.eval(), card
+
+
+def build_model(card: Card) -> nn.Module:
+    """Make the network that a card describes, with fresh weights.
+
+    Raises:
+        ConfigError: A name or option that does not exist here.
+    """
+    if card.head:
+        from saccade.dense import build_dense
+
+        return build_dense(
+            card.model,
+            card.head,
+            card.num_classes,
+            in_chans=card.in_chans,
+            options=card.options,
+            **card.head_options,
+        )
+    return registry.create_model(
+        card.model, num_classes=card.num_classes, in_chans=card.in_chans, **card.options
+    )
+
+
+def _family(model: nn.Module) -> str:
+    """Return the family whose key layouts a network's weights may be in; "timm" for layouts that are its own."""
+    if hasattr(model, "neck") or not hasattr(model, "saccade_name"):
+        return "timm"
+    return registry.family_of(model.saccade_name)  # pyright: ignore[reportArgumentType]
 
 
 def save_weights(model: nn.Module, path: Path | str, card: Card | None = None) -> None:

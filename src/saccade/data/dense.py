@@ -1,0 +1,312 @@
+"""Samples of dense tasks: pictures with objects (`ObjectDataset`) or class maps (`MapDataset`), and their batches.
+
+A sample is a dictionary with the keys of `ImageDataset`, and:
+
+    size     (2,) int64: height and width of the resized picture inside the padded batch
+    target   of objects: boxes (n, 4) float32 in its pixels, labels (n,), masks (n, H, W) uint8; training only
+             of class maps: (H, W) int64, 255 where nothing counts
+    truth    what marking needs, in the coordinates of the file (see `ObjectDataset.truth`); evaluation only
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from saccade.data.coco import CocoIndex, masks_of, run_lengths
+from saccade.data.dataset import MAX_REPLACEMENTS, SampleKey, sample_seed, seeded
+from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb
+from saccade.data.dense_augment import IGNORED
+from saccade.data.whole import WholePreprocess
+from saccade.errors import DataError
+
+Augmentation = Callable[[dict[str, Any]], dict[str, Any]]
+LEAST_BOX = 1.0
+"""Boxes that augmentation leaves narrower than so many pixels are dropped."""
+
+
+class DenseDataset(Dataset, abc.ABC):
+    """Pictures with something drawn on them. Broken pictures are handled as in `ImageDataset`."""
+
+    def __init__(
+        self,
+        preprocess: WholePreprocess,
+        *,
+        augment: Augmentation | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        self.preprocess, self.augment, self.max_pixels = preprocess, augment, max_pixels
+
+    names: Sequence[str]
+    """What to call each sample."""
+    where: str
+    groups: np.ndarray | None = None
+    """(length,) int64: samples of one group have alike aspects and are batched together in training."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abc.abstractmethod
+    def source(self, index: int) -> Encoded:
+        """Return the picture of a sample."""
+
+    @abc.abstractmethod
+    def parts(self, index: int, size: tuple[int, int]) -> dict[str, Any]:
+        """Return what lies on the picture as tv_tensors, in the file's pixels; `size` is its height and width.
+
+        Raises:
+            DataError: It does not fit the picture.
+        """
+
+    @abc.abstractmethod
+    def truth(self, index: int, size: tuple[int, int]) -> Any:
+        """Return what marking needs."""
+
+    @abc.abstractmethod
+    def finish(self, sample: dict[str, Any]) -> Any:
+        """Turn the augmented parts into the target."""
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
+        """Make one sample.
+
+        Raises:
+            DataError: In training, too many unreadable pictures in a row.
+            IndexError: No such position.
+        """
+        index, seed = key if isinstance(key, tuple) else (int(key), sample_seed(0, 0, int(key)))
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        broken: list[tuple[str, str]] = []
+        if self.augment is None:
+            try:
+                image, size = self.preprocess.fast(self.source(index), max_pixels=self.max_pixels)
+                truth = self.truth(index, size)
+            except DataError as error:
+                broken.append((self.names[index], str(error)))
+                return self._sample(torch.empty(0), index, broken)
+            return self._sample(image, index, broken) | {"truth": truth}
+        for step in range(min(len(self), MAX_REPLACEMENTS)):
+            at = (index + step) % len(self)
+            try:
+                pixels = decode_rgb(self.source(at), max_pixels=self.max_pixels)
+                parts = self.parts(at, (pixels.shape[0], pixels.shape[1]))
+            except DataError as error:
+                broken.append((self.names[at], str(error)))
+                continue
+            parts["image"] = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+            with seeded(seed):
+                changed = self.augment(parts)
+            image = self.preprocess.normalise(changed["image"].as_subclass(Tensor))
+            return self._sample(image, at, broken) | {"target": self.finish(changed)}
+        raise DataError(
+            f"{self.where}: {len(broken)} pictures in a row cannot be read, the first being {broken[0][1]}; "
+            "put the files right or take them out of the annotations"
+        )
+
+    def _sample(self, image: Tensor, index: int, broken: list[tuple[str, str]]) -> dict[str, Any]:
+        return {"image": image, "index": index, "name": self.names[index], "broken": broken}
+
+
+class ObjectDataset(DenseDataset):
+    """Pictures with boxes, and masks when wanted."""
+
+    def __init__(self, index: CocoIndex, preprocess: WholePreprocess, *, masks: bool, **options: Any):
+        """Join an index and a transform.
+
+        Args:
+            index: From `read_coco`.
+            preprocess: The evaluation transform.
+            masks: Whether to draw masks.
+            **options: As of `DenseDataset`.
+        """
+        super().__init__(preprocess, **options)
+        self.content, self.masks = index, masks
+        self.names, self.where = index.names, index.where
+        self.groups = (index.sizes[:, 1] >= index.sizes[:, 0]).astype(np.int64)
+        self.labels = index.labels
+
+    def source(self, index: int) -> Path:
+        """Return the picture's file."""
+        return self.content.files[index]
+
+    def parts(self, index: int, size: tuple[int, int]) -> dict[str, Any]:
+        """Return boxes, labels and masks of what is to be learned: crowds are left out."""
+        self._check(index, size)
+        found = self.content.annotations[index]
+        learned = ~found.crowd
+        parts: dict[str, Any] = {
+            "boxes": tv_tensors.BoundingBoxes(found.boxes[learned], format="XYXY", canvas_size=size),  # pyright: ignore
+            "labels": torch.from_numpy(found.labels[learned]),
+        }
+        if self.masks:
+            parts["masks"] = tv_tensors.Mask(torch.from_numpy(masks_of(found, size)[learned]))
+        return parts
+
+    def truth(self, index: int, size: tuple[int, int]) -> dict[str, Any]:
+        """Return size, boxes, labels, crowd, areas and run lengths in the file's pixels."""
+        self._check(index, size)
+        found = self.content.annotations[index]
+        truth: dict[str, Any] = {
+            "size": size,
+            "boxes": found.boxes,
+            "labels": found.labels,
+            "crowd": found.crowd,
+        }
+        truth |= {"areas": found.areas, "id": self.content.ids[index]}
+        if self.masks:
+            truth["runs"] = [run_lengths(shape, size) for shape in found.shapes]
+        return truth
+
+    def finish(self, sample: dict[str, Any]) -> dict[str, Tensor]:
+        """Cut boxes to the picture and drop what is left of objects outside it."""
+        height, width = sample["image"].shape[-2:]
+        boxes = sample["boxes"].as_subclass(Tensor).clone()
+        boxes[:, 0::2] = boxes[:, 0::2].clamp(0, width)
+        boxes[:, 1::2] = boxes[:, 1::2].clamp(0, height)
+        kept = ((boxes[:, 2:] - boxes[:, :2]) >= LEAST_BOX).all(1)
+        target = {"boxes": boxes[kept].float(), "labels": sample["labels"][kept]}
+        if self.masks:
+            target["masks"] = sample["masks"].as_subclass(Tensor)[kept]
+        return target
+
+    def _check(self, index: int, size: tuple[int, int]) -> None:
+        """Refuse a picture whose size is not what the annotations were made on."""
+        claimed = tuple(int(side) for side in self.content.sizes[index])
+        if claimed != tuple(size):
+            raise DataError(
+                f"{self.names[index]}: the picture is {size[1]} x {size[0]} pixels, but its annotations were made on "
+                f"{claimed[1]} x {claimed[0]}"
+            )
+
+
+class MapDataset(DenseDataset):
+    """Pictures with class maps."""
+
+    def __init__(
+        self,
+        pictures: list[Path],
+        maps: list[Path],
+        labels: list[str],
+        preprocess: WholePreprocess,
+        *,
+        where: str,
+        zero_is_none: bool = False,
+        **options: Any,
+    ):
+        """Join pictures and maps.
+
+        Args:
+            pictures: Files.
+            maps: One PNG of class numbers each.
+            labels: Class names.
+            preprocess: The evaluation transform.
+            where: What the user called this.
+            zero_is_none: Class number 0 counts for nothing and the others start at 1 (ADE20K).
+            **options: As of `DenseDataset`.
+        """
+        super().__init__(preprocess, **options)
+        self.pictures, self.maps, self.labels = pictures, maps, labels
+        self.names, self.where, self.zero_is_none = [path.name for path in pictures], where, zero_is_none
+
+    def source(self, index: int) -> Path:
+        """Return the picture's file."""
+        return self.pictures[index]
+
+    def truth(self, index: int, size: tuple[int, int]) -> Tensor:
+        """Return the class map (height, width) int64 at the file's own size."""
+        return torch.from_numpy(read_map(self.maps[index], size, len(self.labels), self.zero_is_none))
+
+    def parts(self, index: int, size: tuple[int, int]) -> dict[str, Any]:
+        """Return the class map."""
+        return {"target": tv_tensors.Mask(self.truth(index, size))}
+
+    def finish(self, sample: dict[str, Any]) -> Tensor:
+        """Return the class map (H, W) int64."""
+        return sample["target"].as_subclass(Tensor).long()
+
+
+def read_map(path: Path, size: tuple[int, int], num_classes: int, zero_is_none: bool) -> np.ndarray:
+    """Read a PNG of class numbers: (height, width) int64, 255 where nothing counts.
+
+    Args:
+        path: An 8- or 16-bit grey or palette PNG; 255 (65535) counts for nothing.
+        size: Height and width that it must have; None-like zeros: any.
+        num_classes: Larger numbers are refused; 0: any.
+        zero_is_none: As of `MapDataset`.
+
+    Raises:
+        DataError: Not such a file, of another size, or with numbers that are no class.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode not in ("L", "P", "I", "I;16", "1"):
+                raise DataError(
+                    f"{path}: a class map is a grey or palette PNG of class numbers, not of mode {picture.mode}"
+                )
+            values = np.array(picture).astype(np.int64)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's readers raise almost anything on damaged files
+        raise DataError(f"{path}: the class map cannot be read ({str(error)[:80]})") from None
+    if any(size) and values.shape != tuple(size):
+        raise DataError(
+            f"{path}: the class map is {values.shape[1]} x {values.shape[0]} pixels, "
+            f"its picture {size[1]} x {size[0]}"
+        )
+    ignored = (values == 255) | (values == 65_535)
+    if zero_is_none:
+        ignored |= values == 0
+        values = values - 1
+    worst = int(values[~ignored].max(initial=-1))
+    if num_classes and worst >= num_classes:
+        number = worst + zero_is_none
+        raise DataError(f"{path}: class number {number} is beyond the {num_classes} classes; 255 means none")
+    values[ignored] = IGNORED
+    return values
+
+
+def collate_dense(samples: Sequence[dict[str, Any]], preprocess: WholePreprocess) -> dict[str, Any]:
+    """Join samples into a batch, leaving out those without a picture.
+
+    Returns:
+        image (batch, 3, height, width) float32, size and index as tensors, name and broken as lists, and
+        where samples have them `targets` (a list; of class maps (batch, height, width) int64) and `truth` (a list).
+    """
+    whole = [sample for sample in samples if sample["image"].ndim == 3]
+    images = [sample["image"] for sample in whole]
+    batch: dict[str, Any] = {
+        "image": preprocess.pad(images)
+        if images
+        else torch.empty(0, 3, preprocess.divisor, preprocess.divisor),
+        "size": torch.tensor([image.shape[1:] for image in images], dtype=torch.int64).reshape(-1, 2),
+        "index": torch.tensor([sample["index"] for sample in whole], dtype=torch.int64),
+        "name": [sample["name"] for sample in whole],
+        "broken": [entry for sample in samples for entry in sample["broken"]],
+    }
+    height, width = batch["image"].shape[2:]
+    targets = [sample["target"] for sample in whole if "target" in sample]
+    if targets and isinstance(targets[0], Tensor):
+        padded = torch.full((len(targets), height, width), IGNORED, dtype=torch.int64)
+        for row, target in zip(padded, targets, strict=True):
+            row[: target.shape[0], : target.shape[1]] = target
+        batch["targets"] = padded
+    elif targets:
+        for target in targets:
+            if "masks" in target:
+                masks = target["masks"].new_zeros(len(target["masks"]), height, width)
+                masks[:, : target["masks"].shape[1], : target["masks"].shape[2]] = target["masks"]
+                target["masks"] = masks
+        batch["targets"] = targets
+    if whole and "truth" in whole[0]:
+        batch["truth"] = [sample["truth"] for sample in whole]
+    return batch
