@@ -263,7 +263,7 @@ def _question(
         group=track.group,
         unit=wordings.unit,
         window_s=None if candidate.window_s is None else list(candidate.window_s),
-        options={colour: [colour] for colour in colours} if task in COMPARISONS else None,
+        options={colour: [colour] for colour in colours} if len(painted) == 2 else None,
         polarity=polarity,
         clock=candidate.clock,
         template_id=template,

@@ -1,0 +1,201 @@
+"""Frames with coloured boxes: drawn after resizing, at least two pixels wide, written without losing the colour."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from saccade.atomic import replacing
+from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.kinematics.records import Question, Track
+from saccade.kinematics.settings import DEFAULT, Settings
+
+COLOURS = {
+    "red": (255, 0, 0),
+    "blue": (0, 64, 255),
+    "green": (0, 220, 0),
+    "yellow": (255, 225, 0),
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+    "orange": (255, 128, 0),
+    "purple": (160, 0, 220),
+    "cyan": (0, 230, 230),
+    "magenta": (255, 0, 200),
+}
+"""Red, green, blue of each name."""
+MAX_PIXELS = 1 << 26
+"""Larger pictures are refused before they are decoded."""
+WIDTH_PX = 3
+"""Of the lines; a line of one pixel does not survive the chroma subsampling of video."""
+
+
+def draw_boxes(
+    image: Image.Image,
+    boxes: Mapping[str, Sequence[float] | None],
+    *,
+    size: int | None = None,
+    width: int = WIDTH_PX,
+    region: Sequence[int] | None = None,
+    mirror: bool = False,
+) -> Image.Image:
+    """Cut, mirror and resize a picture, then draw boxes into it.
+
+    Args:
+        image: As recorded.
+        boxes: {colour: x0, y0, x1, y1 in pixels of the result before resizing, or None where nothing is drawn}.
+        size: Longer side of the result, pixels; as it is when None.
+        width: Of the lines, pixels of the result.
+        region: x0, y0, x1, y1 of the part that is kept.
+        mirror: Flip left to right.
+
+    Raises:
+        ConfigError: Lines thinner than 2 pixels, no positive size, or a colour without a value.
+    """
+    if width < 2 or (size is not None and size < 8):
+        raise ConfigError(
+            f"width is {width} and size {size}; expected lines of at least 2 pixels and a side of at least 8"
+        )
+    image = image.convert("RGB")
+    if region is not None:
+        image = image.crop((region[0], region[1], region[2], region[3]))
+    if mirror:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    scale = 1.0 if size is None else size / max(image.size)
+    scale_x = scale_y = scale
+    if scale != 1.0:
+        shape = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        scale_x, scale_y = shape[0] / image.width, shape[1] / image.height
+        image = image.resize(shape, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    pen = ImageDraw.Draw(image)
+    for colour, box in boxes.items():
+        if colour not in COLOURS:
+            raise ConfigError(f"no colour {colour!r}{did_you_mean(colour, COLOURS)}")
+        if box is None:
+            continue
+        # Around the box, held inside the picture, so that a small thing is not painted over.
+        x0, x1 = (
+            float(np.clip(x * scale_x + d, 0, image.width - 1))
+            for x, d in ((box[0], -width), (box[2], width - 1))
+        )
+        y0, y1 = (
+            float(np.clip(y * scale_y + d, 0, image.height - 1))
+            for y, d in ((box[1], -width), (box[3], width - 1))
+        )
+        pen.rectangle((round(x0), round(y0), round(x1), round(y1)), outline=COLOURS[colour], width=width)
+    return image
+
+
+def open_image(path: Path | str, where: str = "") -> Image.Image:
+    """Open a picture.
+
+    Raises:
+        DataError: No such file, no picture, or one of too many pixels.
+    """
+    path = Path(path)
+    name = f"{where}: " if where else ""
+    if not path.is_file():
+        raise DataError(f"{name}{path}: no such picture; expected the frame that the record names")
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"{name}{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS}"
+                )
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{name}{path}: cannot be read as a picture ({str(error)[:80]})") from None
+
+
+def frames_key(question: Question) -> str:
+    """Name of the folder of a question's frames; questions that show the same frames share it."""
+    things = sorted((thing["colour"], thing["track_id"]) for thing in question.objects)
+    text = repr((question.clip_id, things, question.frame_times_s))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_frames(
+    question: Question,
+    tracks: Sequence[Track],
+    folder: Path | str,
+    *,
+    root: Path | str | None = None,
+    size: int | None = 448,
+    width: int = WIDTH_PX,
+    region: Sequence[int] | None = None,
+    mirror: bool = False,
+    settings: Settings = DEFAULT,
+) -> list[Path]:
+    """Write the frames of a question with its boxes, in order, as pictures.
+
+    Pictures and not a video: compression over time moves and smears thin lines. JPEG is written without chroma
+    subsampling.
+
+    Args:
+        question: With frame times.
+        tracks: Of its clip; those it asks about are drawn, every one gives image paths.
+        folder: Where the folder of its frames goes; a folder that is there is not written again.
+        root: Folder that image paths are relative to.
+        size: Longer side, pixels: the resolution at which the model will see them.
+        width: Of the lines.
+        region: Part of the pictures that is kept.
+        mirror: Flip left to right.
+        settings: dt is used.
+
+    Returns:
+        Paths of the frames.
+
+    Raises:
+        DataError: No picture for a frame, a picture that cannot be read, or a track that the clip does not have.
+    """
+    where = f"question {question.id}"
+    of = {track.track_id: track for track in tracks if track.clip_id == question.clip_id}
+    for thing in question.objects:
+        if thing["track_id"] not in of:
+            raise DataError(
+                f"{where}: clip {question.clip_id} has no track {thing['track_id']!r}; expected its labels"
+            )
+    target = Path(folder) / frames_key(question)
+    times = question.frame_times_s or []
+    names = [target / f"{index:03d}.jpg" for index in range(len(times))]
+    if target.is_dir():
+        return names
+    pictures = _pictures(list(of.values()))
+    with replacing(target) as temporary:
+        temporary.mkdir()
+        for time, name in zip(times, names, strict=True):
+            nearest = min(pictures, key=lambda at: abs(at - time), default=None)
+            if nearest is None or abs(nearest - time) > settings.dt / 2 + 1e-6:
+                raise DataError(
+                    f"{where}: clip {question.clip_id} has no picture at {time:g} s; expected one for each frame"
+                )
+            boxes = {
+                thing["colour"]: _box_at(of[thing["track_id"]], time, settings) for thing in question.objects
+            }
+            image = open_image(Path(root or "") / pictures[nearest], where)
+            drawn = draw_boxes(image, boxes, size=size, width=width, region=region, mirror=mirror)
+            drawn.save(temporary / name.name, quality=95, subsampling=0)
+    return names
+
+
+def _pictures(tracks: Sequence[Track]) -> dict[float, str]:
+    """Paths of a clip's pictures by the time of the annotation they go with."""
+    found: dict[float, str] = {}
+    for track in tracks:
+        for time, path in zip(track.timestamps_s, track.image_paths or (), strict=False):
+            if path is not None:
+                found.setdefault(time, path)
+    return found
+
+
+def _box_at(track: Track, time: float, settings: Settings) -> list[float] | None:
+    """Box of a track at a frame's time; None where it is not visible."""
+    if track.boxes_2d is None:
+        return None
+    row = int(np.argmin(np.abs(track.times - time)))
+    return track.boxes_2d[row] if abs(track.times[row] - time) <= settings.dt / 2 + 1e-6 else None
