@@ -100,7 +100,16 @@ def enlarge(logits: Tensor, stride: int, images: Tensor) -> Tensor:
     """Enlarge logits by their stride (bilinear, pixel areas aligned) and cut them to the pictures' size."""
     logits, (high, wide) = widen(logits), images.shape[2:]
     size = [logits.shape[2] * stride, logits.shape[3] * stride]
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[:, :, :high, :wide]
+    return cut(F.interpolate(logits, size=size, mode="bilinear", align_corners=False), high, wide)
+
+
+def cut(x: Tensor, high: int, wide: int) -> Tensor:
+    """Return the upper left corner of a map."""
+    if torch.compiler.is_exporting():
+        # A slice is contiguous for some sizes only, and the exporter would fix which.
+        rows, columns = torch.arange(high, device=x.device), torch.arange(wide, device=x.device)
+        return x.index_select(2, rows).index_select(3, columns)
+    return x[:, :, :high, :wide]
 
 
 def pixel_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from saccade.dense.network import Trunk
 from saccade.dense.options import SemanticFPNOptions
 from saccade.dense.pyramid import Pyramid, conv_norm_relu
-from saccade.dense.segmenter import Classifier, Segmenter
+from saccade.dense.segmenter import Classifier, Segmenter, cut
 
 NUM_LEVELS = 4
 
@@ -47,7 +47,7 @@ class SemanticHead(nn.Module):
                 size = [2 * x.shape[2], 2 * x.shape[3]]
                 x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
             # Sizes are rounded up from level to level, so what is too much lies right and below.
-            total = total + x[:, :, :high, :wide]
+            total = total + cut(x, high, wide)
         return self.classifier(total)
 
 
