@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-_ROOMS = ("radar",)
+_ROOMS = ("kinematics", "radar")
 """Packages that are public as a whole."""
 
 

@@ -12,7 +12,7 @@ from saccade.kinematics.answers import TASKS, Parsed
 from saccade.kinematics.blind import best_constant, fit_blind
 from saccade.kinematics.marking import clock_error, interval_iou, mark, mark_parsed
 from saccade.kinematics.records import Question
-from saccade.kinematics.score import bootstrap_by_clip, read_answers, score
+from saccade.kinematics.scoring import bootstrap_by_clip, read_answers, score
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "stkit_kinematics.json").read_text())
 ROWS = next(example for example in GOLDEN["examples"] if example["kind"] == "score")["items"]

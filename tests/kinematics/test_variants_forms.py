@@ -226,7 +226,8 @@ def test_written_frames_show_the_right_colours(tmp_path):
     assert len(names) == 20
     colour = {thing["track_id"]: thing["colour"] for thing in question.objects}
     for index in (0, 10):
-        image = np.asarray(Image.open(names[index]), int)
+        with Image.open(names[index]) as frame:
+            image = np.asarray(frame, int)
         for name, left in (("t0", 5), ("t1", 45)):
             x = round(left + 0.2 * index) - 2
             near = np.abs(image[35, x - 1 : x + 2] - COLOURS[colour[name]]).sum(-1).min() < 60

@@ -28,6 +28,10 @@ COMMANDS = {
     "weights": ("saccade.cli.weights:app", "Convert, fetch and verify weights."),
     "data": ("saccade.cli.data:app", "Check, convert and split data."),
     "radar": ("saccade.cli.radar:app", "From a hand-held millimetre-wave scan to a sharp image."),
+    "kinematics": (
+        "saccade.cli.kinematics:app",
+        "How far, how fast, which way: labels, questions about motion, and marks for answers.",
+    ),
     "doctor": ("saccade.cli.doctor:doctor", "Say what is installed, what works here, and what does not."),
 }
 

@@ -1,0 +1,301 @@
+"""`saccade kinematics label` and `saccade kinematics questions`: tracks, and what is asked about them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from saccade.cli import show
+
+if TYPE_CHECKING:
+    from saccade.kinematics.records import Question, Rejected, Track
+    from saccade.kinematics.settings import Settings
+
+Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
+"""Settings as flags."""
+
+
+def label(
+    source: str,
+    root: Path,
+    /,
+    *settings: Tokens,
+    out: Path,
+    cameras: str | None = None,
+    version: str | None = None,
+    form: str = "jsonl",
+    no_images: bool = False,
+    strict: bool = False,
+    json: bool = False,
+) -> None:
+    """Turn a data set's annotations into tracks and kinematic labels.
+
+    Writes tracks (the interchange format), labels.jsonl (distance, speed, hours of each track and whether it may be
+    asked about) and rejected.jsonl (what could not be used, and why). Definitions are settings, such as
+    --label.min-step-m 0.25 or --label.static-radius-m 1.0; an unknown one says which there are.
+
+    Example: saccade kinematics label nuscenes data/nuscenes --out labels --label.min-step-m 0.25
+
+    Args:
+        source: nuscenes, argoverse2, nuplan, egoexo4d, or tracks (files in the interchange format).
+        root: The data set's folder.
+        settings: Definitions.
+        out: Folder to write.
+        cameras: Names joined by commas; the front camera when left out.
+        version: Folder of nuScenes' tables, where there are several.
+        form: jsonl or parquet.
+        no_images: Label although the pictures are not there; such tracks have no boxes.
+        strict: Stop at the first thing that cannot be used, instead of listing it in rejected.jsonl.
+        json: Print one JSON object.
+    """
+    from saccade.errors import ConfigError, DataError
+    from saccade.kinematics.forms import write_json
+    from saccade.kinematics.labels import label_track
+    from saccade.kinematics.records import write_records, write_rejected
+    from saccade.kinematics.selection import select
+    from saccade.kinematics.sources import read_source
+
+    if form not in ("jsonl", "parquet"):
+        raise ConfigError(f"--form is {form!r}; expected jsonl or parquet")
+    if version is not None and source != "nuscenes":
+        raise ConfigError(f"--version belongs to nuscenes; {source} has none")
+    chosen = _settings(settings)
+    rejected: list[Rejected] | None = None if strict else []
+    options: dict[str, Any] = {"rejected": rejected}
+    if source != "tracks":
+        options |= {"need_images": not no_images, "settings": chosen}
+        options |= {"cameras": [name.strip() for name in cameras.split(",")]} if cameras else {}
+        options |= {"version": version} if version else {}
+    rows: list[dict[str, Any]] = []
+    clips: set[str] = set()
+    statuses: Counter[str] = Counter()
+
+    def labelled(bar: Any, task: Any) -> Iterator[Track]:
+        for track in read_source(source, root, **options):
+            found = label_track(track.timestamps_s, track.points, up=track.up, settings=chosen)
+            verdict = select(track, found, chosen).reason
+            clips.add(track.clip_id)
+            statuses[verdict] += 1
+            names = {"clip_id": track.clip_id, "track_id": track.track_id, "category": track.category}
+            rows.append({**names, **found.to_dict(), "selection": verdict, "config_hash": chosen.config_hash})
+            bar.update(task, completed=len(rows), total=None, info=f"{len(clips)} clips")
+            yield track
+
+    out.mkdir(parents=True, exist_ok=True)
+    with show.progress() as bar:
+        task = bar.add_task("labelling", total=None, info="")
+        count = write_records(labelled(bar, task), out / f"tracks.{form}")
+    write_json(rows, out / "labels.jsonl")
+    write_rejected(rejected or (), out / "rejected.jsonl")
+    if not count:
+        first = f", the first because: {rejected[0].reason}" if rejected else ""
+        raise DataError(
+            f"{root}: no track could be used and {len(rejected or ())} parts were rejected{first}"
+        )
+    show.result(
+        {"out": str(out), "clips": len(clips), "tracks": count, "rejected": len(rejected or ()),
+         **{f"selection {name}": number for name, number in statuses.most_common()}},
+        as_json=json,
+    )  # fmt: skip
+    for row in (rejected or [])[:3]:
+        show.note(f"rejected: {row.reason}")
+    if len(rejected or ()) > 3:
+        show.note(f"rejected: {len(rejected or ()) - 3} more, all in {out / 'rejected.jsonl'}")
+
+
+def questions(
+    labels: Path,
+    /,
+    *settings: Tokens,
+    out: Path,
+    size: int = 448,
+    frames: int | None = None,
+    per_task: int | None = None,
+    per_clip: int = 4,
+    val_share: float | None = None,
+    exclude: Path | None = None,
+    held_out: bool = False,
+    pictures: Path | None = None,
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Ask balanced questions about labelled clips, and draw the frames that go with them.
+
+    Beside the file of questions there will be, for each split, SPLIT.llava.json and SPLIT.chat.jsonl, and the folder
+    frames/ with the boxes drawn in at the size at which a model sees them.
+
+    Example: saccade kinematics questions labels --out stkit/questions.jsonl --per-task 200 --seed 0
+
+    Args:
+        labels: Folder or file of tracks from `saccade kinematics label`.
+        settings: Definitions, as for labels.
+        out: File of questions to write, .jsonl or .parquet.
+        size: Longer side of the frames, pixels; 0 draws none.
+        frames: Shown of a clip; one every half second when left out.
+        per_task: At most so many questions a task and split; a benchmark has 200.
+        per_clip: At most so many of a task about one clip.
+        val_share: Put this share of all scenes into the split val, the others into train; as labelled when left out.
+        exclude: Questions or tracks of a benchmark, whose scenes are left out.
+        held_out: Use the wordings that are kept from training.
+        pictures: Folder that the tracks' pictures are relative to.
+        seed: Of everything random.
+        json: Print one JSON object.
+    """
+    from saccade.errors import ConfigError, DataError
+    from saccade.kinematics.questions import Plan, make_questions
+    from saccade.kinematics.records import read_tracks, write_records, write_rejected
+    from saccade.kinematics.splits import assign_splits, decontaminate
+
+    if out.suffix not in (".jsonl", ".parquet"):
+        raise ConfigError(f"--out is {out}; expected a name that ends in .jsonl or .parquet")
+    if val_share is not None and not 0 <= val_share <= 1:
+        raise ConfigError(f"--val-share is {val_share}; expected a share from 0 to 1")
+    chosen = _settings(settings)
+    plan = Plan(seed=seed, per_clip=per_clip, per_task=per_task, num_frames=frames, held_out=held_out)
+    rejected: list[Rejected] = []
+    tracks = list(read_tracks(labels, rejected))
+    if exclude is not None:
+        taken = _read_either(exclude)
+        tracks, dropped = decontaminate(tracks, taken)
+        show.note(f"left out {len(dropped)} tracks of scenes that are in {exclude}")
+    if val_share is not None:
+        tracks = assign_splits(tracks, {"train": 1 - val_share, "val": val_share}, seed)
+    made = make_questions(tracks, plan, chosen)
+    asked = made.questions
+    if not asked:
+        reasons = ", ".join(f"{name} {count}" for name, count in made.objects.most_common()) or "no tracks"
+        raise DataError(
+            f"{labels}: no question can be asked ({reasons}); expected tracks that move and are seen"
+        )
+    folder = out.parent
+    if size:
+        asked = _draw(asked, tracks, folder / "frames", pictures, size, rejected, chosen)
+        if not asked:
+            raise DataError(f"{labels}: no frame could be drawn, the first because: {rejected[-1].reason}")
+    write_records(asked, out)
+    _write_forms(asked, folder, bool(size))
+    write_rejected(rejected, folder / "rejected.jsonl")
+    counts = Counter(question.task for question in asked)
+    splits = Counter(question.split for question in asked)
+    show.result(
+        {"out": str(out), "questions": len(asked), "clips": len({question.clip_id for question in asked}),
+         "rejected": len(rejected), **counts, **{f"split {name}": number for name, number in splits.items()}},
+        as_json=json,
+    )  # fmt: skip
+    for name, number in sorted(made.objects.items()):
+        show.note(f"objects {name}: {number}")
+    for name, number in sorted(made.left_out.items()):
+        if number:
+            show.note(f"left out, {name}: {number}")
+    if rejected:
+        show.note(f"rejected: {rejected[0].reason}; all {len(rejected)} in {folder / 'rejected.jsonl'}")
+
+
+def _read_either(path: Path) -> list[Any]:
+    """Read questions or tracks, whichever a file holds."""
+    from saccade.errors import DataError
+    from saccade.kinematics.records import read_questions, read_tracks
+
+    try:
+        return list(read_questions(path))
+    except DataError as error:
+        try:
+            return list(read_tracks(path))
+        except DataError:
+            raise error from None
+
+
+def _settings(tokens: tuple[str, ...]) -> Settings:
+    """Read flags --label.NAME VALUE.
+
+    Raises:
+        ConfigError: No such setting, or a value of another kind.
+    """
+    import dataclasses
+
+    from saccade.cli.train import read_settings
+    from saccade.errors import ConfigError
+    from saccade.kinematics.settings import Settings, make_settings
+
+    fields = {field.name: field.default for field in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+    for dotted, text in read_settings(tokens, [f"label.{name}" for name in fields]).items():
+        name = dotted.removeprefix("label.")
+        default = fields[name]
+        try:
+            if isinstance(default, tuple):
+                values[name] = tuple(float(part) for part in str(text).split(","))
+            elif isinstance(default, str):
+                values[name] = str(text)
+            else:
+                values[name] = int(text) if isinstance(default, int) else float(text)
+        except (TypeError, ValueError):
+            raise ConfigError(f"--{dotted} is {text!r}; expected a value such as {default}") from None
+    return make_settings(**values)
+
+
+def _draw(
+    asked: list[Question],
+    tracks: list[Track],
+    folder: Path,
+    pictures: Path | None,
+    size: int,
+    rejected: list[Rejected],
+    settings: Settings,
+) -> list[Question]:
+    """Draw the frames of every question; those whose frames cannot be drawn go to the dead letters."""
+    from saccade.errors import DataError
+    from saccade.kinematics.draw import write_frames
+    from saccade.kinematics.records import Rejected
+
+    of: dict[str, list[Track]] = {}
+    for track in tracks:
+        of.setdefault(track.clip_id, []).append(track)
+    kept = []
+    with show.progress() as bar:
+        task = bar.add_task("drawing frames", total=len(asked), info="")
+        for question in asked:
+            try:
+                write_frames(
+                    question, of[question.clip_id], folder, root=pictures, size=size, settings=settings
+                )
+                kept.append(question)
+            except DataError as error:
+                rejected.append(Rejected(question.clip_id, question.id, str(error)))
+            bar.advance(task)
+    return kept
+
+
+def _write_forms(asked: list[Question], folder: Path, drawn: bool) -> None:
+    """Write LLaVA conversations and chat messages, a file for each split, and the list that mixes them."""
+    from saccade.kinematics.draw import frames_key
+    from saccade.kinematics.forms import to_chat, to_llava, write_json, write_mixture
+
+    def frames_of(question: Question) -> list[str]:
+        count = len(question.frame_times_s or ()) if drawn else 0
+        return [f"frames/{frames_key(question)}/{index:03d}.jpg" for index in range(count)]
+
+    splits = sorted({question.split for question in asked})
+    for split in splits:
+        part = [question for question in asked if question.split == split]
+        write_json(
+            (
+                to_llava(question, f"frames/{frames_key(question)}" if drawn else question.clip_id)
+                for question in part
+            ),
+            folder / f"{split}.llava.json",
+        )
+        write_json(
+            (
+                to_chat(question, None if drawn else question.clip_id, frames_of(question))
+                for question in part
+            ),
+            folder / f"{split}.chat.jsonl",
+        )
+    write_mixture(
+        [(f"{split}.llava.json", "all") for split in splits if split == "train"], folder / "mixture.yaml"
+    )

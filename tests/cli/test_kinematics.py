@@ -1,0 +1,162 @@
+"""`saccade kinematics` from a data set to marks, as a user types it, and what bad input meets."""
+
+import json
+
+import pytest
+import yaml
+from PIL import Image
+
+from saccade.cli.main import main
+from saccade.kinematics.records import read_questions, read_tracks, write_records
+
+from ..kinematics import layouts
+from ..kinematics.tracks import many
+
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    """Tracks of made-up clips with pictures."""
+    folder = tmp_path_factory.mktemp("labels")
+    for step in range(20):
+        Image.new("RGB", (160, 90), (90, 90, 90)).save(folder / f"{step:03d}.jpg")
+    tracks = many(6, images=[str(folder / f"{step:03d}.jpg") for step in range(20)])
+    write_records(tracks, folder / "tracks.jsonl")
+    return folder
+
+
+@pytest.mark.parametrize("source", ["nuscenes", "argoverse2", "nuplan", "egoexo4d"])
+def test_label_each_data_set(tmp_path, capsys, source):
+    getattr(layouts, source)(tmp_path / "data")
+    form = "parquet" if source == "nuplan" else "jsonl"
+    assert main(["kinematics", "label", source, str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--json",
+                 "--form", form,
+                 "--label.min-box-height-px", "4", "--label.min-shown-share", "0.3"]) == 0  # fmt: skip
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["rejected"] == 0
+    assert printed["tracks"] == len(list(read_tracks(tmp_path / "out"))) == (1 if source == "egoexo4d" else 2)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "labels.jsonl").read_text().splitlines()]
+    moving = max(rows, key=lambda row: row["distance_m"])
+    assert moving["distance_m"] == pytest.approx(8 * 5.5 / 6 if source == "egoexo4d" else 36, abs=0.05)
+    if source != "egoexo4d":
+        assert {row["selection"] for row in rows} == {"ok", "static"}
+    assert (tmp_path / "out" / "rejected.jsonl").read_text() == ""
+
+
+def test_label_says_what_was_rejected_and_goes_on(tmp_path, capsys):
+    layouts.argoverse2(tmp_path / "data", sweeps=21)
+    bad = tmp_path / "data" / "val" / "bad"
+    bad.mkdir()
+    (bad / "annotations.feather").write_bytes(b"nothing")
+    command = ["kinematics", "label", "argoverse2", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "rejected: 1" in printed.out
+    assert "bad/annotations.feather: cannot be read as Feather" in printed.err
+    (row,) = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
+    assert json.loads(row)["clip_id"] == "bad"
+    assert main([*command, "--strict"]) == 2
+    assert "bad/annotations.feather" in capsys.readouterr().err
+
+
+def test_questions_then_score(labels, tmp_path, capsys):
+    out = tmp_path / "stkit" / "questions.jsonl"
+    assert main(["kinematics", "questions", str(labels), "--out", str(out), "--size", "64", "--frames", "4",
+                 "--per-task", "8", "--val-share", "0.5", "--json"]) == 0  # fmt: skip
+    printed = json.loads(capsys.readouterr().out)
+    asked = list(read_questions(out))
+    assert printed["questions"] == len(asked) > 60
+    conversation = json.loads((out.parent / "train.llava.json").read_text())[0]
+    assert len(list((out.parent / conversation["video"]).glob("*.jpg"))) == 4
+    chat = json.loads((out.parent / "val.chat.jsonl").read_text().splitlines()[0])
+    frames = [part["path"] for part in chat["messages"][0]["content"] if part["type"] == "image"]
+    with Image.open(out.parent / frames[0]) as frame:
+        assert frame.size == (64, 36)
+    mixture = yaml.safe_load((out.parent / "mixture.yaml").read_text())
+    assert mixture["datasets"] == [{"json_path": "train.llava.json", "sampling_strategy": "all"}]
+
+    parts = {split: [question for question in asked if question.split == split] for split in ("train", "val")}
+    assert not {q.clip_id for q in parts["train"]} & {q.clip_id for q in parts["val"]}
+    for split, part in parts.items():
+        write_records(part, tmp_path / f"{split}.jsonl")
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps({"id": q.id, "answer": q.answer}) + "\n" for q in parts["val"]))
+    command = ["kinematics", "score", str(answers), "--bench", str(tmp_path / "val.jsonl")]
+    assert (
+        main([*command, "--train", str(tmp_path / "train.jsonl"), "--out", str(tmp_path / "report.json")])
+        == 0
+    )
+    printed = capsys.readouterr()
+    assert "mean of seven: 100.0 %" in printed.out
+    assert "blind mean" in printed.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert len(report["answers"]) == len(parts["val"])
+    assert all(row["correct"] for row in report["answers"])
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mean"] == 1.0
+    # A baseline must not be fitted on what is marked.
+    assert main([*command, "--train", str(out)]) == 1
+    assert "take them out" in capsys.readouterr().err
+    # What is in the benchmark is left out of the training set.
+    again = tmp_path / "again" / "q.jsonl"
+    assert main(["kinematics", "questions", str(labels), "--out", str(again), "--size", "0",
+                 "--exclude", str(tmp_path / "val.jsonl")]) == 0  # fmt: skip
+    assert not {q.clip_id for q in read_questions(again)} & {q.clip_id for q in parts["val"]}
+
+
+def test_clips_without_pictures_are_listed_and_the_rest_goes_on(labels, tmp_path, capsys):
+    tracks = list(read_tracks(labels))
+    broken = [
+        {**track.to_dict(), "image_paths": ["none.jpg"] * 20}
+        for track in tracks
+        if track.clip_id == "clip000"
+    ]
+    good = [track.to_dict() for track in tracks if track.clip_id != "clip000"]
+    (tmp_path / "tracks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*broken, *good]))
+    out = tmp_path / "out" / "q.jsonl"
+    command = ["kinematics", "questions", str(tmp_path), "--out", str(out), "--size", "64", "--frames", "2"]
+    assert main([*command, "--per-clip", "1"]) == 0
+    assert "none.jpg: no such picture" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (out.parent / "rejected.jsonl").read_text().splitlines()]
+    assert {row["clip_id"] for row in rows} == {"clip000"}
+    assert "clip000" not in {question.clip_id for question in read_questions(out)}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["label", "nuscene", "x", "--out", "y"], "did you mean 'nuscenes'"),
+        (["label", "nuscenes", "nowhere", "--out", "y"], "nowhere: no folder v1.0-*"),
+        (["label", "tracks", "nowhere.jsonl", "--out", "y"], "nowhere.jsonl: no such file"),
+        (["label", "nuplan", "x", "--out", "y", "--version", "v1"], "--version belongs to nuscenes"),
+        (["label", "nuplan", "x", "--out", "y", "--form", "csv"], "expected jsonl or parquet"),
+        (["label", "nuplan", "x", "--out", "y", "--label.min-steps-m", "1"], "label.min_step_m"),
+        (["label", "nuplan", "x", "--out", "y", "--label.dt", "fast"], "--label.dt is 'fast'"),
+        (["label", "nuplan", "x", "--out", "y", "--label.dt", "0"], "dt above 0"),
+        (["questions", "x", "--out", "y.csv"], "expected a name that ends in .jsonl"),
+        (["questions", "x", "--out", "y.jsonl", "--val-share", "2"], "--val-share"),
+        (["score", "a.jsonl", "--bench", "b.jsonl"], "b.jsonl: no such file"),
+    ],
+)
+def test_refusals_are_one_sentence(tokens, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["kinematics", *tokens]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_files_of_another_kind_and_version_are_refused(labels, tmp_path, capsys):
+    (tmp_path / "answers.jsonl").write_text('{"id": "x", "answer": "12 m"}\n')
+    bench = tmp_path / "bench.jsonl"
+    bench.write_text((labels / "tracks.jsonl").read_text())
+    assert main(["kinematics", "score", str(tmp_path / "answers.jsonl"), "--bench", str(bench)]) == 2
+    assert "field format is 'saccade-track/1'; expected 'saccade-question/1'" in capsys.readouterr().err
+    still = [{**track.to_dict(), "xyz_world": [[0, 0, 0]] * 20} for track in read_tracks(labels)]
+    (tmp_path / "tracks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in still))
+    assert (
+        main(["kinematics", "questions", str(tmp_path / "tracks.jsonl"), "--out", str(tmp_path / "q.jsonl")])
+        == 2
+    )
+    assert "no question can be asked (static 24)" in capsys.readouterr().err
