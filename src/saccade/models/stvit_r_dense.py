@@ -17,16 +17,30 @@ Shape legend: B batch, H and W of the third stage's map, C channels, n windows, 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.nn.dense import check_out_indices, run_blocks
+from saccade.nn.fold import FoldedNet
+from saccade.nn.fold_swin import (
+    FoldedSwinBlock,
+    FoldedSwinMerging,
+    FoldedSwinStage,
+    halved,
+    quad_index,
+    raster,
+    window_order,
+)
+from saccade.nn.fold_transformer import FoldedBlock, FoldedCross, attend, normalise
+from saccade.nn.kernels import Plain
 from saccade.nn.stgm import max_pool_grid
 from saccade.nn.stgm_window import WINDOW, CentrePosition
-from saccade.nn.stvit_r import STViTSwinConfig, make_stages, make_stem, semantic_block, stage_rates
-from saccade.nn.swin import SwinBlock, from_windows, pad_to_multiple, to_windows
+from saccade.nn.stvit_r import STViTSwinConfig, fold_stem, make_stages, make_stem, semantic_block, stage_rates
+from saccade.nn.swin import PositionedAttention, SwinBlock, from_windows, pad_to_multiple, to_windows
 from saccade.nn.token_classifier import TokenNet
 from saccade.nn.transformer import Block, init_transformer
 
@@ -75,25 +89,37 @@ class LocalCross(nn.Module):
         Returns:
             Keys and values (B * n, reach * reach, 2C), and logit offsets (B * n, 1, 1, reach * reach).
         """
-        high, wide = x.shape[1:3]
+        kv = block.attn.keys_values(block.norm1(x))
+        return self.gather(kv, block.attn.keys_values(block.norm1.bias) if self.compat else None, pads)
+
+    def gather(self, kv: Tensor, empty: Tensor | None, pads: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Gather the neighbourhoods of projected maps.
+
+        Args:
+            kv: Keys and values (B, H, W, 2C) of a map that is not padded.
+            empty: (2C,) what zeros become, which `compat` pads with.
+            pads: See `forward`.
+
+        Returns:
+            See `forward`.
+        """
+        high, wide = kv.shape[1:3]
         down, across = -high % self.size, -wide % self.size
         frame = (self.before, self.after + across, self.before, self.after + down)
-        kv = block.attn.keys_values(block.norm1(x))
         if self.compat:
             # The release pads before the norm, so a padded key is what the norm and projection make of zero.
-            empty = block.attn.keys_values(block.norm1.bias)
+            assert empty is not None
             kv = F.pad(kv - empty, (0, 0, *frame)) + empty
-            inside = x.new_zeros(high + down, wide + across)
+            inside = kv.new_zeros(high + down, wide + across)
             inside[-pads[0] :, -pads[1] :] = MASKED
             border = (self.before, self.after, self.before, self.after)
             mask = F.pad(inside, border, value=MASKED)
         else:
             kv = F.pad(kv, (0, 0, *frame))
-            mask = F.pad(x.new_zeros(high, wide), frame, value=MASKED)
+            mask = F.pad(kv.new_zeros(high, wide), frame, value=MASKED)
         offsets = neighbourhoods(mask[None, :, :, None], self.size, self.reach)
-        return neighbourhoods(kv, self.size, self.reach), offsets.view(-1, 1, 1, self.reach**2).repeat(
-            x.shape[0], 1, 1, 1
-        )
+        offsets = offsets.view(-1, 1, 1, self.reach**2).repeat(kv.shape[0], 1, 1, 1)
+        return neighbourhoods(kv, self.size, self.reach), offsets
 
 
 class DenseUnit(nn.Module):
@@ -123,8 +149,7 @@ class DenseUnit(nn.Module):
         grid = (padded.shape[1] // WINDOW * s, padded.shape[2] // WINDOW * s)
 
         # Padding enters the pooling as zeros, in the release and here.
-        cells = padded.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW))
-        centres = max_pool_grid(cells, s, (2, 4)).transpose(2, 3).reshape(-1, s * s, x.shape[3])
+        centres = window_maxima(padded, s)
         conv_pos = getattr(blocks[1], "conv_pos", None)
         if conv_pos is not None:
             centres = conv_pos(centres, s)
@@ -141,6 +166,12 @@ class DenseUnit(nn.Module):
         restored = block.feed_forward(restored)
         rasters = [from_windows(y, s, *grid) for y in (first, second)]
         return [x, *rasters, local, tokens, restored]
+
+
+def window_maxima(x: Tensor, samples: int) -> Tensor:
+    """Pool the windows of a map (B, H, W, C), multiples of 7, to centres (B * n, samples * samples, C)."""
+    cells = x.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW))
+    return max_pool_grid(cells, samples, (2, 4)).transpose(2, 3).reshape(-1, samples**2, x.shape[3])
 
 
 def _cross(block: Block, x: Tensor, kv: Tensor, offsets: Tensor) -> Tensor:
@@ -190,6 +221,10 @@ class STViTRDense(TokenNet):
         self.norms = nn.ModuleDict({str(s): nn.LayerNorm(dims[s]) for s in self.out_indices})
         self.apply(init_transformer)
 
+    def fold(self) -> FoldedSTViTRDense:
+        """Return the inference form; see `saccade.fold`."""
+        return FoldedSTViTRDense(self)
+
     def units(self) -> list[list[Block]]:
         """Return the blocks of each dumbbell unit."""
         blocks: list[Block] = list(self.stages[2].blocks)  # pyright: ignore
@@ -210,4 +245,92 @@ class STViTRDense(TokenNet):
                 x = stage.downsample(x)  # pyright: ignore
             elif s == self.out_indices[-1]:
                 break
+        return maps
+
+
+class FoldedLocal(nn.Module):
+    """Inference form of a block that looks at neighbourhoods."""
+
+    def __init__(self, block: Block, local: LocalCross) -> None:
+        super().__init__()
+        self.cross, self.local = FoldedCross(block), local
+
+    def keys_values(
+        self, x: Tensor, size: tuple[int, int], pads: tuple[int, int], k: Plain
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Project the rows of a key map (B, H * W, C), once each, and gather keys, values and offsets."""
+        kv = k.linear(self.cross.kv, normalise(x, self.cross.eps)).unflatten(1, size)
+        near, offsets = self.local.gather(kv, self.cross.kv.bias, pads)
+        return (*near.chunk(2, -1), offsets)  # pyright: ignore[reportReturnType]
+
+
+class FoldedDenseUnit(nn.Module):
+    """Inference form of `DenseUnit` and its six blocks, on rows in raster order."""
+
+    def __init__(self, blocks: list[Block], unit: DenseUnit) -> None:
+        super().__init__()
+        self.samples = unit.samples
+        self.image = FoldedSwinBlock(blocks[0])  # pyright: ignore[reportArgumentType]
+        self.conv_pos = copy.deepcopy(getattr(blocks[1], "conv_pos", None))
+        self.first, self.second = FoldedLocal(blocks[1], unit.first), FoldedLocal(blocks[2], unit.second)
+        self.near, self.whole = FoldedBlock(blocks[3]), FoldedBlock(blocks[4])
+        attn = blocks[3].attn
+        positioned = isinstance(attn, PositionedAttention)
+        self.bias = nn.Parameter(attn.position_bias().clone(), requires_grad=False) if positioned else None
+        self.recover = FoldedLocal(blocks[5], unit.recover)
+
+    def forward(self, x: Tensor, size: tuple[int, int], k: Plain) -> Tensor:
+        """Map rows (B, H * W, C) to the same; `x` may be overwritten."""
+        s, (high, wide) = self.samples, size
+        pads = (-high % WINDOW, -wide % WINDOW)
+        full = (high + pads[0], wide + pads[1])
+        # As if it needed padding even where it does not, so that the rows stay in raster order.
+        order = window_order(high, wide, WINDOW, 0, x.device)._replace(padded=True)
+        x = self.image(x, order, self.image.offsets(high, wide), k)
+        frame = (0, 0, 0, pads[1], 0, pads[0])
+        tokens = window_maxima(F.pad(x.unflatten(1, size), frame), s)
+        if self.conv_pos is not None:
+            tokens = self.conv_pos(tokens, s)
+        for layer in (self.first, self.second):
+            key, value, offsets = layer.keys_values(x, size, pads, k)
+            tokens = layer.cross(tokens, key, value, k, offsets)
+        tokens = self.near(tokens, k, self.bias)
+        grid = (full[0] // WINDOW * s, full[1] // WINDOW * s)
+        tokens = self.whole(from_windows(tokens, s, *grid).flatten(1, 2), k)
+        cross = self.recover.cross
+        key, value, offsets = self.recover.keys_values(tokens, grid, pads, k)
+        queries = to_windows(F.pad(cross.query(x, k).unflatten(1, size), frame), WINDOW)
+        mixed = from_windows(attend(queries, key, value, cross.heads, offsets), WINDOW, *full)
+        mixed = mixed[:, :high, :wide].reshape(x.shape)
+        return cross.mlp(k.linear_add(cross.proj, mixed, x), k)
+
+
+class FoldedSTViTRDense(FoldedNet):
+    """Inference form of `STViTRDense`."""
+
+    def __init__(self, model: STViTRDense) -> None:
+        super().__init__()
+        self.out_indices = model.out_indices
+        self.stem = fold_stem(model.stem)
+        stages: list[Any] = list(model.stages)
+        self.image = nn.ModuleDict({str(s): FoldedSwinStage(list(stages[s].blocks), None) for s in (0, 1, 3)})
+        self.units = nn.ModuleList([FoldedDenseUnit(blocks, model.unit) for blocks in model.units()])
+        self.merges = nn.ModuleList([FoldedSwinMerging(stage.downsample) for stage in stages[:3]])
+        self.norms = copy.deepcopy(model.norms)
+
+    def run(self, x: Tensor, k: Plain) -> list[Tensor]:
+        """Map a picture to its maps."""
+        maps = []
+        x, size = self.stem(x, k)
+        for s in range(self.out_indices[-1] + 1):
+            if s == 2:
+                for unit in self.units:
+                    x = unit(x, size, k)
+            else:
+                x, size = self.image[str(s)](x, size, k)
+            if s in self.out_indices:
+                maps.append(self.norms[str(s)](x).transpose(1, 2).unflatten(2, size))
+            if s < self.out_indices[-1]:
+                x = self.merges[s](x, *quad_index(raster(*size, x.device)), k)
+                size = halved(size)
         return maps
