@@ -15,9 +15,9 @@ _MORE = (
 _LESS = (
     r"less|least|slower|slowest|shorter|shortest|smaller|smallest|lower|lowest|fewer|fewest|"
     r"(?:more|most) slow(?:ly)?|not (?:\w+ ){0,4}?as|n't (?:\w+ ){0,4}?as|"
-    rf"(?:not|n't|never)(?: \w+){{0,3}}? (?:{_MORE})"
+    rf"(?:not|n't|never|no)(?: \w+){{0,3}}? (?:{_MORE})"
 )
-_SENSE = re.compile(rf"(?P<less>\b(?:{_LESS})\b|n't (?:\w+ ){{0,4}}?as\b)|(?P<more>\b(?:{_MORE})\b)")
+_SENSE = re.compile(rf"(?P<less>(?:\b|(?=n't))(?:{_LESS})\b)|(?P<more>\b(?:{_MORE})\b)")
 _EQUAL = re.compile(
     r"\b(?:same(?!\s+(?:\w+\s+)?(?:time|period|clip|interval|video|lane|road|direction|way|frames?|scene|window)\b)"
     r"(?!\s+amount\s+of\s+time\b)|equal(?:ly)?|identical(?:ly)?|tied?)\b"
@@ -95,13 +95,23 @@ def read_choice(text: str, options: Mapping[str, list[str]], asks: str = "more")
     if denied and subject not in denied:
         # "Blue, not red": the denial has already said which.
         return subject
-    senses = list(_SENSE.finditer(text))
-    after = [sense for sense in senses if sense.start() > at]
-    sense = (after or senses)[0] if senses else None
+    sense = _sense_of(text, at)
     if sense and (sense.lastgroup == "less") != (asks == "less"):
         others = [name for name, _ in mentions if name != subject]
         return others[0]
     return subject
+
+
+def _sense_of(text: str, at: int) -> re.Match[str] | None:
+    """Find the comparing word that belongs to a place: in its clause, after it or before it, or else anywhere."""
+    senses = list(_SENSE.finditer(text))
+    ends = [match.start() for match in re.finditer(r"[.,;:!?](?!\d)", text)]
+    first = max((end for end in ends if end < at), default=-1)
+    last = min((end for end in ends if end > at), default=len(text))
+    after = [sense for sense in senses if sense.start() > at]
+    near = [sense for sense in after if sense.start() < last]
+    before = [sense for sense in senses if first < sense.start() < at]
+    return next(iter(near or before[-1:] or after or senses), None)
 
 
 def read_relation(text: str, polarity: str = "same") -> tuple[str, bool] | None:

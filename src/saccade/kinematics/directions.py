@@ -137,6 +137,15 @@ def read_interval(text: str, duration_s: float | None) -> tuple[float, float] | 
     if match := re.search(rf"\b(?:last|final)\s+{_SOFT}({_NUMBER})", text):
         return (max(0.0, duration_s - _seconds(match[1])), duration_s) if duration_s is not None else None
     numbers = [_seconds(found) for found in re.findall(_NUMBER, text)]
+    lasting = re.search(
+        rf"\b(?:lasts?|lasting|for|during)\s+{_SOFT}({_NUMBER})\s*(?:seconds?|secs?|s)\b", text
+    )
+    if lasting and len(numbers) == 2:
+        length = _seconds(lasting[1])
+        start = (
+            numbers[1] if text.find(lasting[1]) == lasting.start(1) and numbers[0] == length else numbers[0]
+        )
+        return start, start + length
     if len(numbers) >= 2:
         return numbers[0], numbers[1]
     to_end = _END.search(text) is not None

@@ -24,12 +24,13 @@ _SPEED_UNIT = (
     rf"(?:(?:{_LENGTH}){_PER}(?:{_TIME})|(?:{_LENGTH}){_INVERSE}|{_NAMED}){_END}(?!\s*(?:\^|\u00b2))"
 )
 # "12 in the red box" holds no inches: the short form counts only at the end of a clause.
-_LENGTH_UNIT = rf"(?:(?:{_LENGTH}){_END}(?!\s*[/^\u00b2])|in\.?(?=\s*(?:$|[,;:)\]]|\.\s|\.$)))"
+_LENGTH_UNIT = rf"(?:(?:{_LENGTH}){_END}(?!\s*(?:/\s*[a-z]|\^|\u00b2))|in\.?(?=\s*(?:$|[,;:)\]]|\.\s|\.$)))"
 _TIME_UNIT = rf"(?:{_TIME}){_END}"
 _ABOUT = r"(?:(?:about|around|roughly|approximately|some|maybe|perhaps|nearly)\s+|~\s*)?"
 _OTHER = re.compile(
     rf"{NUMBER}\s*-?\s*(?:%|\u00b0|percent\b|degrees?\b|deg\b|frames?\b|pixels?\b|px\b|times\b|fps\b|o\s?'?\s?clock\b|"
     r"objects?\b|cars?\b|vehicles?\b|people\b|persons?\b|steps?\b|years?\b|days?\b|units?\s+of\s+time\b)"
+    rf"|{NUMBER}\s*-?\s*(?:{_LENGTH}|{_TIME}|{_NAMED}){_END}"
     rf"|\b(?:frames?|objects?|boxes|box|step|number|#)\s*{NUMBER}"
 )
 _UNITS = {"speed": _SPEED_UNIT, "length": _LENGTH_UNIT, "time": _TIME_UNIT}

@@ -162,9 +162,9 @@ def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
                 f"{where}: field format is {str(found)[:60]!r}; expected {expected!r}, so write the file again "
                 "with this version of Saccade"
             )
-        for name in value:
+        for name in value.keys() - schema["properties"].keys():
             near = difflib.get_close_matches(str(name), schema["properties"], n=1, cutoff=0.8)
-            if name not in schema["properties"] and near and near[0] not in value:
+            if near and near[0] not in value:
                 raise DataError(f"{where}: no field is called {name!r}; did you mean {near[0]!r}?")
     _check(value, schema, where, "")
 
@@ -193,7 +193,8 @@ def _check(value: Any, schema: Mapping[str, Any], where: str, field: str) -> Non
     if isinstance(value, (list, tuple)):
         if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
             _refuse(value, f"{schema['minItems']} items", where, field)
-        if items := schema.get("items"):
+        items = schema.get("items")
+        if items and not _are_plain_numbers(value, items):
             for index, item in enumerate(value):
                 _check(item, items, where, f"{field}[{index}]")
     if isinstance(value, Mapping):
@@ -206,6 +207,16 @@ def _check(value: Any, schema: Mapping[str, Any], where: str, field: str) -> Non
         for name, inner in schema.get("properties", {}).items():
             if name in value:
                 _check(value[name], inner, where, f"{field}.{name}" if field else name)
+
+
+def _are_plain_numbers(values: list[Any] | tuple[Any, ...], schema: Mapping[str, Any]) -> bool:
+    """Whether a list is numbers and nothing else: most of a file is, and looking at each one is slow."""
+    if schema.keys() - {"type"} or schema["type"] not in ("number", ["number", "null"]):
+        return False
+    if schema["type"] != "number":
+        values = [value for value in values if value is not None]
+    # What is not finite, or overflows, is looked at one by one.
+    return {*map(type, values)} <= {int, float} and math.isfinite(sum(values))
 
 
 _NAMES = {
