@@ -117,6 +117,20 @@ def test_segmenter_file_gives_the_same_logits(tmp_path, head):
         close(found, wanted)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_with_windows_serves_other_sizes(tmp_path):
+    net = build_dense("stvit_r_swin_tiny", "retinanet", 3, width=8).eval()
+    form = saccade.fold(net).export_form()
+    run = run_onnx(form, tmp_path / "net.onnx")
+    for size in (*SIZES, (192, 448)):
+        images = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            wanted = form(images)
+        for one, other in zip(run(images), wanted, strict=True):
+            close(one, other)
+
+
 def test_detections_of_the_export_form_are_the_networks():
     net = trained_like("retinanet", max_candidates=20)
     form = net.export_form()

@@ -53,8 +53,10 @@ def raster(high: int, wide: int, device: torch.device) -> Order:
 def window_order(high: int, wide: int, size: int, shift: int, device: torch.device) -> Order:
     """The order of the windows of a map, cyclically shifted up and left by `shift`."""
     down, across = -high % size, -wide % size
-    positions = torch.arange(high * wide, device=device).view(1, high, wide, 1)
-    framed = F.pad(positions, (0, 0, 0, across, 0, down), value=high * wide)
+    # Padded with a constant first: exporters would write the number of the example's rows into the file.
+    positions = torch.arange(1, high * wide + 1, device=device).view(1, high, wide, 1)
+    framed = F.pad(positions, (0, 0, 0, across, 0, down)) - 1
+    framed = torch.where(framed < 0, high * wide, framed)
     index = to_windows(framed.roll((-shift, -shift), (1, 2)), size).flatten()
     # Where each raster position went. A scatter: exporters know no argsort, and torch 2.15's compiler fails on
     # the same index as arithmetic, which it would inline into the gathers.
