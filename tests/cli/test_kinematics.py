@@ -105,6 +105,55 @@ def test_questions_then_score(labels, tmp_path, capsys):
     assert not {q.clip_id for q in read_questions(again)} & {q.clip_id for q in parts["val"]}
 
 
+def test_variants_and_lmms_eval(labels, tmp_path, capsys):
+    out = tmp_path / "bench" / "bench.jsonl"
+    assert main(["kinematics", "questions", str(labels), "--out", str(out), "--size", "64", "--frames", "5",
+                 "--per-task", "4"]) == 0  # fmt: skip
+    asked = {question.id: question for question in read_questions(out)}
+    command = [
+        "kinematics",
+        "variants",
+        str(out),
+        "--labels",
+        str(labels),
+        "--out",
+        str(tmp_path / "r"),
+        "--size",
+        "48",
+    ]
+    capsys.readouterr()
+    assert main([*command, "--crop", "0.7", "--json"]) == 0
+    printed = capsys.readouterr()
+    counts = json.loads(printed.out)
+    assert counts["half-rate"] == counts["mirror"] == counts["swap"] == len(asked)
+    assert 0 < counts["crop"] < len(asked)  # the outermost objects are cut away
+    assert counts["double-rate"] == len(asked)  # five frames of 19: there are pictures in between
+    for kind in ("half-rate", "mirror", "swap", "crop"):
+        for question in read_questions(tmp_path / "r" / kind / "questions.jsonl"):
+            before = asked[question.id.partition("~")[0]]
+            if kind == "mirror" and question.task == "movement_direction":
+                assert question.value % 12 == (12 - before.value) % 12
+            elif kind == "swap" and question.task in ("distance_comparison", "speed_comparison"):
+                assert question.value != before.value
+            else:
+                assert question.value == before.value
+    half = next(read_questions(tmp_path / "r" / "half-rate" / "questions.jsonl"))
+    assert len(half.frame_times_s) == 3
+    folders = list((tmp_path / "r" / "half-rate" / "frames").iterdir())
+    assert {len(list(folder.iterdir())) for folder in folders} == {3}
+    assert main([*command, "--only", "mirrored"]) == 2
+    assert "did you mean 'mirror'" in capsys.readouterr().err
+
+    assert main(["kinematics", "lmms-eval", str(out), "--out", str(tmp_path / "tasks")]) == 0
+    assert (tmp_path / "tasks" / "stkit_bench" / "stkit_bench.yaml").is_file()
+    assert "--include_path" in capsys.readouterr().err
+    assert (
+        main(["kinematics", "lmms-eval", str(out), "--out", str(tmp_path / "t"), "--frames", str(tmp_path)])
+        == 2
+    )
+    assert "no frames in" in capsys.readouterr().err
+
+
 def test_clips_without_pictures_are_listed_and_the_rest_goes_on(labels, tmp_path, capsys):
     tracks = list(read_tracks(labels))
     broken = [

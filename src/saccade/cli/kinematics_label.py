@@ -177,7 +177,7 @@ def questions(
         if not asked:
             raise DataError(f"{labels}: no frame could be drawn, the first because: {rejected[-1].reason}")
     write_records(asked, out)
-    _write_forms(asked, folder, bool(size))
+    write_forms(asked, folder, bool(size))
     write_rejected(rejected, folder / "rejected.jsonl")
     counts = Counter(question.task for question in asked)
     splits = Counter(question.split for question in asked)
@@ -270,7 +270,7 @@ def _draw(
     return kept
 
 
-def _write_forms(asked: list[Question], folder: Path, drawn: bool) -> None:
+def write_forms(asked: list[Question], folder: Path, drawn: bool) -> None:
     """Write LLaVA conversations and chat messages, a file for each split, and the list that mixes them."""
     from saccade.kinematics.draw import frames_key
     from saccade.kinematics.forms import to_chat, to_llava, write_json, write_mixture

@@ -166,16 +166,17 @@ def write_frames(
     if target.is_dir():
         return names
     pictures = _pictures(list(of.values()))
+    near = settings.dt / 2 + 1e-6
     with replacing(target) as temporary:
         temporary.mkdir()
         for time, name in zip(times, names, strict=True):
             nearest = min(pictures, key=lambda at: abs(at - time), default=None)
-            if nearest is None or abs(nearest - time) > settings.dt / 2 + 1e-6:
+            if nearest is None or abs(nearest - time) > near:
                 raise DataError(
                     f"{where}: clip {question.clip_id} has no picture at {time:g} s; expected one for each frame"
                 )
             boxes = {
-                thing["colour"]: _box_at(of[thing["track_id"]], time, settings) for thing in question.objects
+                thing["colour"]: _box_at(of[thing["track_id"]], time, near) for thing in question.objects
             }
             image = open_image(Path(root or "") / pictures[nearest], where)
             drawn = draw_boxes(image, boxes, size=size, width=width, region=region, mirror=mirror)
@@ -193,9 +194,9 @@ def _pictures(tracks: Sequence[Track]) -> dict[float, str]:
     return found
 
 
-def _box_at(track: Track, time: float, settings: Settings) -> list[float] | None:
+def _box_at(track: Track, time: float, near: float) -> list[float] | None:
     """Box of a track at a frame's time; None where it is not visible."""
     if track.boxes_2d is None:
         return None
     row = int(np.argmin(np.abs(track.times - time)))
-    return track.boxes_2d[row] if abs(track.times[row] - time) <= settings.dt / 2 + 1e-6 else None
+    return track.boxes_2d[row] if abs(track.times[row] - time) <= near else None

@@ -6,14 +6,17 @@ Mirrored video mirrors hours; exchanged colours exchange answers; another frame 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from saccade.errors import ConfigError
+from saccade.errors import ConfigError, did_you_mean
 from saccade.kinematics.answers import MULTI_STEP
 from saccade.kinematics.questions import COMPARISONS, render
 from saccade.kinematics.records import Question, Track
+from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.wordings import ROUTES, THINGS
 
 
@@ -101,12 +104,13 @@ def swap_colours(question: Question, colours: tuple[str, str] = ("red", "blue"))
     return _rendered(dataclasses.replace(question, **changes))
 
 
-def respace(question: Question, factor: float) -> Question:
+def respace(question: Question, factor: float, pictures_s: Sequence[float] = ()) -> Question:
     """Show the frames farther apart or nearer together; the last frame is always shown.
 
     Args:
         question: With frame times.
         factor: Of the spacing, such as 2 or 0.5.
+        pictures_s: Times at which there are pictures; the nearest ones are taken, each once.
 
     Raises:
         ConfigError: A factor that is not above 0, or a question without frame times.
@@ -121,6 +125,8 @@ def respace(question: Question, factor: float) -> Question:
     shown = [round(float(time), 6) for time in np.arange(times[0], times[-1] + 1e-6, step)]
     if times[-1] - shown[-1] > 1e-6:
         shown.append(times[-1])
+    if len(pictures_s):
+        shown = sorted({min(pictures_s, key=lambda at: abs(at - time)) for time in shown})
     return dataclasses.replace(question, id=f"{question.id}~x{factor:g}", frame_times_s=shown)
 
 
@@ -167,6 +173,78 @@ def crop_track(track: Track, share: float) -> Track:
         camera={**camera, "K": matrix.tolist(), "width": x1 - x0, "height": y1 - y0},
         boxes_2d=None if track.boxes_2d is None else [cut(box) for box in track.boxes_2d],
     )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A question shown differently, with what is needed to draw it."""
+
+    question: Question
+    tracks: list[Track]
+    region: tuple[int, int, int, int] | None = None
+    mirror: bool = False
+
+
+VARIANTS = ("half-rate", "double-rate", "mirror", "swap", "crop")
+"""Robustness sets by name."""
+
+
+def make_variant(
+    kind: str,
+    question: Question,
+    tracks: Sequence[Track],
+    *,
+    share: float = 0.7,
+    settings: Settings = DEFAULT,
+) -> Variant | None:
+    """Show a question differently.
+
+    Args:
+        kind: One of `VARIANTS`.
+        question: Of a benchmark.
+        tracks: Those of its clip.
+        share: Of width and height that a crop keeps.
+        settings: min_shown_share is used.
+
+    Returns:
+        The variant; None where a crop cuts one of its objects away, or there are no pictures in between.
+
+    Raises:
+        ConfigError: No such variant, or one that the question does not allow.
+    """
+    if kind not in VARIANTS:
+        raise ConfigError(f"no variant {kind!r}{did_you_mean(kind, VARIANTS)}")
+    tracks = list(tracks)
+    if kind == "swap":
+        return Variant(swap_colours(question), tracks)
+    if kind == "mirror":
+        return Variant(mirror_question(question), [mirror_track(track) for track in tracks], mirror=True)
+    if kind != "crop":
+        changed = respace(question, 2.0 if kind == "half-rate" else 0.5, _picture_times(tracks))
+        same = len(changed.frame_times_s or ()) == len(question.frame_times_s or ())
+        return None if same else Variant(changed, tracks)
+    cut = [crop_track(track, share) for track in tracks]
+    names = {thing["track_id"] for thing in question.objects}
+    for before, after in zip(tracks, cut, strict=True):
+        if before.track_id in names:
+            seen = sum(box is not None for box in before.boxes_2d or ())
+            left = sum(box is not None for box in after.boxes_2d or ())
+            if not seen or left < settings.min_shown_share * seen:
+                return None
+    camera = tracks[0].camera or {}
+    changed = dataclasses.replace(question, id=f"{question.id}~crop", clip_id=cut[0].clip_id)
+    return Variant(changed, cut, crop_region(camera["width"], camera["height"], share))
+
+
+def _picture_times(tracks: Sequence[Track]) -> list[float]:
+    """Times of a clip's pictures."""
+    found = {
+        time
+        for track in tracks
+        for time, path in zip(track.timestamps_s, track.image_paths or (), strict=False)
+        if path is not None
+    }
+    return sorted(found)
 
 
 def _rendered(question: Question) -> Question:
