@@ -82,6 +82,23 @@ def test_segmenters_learn_and_segment(backbone, head):
     assert logits.dtype == torch.float32
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_half_precision_trains_and_predicts(head):
+    net, images = small("shvit_s1", head), torch.randn(2, 3, 160, 160)
+    detect = HEADS[head].kind == "detect"
+    targets = [objects(160, 160)] * 2 if detect else torch.randint(0, 3, (2, 160, 160))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = net(images, None, targets)
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+    net = net.eval().to(torch.bfloat16)
+    with torch.no_grad():
+        found = net(images.to(torch.bfloat16))
+    # Coordinates and scores do not end in half precision, whose steps are 4 pixels at 1000.
+    assert all(t.dtype in (torch.float32, torch.int64) for t in (found[0].values() if detect else [found]))
+
+
 def test_pixels_that_do_not_count_change_nothing():
     net = small("shvit_s1", "semantic_fpn", dropout=0.0)
     images, targets = torch.randn(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64))

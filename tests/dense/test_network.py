@@ -39,11 +39,14 @@ def test_folding_folds_the_backbone_and_changes_nothing(backbone):
     assert not folded.training
 
 
-def test_a_folded_detector_detects_the_same():
-    net = build_dense("shvit_s1", "mask_rcnn", 2, width=8, fc_width=16, mask_width=8, proposals=20).eval()
+@pytest.mark.parametrize("head", ["mask_rcnn", "cascade_mask_rcnn"])
+def test_a_folded_detector_detects_the_same(head):
+    net = build_dense("shvit_s1", head, 2, width=8, fc_width=16, mask_width=8, proposals=20).eval()
+    folded = saccade.fold(net)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     images, sizes = torch.randn(2, 3, 64, 96), torch.tensor([[64, 96], [50, 60]])
     with torch.no_grad():
-        detections_equal(saccade.fold(net)(images, sizes), net(images, sizes), tolerance=1e-3)
+        detections_equal(folded(images, sizes), net(images, sizes), tolerance=1e-3)
 
 
 @pytest.mark.parametrize("head", ["retinanet", "mask_rcnn"])

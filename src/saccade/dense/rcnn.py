@@ -51,7 +51,8 @@ class RegionAlign(nn.Module):
         self.mapper = LevelMapper(first, last)
 
     def forward(self, levels: Sequence[Tensor], boxes: list[Tensor], sizes: Any = None) -> Tensor:
-        """Map boxes (n_i, 4) of each picture to (sum of n_i, C, side, side), at least float32."""
+        """Map boxes (n_i, 4) of each picture to (sum of n_i, C, side, side), in the precision of the maps."""
+        dtype = levels[0].dtype
         levels = [widen(x) for x in levels[: len(self.strides)]]
         rows = [torch.cat([b.new_full((len(b), 1), i), b], 1) for i, b in enumerate(boxes)]
         regions = torch.cat(rows).to(levels[0].dtype)
@@ -62,7 +63,7 @@ class RegionAlign(nn.Module):
             if len(here) or i == 0:
                 part = roi_align(x, regions[here], self.side, 1 / stride, aligned=True)
                 found = found.index_copy(0, here, part.to(found.dtype))
-        return found
+        return found.to(dtype)
 
 
 class ProposalHead(RPNHead):
