@@ -5,7 +5,10 @@ import torch
 
 from saccade.dense import HEADS, build_dense
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
+]
 
 
 @pytest.mark.parametrize("head", HEADS)
