@@ -5,6 +5,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from saccade.dense import build_dense
 from saccade.errors import ConfigError
 from saccade.registry import create_model
 from saccade.train.ema import Ema
@@ -75,6 +76,19 @@ def test_freezing_the_backbone_leaves_the_head_and_keeps_statistics():
     model(torch.randn(2, 3, 32, 32))
     moved = {n for n, b in model.named_buffers() if not torch.equal(b, before[n])}
     assert moved == {"head.norm.running_mean", "head.norm.running_var", "head.norm.num_batches_tracked"}
+
+
+def test_a_dense_network_is_a_backbone_with_a_large_head():
+    net = build_dense("shvit_s1", "retinanet", 2, width=8)
+    frozen = freeze(net, ("backbone",))
+    assert frozen == sorted(name for name, _ in net.named_parameters() if name.startswith("backbone."))
+    scales = layer_scales(net, 0.5)
+    assert {scale for name, scale in scales.items() if not name.startswith("backbone.")} == {1.0}
+    assert layer_of("backbone.stages.1.blocks.2.ffn.fc1.conv.weight") == "stages.1.blocks.2"
+    assert (
+        scales["backbone.stages.2.blocks.3.ffn.fc1.conv.weight"] > scales["backbone.stem.0.conv.weight"] > 0
+    )
+    assert no_decay_names(net, "model") == net.weight_decay_exempt()
 
 
 def test_freezing_nothing_or_everything_is_refused(shvit):

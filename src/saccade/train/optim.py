@@ -22,12 +22,13 @@ HEAD_NAMES = (
     "norms",
     "weights",
     "weights_dist",
+    "neck",
 )
-"""First parts of the names of classifier parameters, in our models and timm's."""
+"""First parts of the names of parameters that no classifier's backbone has, in our models and timm's."""
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter belongs to the classifier."""
+    """Whether a parameter belongs to the classifier, or to a dense network's pyramid or head."""
     return name.split(".")[0] in HEAD_NAMES
 
 
@@ -83,8 +84,11 @@ def no_decay_names(model: nn.Module, rule: str) -> set[str]:
 
 
 def layer_of(name: str) -> str:
-    """Which layer a parameter belongs to: `stages.1.blocks.2` of `stages.1.blocks.2.ffn.weight`."""
-    parts = name.split(".")
+    """Which layer a parameter belongs to: `stages.1.blocks.2` of `stages.1.blocks.2.ffn.weight`.
+
+    The layers of a dense network's backbone are those of the backbone.
+    """
+    parts = name.removeprefix("backbone.").split(".")
     end = 0
     while end + 1 < len(parts) and parts[end + 1].isdigit():
         end += 2
