@@ -257,3 +257,16 @@ def test_an_empty_track_is_too_short():
 
 def test_the_hash_follows_every_setting():
     assert Settings().config_hash == Settings(dt=0.5).config_hash != Settings(dt=0.25).config_hash
+
+
+@pytest.mark.parametrize(
+    ("sigma", "solid", "plane"), [(0.02, 1.76, 1.38), (0.05, 4.40, 3.46), (0.10, 8.80, 6.91)]
+)
+def test_phantom_path_of_a_still_object(sigma, solid, plane):
+    """Jitter adds 2.257 sigma a step in space, 1.772 sigma in the plane; the static rule keeps it from being asked."""
+    random = np.random.default_rng(0)
+    times = 0.5 * np.arange(40)
+    for length, axes in ((solid, (1, 1, 1)), (plane, (1, 1, 0))):
+        labels = [label_track(times, sigma * random.normal(size=(40, 3)) * axes) for _ in range(300)]
+        assert np.mean([label.distance_m for label in labels]) == pytest.approx(length, rel=0.02)
+        assert {label.status for label in labels} == {"static"}

@@ -136,6 +136,17 @@ def change(path, edit):
     ("table", "edit", "words"),
     [
         (
+            "instance",
+            lambda rows: rows[0].update(first_annotation_token="ann0-2"),
+            "record ins0: 7 annotations belong to it, but its links lead through 5",
+        ),
+        ("instance", lambda rows: rows.pop(), "7 records have the instance_token 'ins1'"),
+        (
+            "instance",
+            lambda rows: rows[0].update(category_token=None),
+            "category_token is None; expected a token",
+        ),
+        (
             "sample_annotation",
             lambda rows: rows[2].update(next="gone"),
             "record ann0-2: field next is 'gone'",
@@ -381,7 +392,12 @@ def test_pickles_hold_numbers_and_nothing_else(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
-        ("gopro_calibs.csv", "map1", "map2", "different maps cannot be compared"),
+        (
+            "gopro_calibs.csv",
+            "map1",
+            "map2",
+            "graph_uid map2, and .* has map1; poses of different maps cannot",
+        ),
         ("gopro_calibs.csv", "KANNALABRANDTK3", "FISHEYE624", "intrinsics_type is 'FISHEYE624'"),
         ("closed_loop_trajectory.csv", "tx_world_device", "tx", "no column tx_world_device"),
         (
@@ -408,6 +424,22 @@ def test_what_is_wrong_in_egoexo4d_is_named(tmp_path, file, old, new, words):
     rejected = []
     assert list(read_source("egoexo4d", tmp_path, rejected=rejected)) == []
     assert f"{file}: no such file" in rejected[0].reason
+
+
+def test_a_camera_that_was_moved_has_a_pose_for_each_part(tmp_path):
+    layouts.egoexo4d(tmp_path)
+    path = tmp_path / "takes" / "made_basketball_1" / "trajectory" / "gopro_calibs.csv"
+    head, row = path.read_text().splitlines()
+    first, second = row.split(","), row.split(",")
+    first[-2:], second[-2:], second[3] = ["0", "89"], ["90", "-1"], "4"
+    path.write_text("\n".join([head, ",".join(second), ",".join(first)]))
+    (track,) = read_source("egoexo4d", tmp_path)
+    heights = [np.array(pose)[1, 3] for pose in track.T_world_cam]
+    assert (heights[10], heights[-1]) == (0.0, 4.0)
+    first[-1] = "95"
+    path.write_text("\n".join([head, ",".join(second), ",".join(first)]))
+    with pytest.raises(DataError, match="cam01: frame 90 belongs to two rows"):
+        list(read_source("egoexo4d", tmp_path))
 
 
 def test_names_of_takes_stay_inside_the_folder(tmp_path):

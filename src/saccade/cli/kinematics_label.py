@@ -145,6 +145,8 @@ def questions(
         seed: Of everything random.
         json: Print one JSON object.
     """
+    import dataclasses
+
     from saccade.errors import ConfigError, DataError
     from saccade.kinematics.questions import Plan, make_questions
     from saccade.kinematics.records import read_tracks, write_records, write_rejected
@@ -157,7 +159,9 @@ def questions(
     chosen = _settings(settings)
     plan = Plan(seed=seed, per_clip=per_clip, per_task=per_task, num_frames=frames, held_out=held_out)
     rejected: list[Rejected] = []
-    tracks = list(read_tracks(labels, rejected))
+    # Poses and the like are the better part of a track and no question needs them.
+    spare: dict[str, Any] = {"T_world_cam": None, "yaw": None, "scale_info": None, "image_times_s": None}
+    tracks = [dataclasses.replace(track, **spare) for track in read_tracks(labels, rejected)]
     if exclude is not None:
         taken = _read_either(exclude)
         tracks, dropped = decontaminate(tracks, taken)

@@ -100,7 +100,9 @@ def _take(
 ) -> Iterator[Track]:
     """Read one take."""
     calibration = require_file(folder / "trajectory" / "gopro_calibs.csv", "the still cameras")
-    rows = {row["cam_uid"]: row for row in _rows(calibration, ("cam_uid", "graph_uid"))}
+    rows: dict[str, list[dict[str, str]]] = {}
+    for row in _rows(calibration, ("cam_uid", "graph_uid")):
+        rows.setdefault(row["cam_uid"], []).append(row)
     if not rows:
         raise DataError(f"{calibration}: no rows; expected one for each still camera")
     for camera in wanted or ():
@@ -109,19 +111,19 @@ def _take(
     trajectory = require_file(folder / "trajectory" / "closed_loop_trajectory.csv", "the wearer's path")
     paths = _trajectories(trajectory)
     for uid in wanted or rows:
-        row = rows[uid]
-        if row["graph_uid"] not in paths:
+        graphs = {row["graph_uid"] for row in rows[uid]}
+        if not graphs <= paths.keys() or len(graphs) > 1:
             raise DataError(
-                f"{calibration}: camera {uid} belongs to graph_uid {row['graph_uid']!r}, of which {trajectory.name} "
-                "has no row; poses of different maps cannot be compared"
+                f"{calibration}: camera {uid} belongs to graph_uid {' and '.join(sorted(graphs))}, and "
+                f"{trajectory.name} has {' and '.join(sorted(paths))}; poses of different maps cannot be compared"
             )
-        thing, up = paths[row["graph_uid"]]
+        thing, up = paths[graphs.pop()]
         video = folder / "frame_aligned_videos" / f"{uid}.mp4"
         if need_images:
             require_file(video, f"the video of camera {uid}")
         scene = Scene(name, name, "egoexo4d", split, "slam", up)
         yield from clip_tracks(
-            scene, [thing], _camera(calibration, row, video, float(thing.times[-1])), settings
+            scene, [thing], _camera(calibration, rows[uid], video, float(thing.times[-1])), settings
         )
 
 
@@ -177,28 +179,45 @@ def _upright(up: np.ndarray) -> np.ndarray:
     return np.stack([side, np.cross(up, side), up], 1)
 
 
-def _camera(path: Path, row: dict[str, str], video: Path, stop: float) -> Camera:
-    """Read a still camera; its frames are those of the aligned video."""
-    uid = row["cam_uid"]
+def _camera(path: Path, rows: list[dict[str, str]], video: Path, stop: float) -> Camera:
+    """Read a still camera; its frames are those of the aligned video. One that was moved has a row for each place."""
+    uid = rows[0]["cam_uid"]
+    where = f"{path}: camera {uid}"
+    parts = sorted(
+        (_still(path, row, stop) for row in rows), key=lambda part: part[1][0] if len(part[1]) else 0
+    )
+    frames = np.concatenate([frames for _, frames, _ in parts])
+    if (np.diff(frames) <= 0).any():
+        at = int(frames[int(np.argmax(np.diff(frames) <= 0)) + 1])
+        raise DataError(
+            f"{where}: frame {at} belongs to two rows; expected start_frame_idx and end_frame_idx apart"
+        )
+    motions = np.concatenate([np.broadcast_to(motion, (len(frames), 4, 4)) for _, frames, motion in parts])
+    times = frames / FRAME_RATE
+    names = [f"{video.as_posix()}#t={time:.3f}" for time in times]
+    return Camera(uid, parts[0][0], times, names, motions)
+
+
+def _still(path: Path, row: dict[str, str], stop: float) -> tuple[Lens, np.ndarray, np.ndarray]:
+    """Read one place of a camera: its optics, its frames, its pose."""
+    where = f"camera {row['cam_uid']}"
 
     def value(name: str) -> float:
-        return _number(path, f"camera {uid}", row, name)
+        return _number(path, where, row, name)
 
     kind = row.get("intrinsics_type", "")
     if kind != "KANNALABRANDTK3":
-        raise DataError(f"{path}: camera {uid}: intrinsics_type is {kind!r}; expected KANNALABRANDTK3")
+        raise DataError(f"{path}: {where}: intrinsics_type is {kind!r}; expected KANNALABRANDTK3")
     fx, fy, cx, cy, *bend = (value(f"intrinsics_{index}") for index in range(8))
-    matrix = intrinsic_matrix([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], f"{path}: camera {uid}: the intrinsics")
+    matrix = intrinsic_matrix([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], f"{path}: {where}: the intrinsics")
     lens = Lens(matrix, int(value("image_width")), int(value("image_height")), tuple(bend))
     quaternion = unit_quaternion(
-        [value(f"q{axis}_world_cam") for axis in "wxyz"], f"{path}: camera {uid}: its quaternion"
+        [value(f"q{axis}_world_cam") for axis in "wxyz"], f"{path}: {where}: its quaternion"
     )
     motion = rigid(quaternion, [value(f"t{axis}_world_cam") for axis in "xyz"])
     first, last = int(value("start_frame_idx")), int(value("end_frame_idx"))
     frames = np.arange(max(first, 0), int(stop * FRAME_RATE) + 1 if last < 0 else last + 1)
-    times = frames / FRAME_RATE
-    names = [f"{video.as_posix()}#t={time:.3f}" for time in times]
-    return Camera(uid, lens, times, names, np.broadcast_to(motion, (len(times), 4, 4)))
+    return lens, frames, motion
 
 
 def _rows(path: Path, names: Sequence[str]) -> Iterator[dict[str, str]]:

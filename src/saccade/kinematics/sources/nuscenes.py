@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def read(
         DataError: Missing tables, records that occur twice, links that lead nowhere, numbers that are none.
     """
     root = Path(root)
-    tables = _Tables(root, _version(root, version))
+    tables = _Tables(root, _version(root, version), cameras)
     channels = {row["channel"] for row in tables["sensor"].values()}
     for name in cameras:
         if name not in channels:
@@ -117,9 +118,23 @@ def _version(root: Path, version: str | None) -> str:
 class _Tables:
     """The tables, read when first needed, with links that are checked when followed."""
 
-    def __init__(self, root: Path, version: str) -> None:
+    def __init__(self, root: Path, version: str, cameras: Sequence[str]) -> None:
         self.folder, self.version = root / version, version
-        self._rows = {name: self._load(name) for name in TABLES}
+        small = [name for name in TABLES if name not in ("sample_data", "ego_pose")]
+        self._rows = {name: self._load(name) for name in small}
+        # Of the two longest tables, with millions of rows, only key frames of the cameras are kept.
+        unwanted = {
+            token
+            for token in self["calibrated_sensor"]
+            if self.follow("calibrated_sensor", token, "sensor_token", "sensor")["channel"] not in cameras
+        }
+        self._rows["sample_data"] = self._load(
+            "sample_data",
+            lambda row: row.get("calibrated_sensor_token") not in unwanted and row.get("is_key_frame", True),
+        )
+        self.num_annotations = Counter(row["instance_token"] for row in self["sample_annotation"].values())
+        used = {row["ego_pose_token"] for row in self["sample_data"].values()}
+        self._rows["ego_pose"] = self._load("ego_pose", lambda row: row.get("token") in used)
 
     def __getitem__(self, name: str) -> dict[str, dict[str, Any]]:
         return self._rows[name]
@@ -137,40 +152,61 @@ class _Tables:
             raise DataError(f"{self.where(name, token, field)} is {key!r}, which {target}.json does not hold")
         return self[target][key]
 
-    def _load(self, name: str) -> dict[str, dict[str, Any]]:
+    def _load(
+        self, name: str, keep: Callable[[dict[str, Any]], Any] = lambda row: True
+    ) -> dict[str, dict[str, Any]]:
         path = require_file(self.path(name), f"nuScenes' table {name}")
         wanted = {*TABLES[name], "token"}
+
+        def cut(pairs: list[tuple[str, Any]]) -> Any:
+            row = {key: value for key, value in pairs if key in wanted}
+            return row if keep(row) else str(row.get("token") or "")
+
         try:
-            rows = json.loads(
-                path.read_bytes(),
-                object_pairs_hook=lambda pairs: {key: value for key, value in pairs if key in wanted},
-            )
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: no JSON ({str(error)[:80]}); expected a list of records") from None
+            rows = json.loads(path.read_bytes(), object_pairs_hook=cut)
+        except (ValueError, RecursionError, TypeError) as error:
+            raise DataError(
+                f"{path}: no JSON table ({str(error)[:80]}); expected a list of records"
+            ) from None
         if not isinstance(rows, list):
             raise DataError(f"{path}: holds no list; expected a list of records")
         found: dict[str, dict[str, Any]] = {}
+        seen: set[str] = set()
         for number, row in enumerate(rows, 1):
-            token = row.get("token") if isinstance(row, dict) else None
+            token = row.get("token") if isinstance(row, dict) else row
             if not isinstance(token, str) or not token:
                 raise DataError(f"{path}: record {number}: field token is missing; expected a name")
-            for field in TABLES[name]:
-                if field not in row and field not in _OPTIONAL:
-                    raise DataError(f"{path}: record {token}: field {field} is missing")
-            if "timestamp" in row and not _is_time(row["timestamp"]):
-                raise DataError(
-                    f"{path}: record {token}: field timestamp is {row['timestamp']!r}; expected microseconds"
-                )
-            if token in found:
+            if token in seen:
                 raise DataError(
                     f"{path}: record {number}: token {token} was there before; expected each only once"
                 )
-            found[token] = row
+            seen.add(token)
+            if isinstance(row, dict):
+                self._check(name, token, row)
+                found[token] = row
         return found
+
+    def _check(self, name: str, token: str, row: dict[str, Any]) -> None:
+        """Refuse a row without a field, or without a time."""
+        for field in TABLES[name]:
+            if field not in row and field not in _OPTIONAL:
+                raise DataError(f"{self.path(name)}: record {token}: field {field} is missing")
+            if field.endswith("_token") and field in row and not isinstance(row[field], str):
+                raise DataError(f"{self.where(name, token, field)} is {row[field]!r}; expected a token")
+        if "timestamp" in row and not _is_time(row["timestamp"]):
+            raise DataError(
+                f"{self.where(name, token, 'timestamp')} is {row['timestamp']!r}; expected microseconds"
+            )
 
     def instances_by_scene(self, rejected: list[Rejected] | None) -> dict[str, list[str]]:
         """Instances of each scene, by where their first annotation is."""
         found: dict[str, list[str]] = {}
+        if strangers := self.num_annotations.keys() - self["instance"].keys():
+            name = min(strangers)
+            raise DataError(
+                f"{self.path('sample_annotation')}: {self.num_annotations[name]} records have the instance_token "
+                f"{name!r}, which instance.json does not hold"
+            )
         for token in self["instance"]:
             try:
                 first = self.follow("instance", token, "first_annotation_token", "sample_annotation")
@@ -239,6 +275,11 @@ def _thing(tables: _Tables, instance: str, start: int) -> Thing:
         raise DataError(
             f"{tables.where('instance', instance, 'last_annotation_token')} is {last!r}, but its annotations end at "
             f"{rows[-1][1]['token']!r}; a link next is broken"
+        )
+    if len(rows) != tables.num_annotations[instance]:
+        raise DataError(
+            f"{tables.path('instance')}: record {instance}: {tables.num_annotations[instance]} annotations belong to "
+            f"it, but its links lead through {len(rows)}; a link is broken"
         )
     rows.sort(key=lambda pair: pair[0])
 
