@@ -263,7 +263,7 @@ def test_the_hash_follows_every_setting():
     ("sigma", "solid", "plane"), [(0.02, 1.76, 1.38), (0.05, 4.40, 3.46), (0.10, 8.80, 6.91)]
 )
 def test_phantom_path_of_a_still_object(sigma, solid, plane):
-    """Jitter adds 2.257 sigma a step in space, 1.772 sigma in the plane; the static rule keeps it from being asked."""
+    """Jitter adds 2.257 sigma a step in space, 1.772 in the plane; the static rule keeps it from being asked."""
     random = np.random.default_rng(0)
     times = 0.5 * np.arange(40)
     for length, axes in ((solid, (1, 1, 1)), (plane, (1, 1, 0))):

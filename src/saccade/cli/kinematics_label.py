@@ -89,6 +89,8 @@ def label(
     with show.progress() as bar:
         task = bar.add_task("labelling", total=None, info="")
         count = write_records(labelled(bar, task), out / f"tracks.{form}")
+    # Another form from an earlier run would hold every track a second time.
+    (out / f"tracks.{'parquet' if form == 'jsonl' else 'jsonl'}").unlink(missing_ok=True)
     write_json(rows, out / "labels.jsonl")
     write_rejected(rejected or (), out / "rejected.jsonl")
     if not count:
