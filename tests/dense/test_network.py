@@ -126,6 +126,22 @@ def test_weight_decay_follows_the_backbone_and_spares_vectors():
     assert "head.classification_head.cls_logits.weight" not in exempt
 
 
+def test_transformers_of_timm_serve_where_they_take_the_size():
+    images = torch.randn(1, 3, 60, 90)
+    plain = build_dense("timm/vit_tiny_patch16_224", "retinanet", 2, **TINY).eval()
+    with pytest.raises(ShapeError, match=r"takes no pictures of 64 x 96 pixels .* option dynamic_img_size"):
+        plain(images)
+    free = build_dense(
+        "timm/vit_tiny_patch16_224", "retinanet", 2, options={"dynamic_img_size": True}, **TINY
+    )
+    swin = build_dense(
+        "timm/swin_tiny_patch4_window7_224", "retinanet", 2, options={"strict_img_size": False}, **TINY
+    )
+    with torch.no_grad():
+        for net, size in ((free, (64, 96)), (swin, (64, 96))):
+            assert [tuple(x.shape[2:]) for x in net.eval().levels(images)] == net.neck.level_sizes(*size)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,7 +1,8 @@
 """RetinaNet: every anchor says what it sees and where, trained with the focal loss.
 
 Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv 1708.02002. Head of torchvision; the losses are
-normalised by the anchors with an object of the whole batch, as in mmdet (torchvision: of each picture).
+normalised by the anchors with an object of the whole batch, as in mmdet (torchvision: of each picture), where a
+picture without objects counts as one.
 """
 
 from __future__ import annotations
@@ -107,18 +108,21 @@ class RetinaNet(Detector):
         """Return loss_class (focal) and loss_box (mean absolute delta, summed over the four)."""
         logits, deltas = self.outputs(levels)
         anchors = torch.cat(self.anchors.of_maps(levels))
+        centres = (anchors[:, :2] + anchors[:, 2:]) / 2
         loss_class, loss_box, num_objects = logits.sum() * 0, deltas.sum() * 0, 0
         for i, target in enumerate(targets):
             match = self._match(target["boxes"], anchors)
-            objects, known = match >= 0, match != Matcher.BETWEEN_THRESHOLDS
+            objects = match >= 0
+            # Anchors in the padding behind a smaller picture learn nothing, as in mmdet.
+            inside = (centres < centres.new_tensor(sizes[i][::-1])).all(1)
+            known = objects | (inside & (match != Matcher.BETWEEN_THRESHOLDS))
             wanted = torch.zeros_like(logits[i])
             wanted[objects, target["labels"][match[objects]]] = 1.0
             loss_class = loss_class + sigmoid_focal_loss(logits[i][known], wanted[known], reduction="sum")
             goal = self.coder.encode_single(target["boxes"][match[objects]], anchors[objects])
             loss_box = loss_box + F.l1_loss(deltas[i][objects], goal, reduction="sum")
-            num_objects = num_objects + objects.sum()
-        total = torch.as_tensor(num_objects).clamp(min=1)
-        return {"loss_class": loss_class / total, "loss_box": loss_box / total}
+            num_objects = num_objects + objects.sum().clamp(min=1)
+        return {"loss_class": loss_class / num_objects, "loss_box": loss_box / num_objects}
 
     def _match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Say for every anchor which of (n, 4) boxes it stands for; below 0: none, or in between."""
