@@ -157,8 +157,8 @@ def test_distilled_outputs_and_gradients(name):
         outputs = (outputs, outputs)
     assert isinstance(outputs, tuple)
     (outputs[0].sum() + outputs[1].sum()).backward()
-    silent = {n for n, p in model.named_parameters() if p.grad is None}
-    assert all(n.endswith("mixer.A") for n in silent)
+    # Training on several processes fails where a parameter to train gets no gradient.
+    assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
 @pytest.mark.parametrize("name", ["shvit_s1", "efficientvim_m1"])

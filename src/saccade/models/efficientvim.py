@@ -73,7 +73,9 @@ class HiddenStateMixer(nn.Module):
     def __init__(self, dim: int, num_states: int) -> None:
         super().__init__()
         self.num_states = num_states
-        self.A = nn.Parameter(torch.empty(num_states).uniform_(1, 16))
+        # Published files have it, but it cancels in the softmax. As a parameter to train, it would be one without a
+        # gradient, which training on several processes refuses.
+        self.A = nn.Parameter(torch.empty(num_states).uniform_(1, 16), requires_grad=False)
         self.D = nn.Parameter(torch.ones(1))
         self.bcdt_proj = nn.Conv2d(dim, 3 * num_states, 1, bias=False)
         self.dwconv = nn.Conv2d(
