@@ -63,6 +63,16 @@ def test_detectors_learn_and_detect(backbone, head):
             assert each["masks"].shape == (count, 28, 28)
 
 
+@pytest.mark.parametrize("head", [name for name, row in HEADS.items() if row.kind == "detect"])
+def test_a_batch_without_objects_still_reaches_every_parameter(head):
+    net = small("shvit_s1", head)
+    losses = net(torch.randn(2, 3, 64, 80), None, [objects(64, 80, empty=True)] * 2)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(loss == 0 for name, loss in losses.items() if "box" in name or "mask" in name)
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("head", [name for name, row in HEADS.items() if row.kind == "segment"])
 def test_segmenters_learn_and_segment(backbone, head):
