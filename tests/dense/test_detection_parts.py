@@ -10,7 +10,7 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 from saccade.dense import build_dense
 from saccade.dense.anchors import Anchors
 from saccade.dense.postprocess import select_detections
-from saccade.dense.rcnn import RegionAlign, Samples, crop_masks
+from saccade.dense.regions import RegionAlign, Samples, crop_masks
 
 SETTINGS = {"score_threshold": 0.1, "nms_threshold": 0.5, "max_detections": 100}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saccade.dense.paste import draw_masks, to_file
-from saccade.dense.rcnn import crop_masks
+from saccade.dense.regions import crop_masks
 
 
 def ellipses(count, radius, size):

@@ -11,7 +11,8 @@ from torch import nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 
 from saccade.dense.options import RCNNOptions
-from saccade.dense.rcnn import BOX_SIDE, FasterRCNN, StageSettings
+from saccade.dense.rcnn import FasterRCNN
+from saccade.dense.regions import BOX_SIDE, StageSettings
 
 NUM_CONVS = 4
 STAGES = (
