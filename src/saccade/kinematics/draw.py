@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from saccade.atomic import replacing
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.kinematics.records import Question, Track
 from saccade.kinematics.settings import DEFAULT, Settings
+from saccade.kinematics.video import read_frames, split_fragment
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -167,21 +168,37 @@ def write_frames(
         return names
     pictures = _pictures(list(of.values()))
     near = settings.dt / 2 + 1e-6
+    chosen = [min(pictures, key=lambda at: abs(at - time), default=None) for time in times]
+    for time, nearest in zip(times, chosen, strict=True):
+        if nearest is None or abs(nearest - time) > near:
+            raise DataError(
+                f"{where}: clip {question.clip_id} has no picture at {time:g} s; expected one for each frame"
+            )
+    paths = [str(Path(root or "") / pictures[nearest]) for nearest in chosen if nearest is not None]
     with replacing(target) as temporary:
         temporary.mkdir()
-        for time, name in zip(times, names, strict=True):
-            nearest = min(pictures, key=lambda at: abs(at - time), default=None)
-            if nearest is None or abs(nearest - time) > near:
-                raise DataError(
-                    f"{where}: clip {question.clip_id} has no picture at {time:g} s; expected one for each frame"
-                )
+        for time, name, image in zip(times, names, _images(paths, where), strict=True):
             boxes = {
                 thing["colour"]: _box_at(of[thing["track_id"]], time, near) for thing in question.objects
             }
-            image = open_image(Path(root or "") / pictures[nearest], where)
             drawn = draw_boxes(image, boxes, size=size, width=width, region=region, mirror=mirror)
             drawn.save(temporary / name.name, quality=95, subsampling=0)
     return names
+
+
+def _images(paths: Sequence[str], where: str) -> Iterator[Image.Image]:
+    """Open pictures, or frames of a video that is decoded once, in order."""
+    files = [split_fragment(path) for path in paths]
+    seconds = [second for _, second in files if second is not None]
+    if len(seconds) == len(paths) and len({file for file, _ in files}) == 1:
+        for _, frame in read_frames(files[0][0], seconds):
+            yield Image.fromarray(frame)
+        return
+    for path, (file, second) in zip(paths, files, strict=True):
+        if second is None:
+            yield open_image(path, where)
+        else:
+            yield Image.fromarray(next(read_frames(file, [second]))[1])
 
 
 def _pictures(tracks: Sequence[Track]) -> dict[float, str]:
