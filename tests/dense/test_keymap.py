@@ -1,11 +1,15 @@
 """Checkpoints of mmdet and mmseg, made here from the names and shapes that their public sources give."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 
 from saccade.dense import build_dense
-from saccade.dense.keymap import from_mmdet, is_mmdet, load_mmdet
+from saccade.dense.keymap import _coco_names, from_mmdet, identify_mmdet, is_mmdet, load_mmdet
 from saccade.errors import WeightsError
+from saccade.weights import load_model, save_weights
+from saccade.weights.convert import check_weights, convert_weights
 from saccade.weights.keymap import to_layout
 
 CLASSES, WIDTH, FC = 5, 8, 12
@@ -140,6 +144,46 @@ def test_every_tensor_of_a_published_file_finds_its_place(case):
     ours = sum(tensor.double().sum() for tensor in net.state_dict().values())
     theirs = sum(tensor.double().sum() for tensor in state.values())
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_published_file_says_what_it_is(case, tmp_path):
+    net, state = make(case)
+    path = tmp_path / "epoch_12.pth"
+    torch.save({"meta": {"CLASSES": ("a", "b"), "epoch": 12}, "state_dict": OrderedDict(state)}, path)
+    model, card = load_model(path)
+    assert (card.model, card.head) == (CASES[case][0][0], CASES[case][1])
+    assert card.task == ("segment" if card.head == "semantic_fpn" else "detect")
+    assert card.num_classes == len(card.labels) == CLASSES
+    assert card.options == ({"compat": True} if case.startswith("stvit") else {})
+    load_mmdet(net, state)
+    loaded = model.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in net.state_dict().items())
+    save_weights(model, tmp_path / "ours.safetensors", card)
+    for file, layout in ((path, "mmdet"), (tmp_path / "ours.safetensors", "saccade")):
+        verdict = check_weights(file, card.model)
+        assert verdict.fits
+        assert verdict.layout == layout
+    with pytest.raises(WeightsError, match="written in our own layout"):
+        convert_weights(path, "official", tmp_path / "other.pth")
+    again, same = load_model(tmp_path / "ours.safetensors")
+    assert same.head_options == card.head_options
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in again.state_dict().items())
+
+
+def test_eighty_classes_of_objects_are_cocos():
+    names = _coco_names()
+    assert len(names) == 80
+    assert (names[0], names[11], names[79]) == ("person", "stop sign", "toothbrush")
+
+
+def test_heads_and_backbones_of_others_are_refused():
+    _, state = make("shvit-retinanet")
+    with pytest.raises(WeightsError, match="whose backbone is none of ours"):
+        identify_mmdet({**state, "backbone.layer1.0.conv1.weight": torch.zeros(3)})
+    others = {k: v for k, v in state.items() if "retina" not in k}
+    with pytest.raises(WeightsError, match="whose head is none of retinanet"):
+        identify_mmdet(others)
 
 
 def test_the_background_moves_to_the_front():

@@ -13,13 +13,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from saccade.dense.build import HEADS
 from saccade.dense.network import DenseNet
 from saccade.errors import WeightsError
-from saccade.registry import family_of
+from saccade.registry import create_model, family_of, list_models
+from saccade.weights.card import Card
 from saccade.weights.keymap import arrange, foreign_name
 
 Rules = list[tuple[str, str | Callable[[re.Match[str]], str]]]
@@ -67,9 +70,11 @@ class Translated:
 
     tensors: dict[str, Tensor]
     missing: list[str] = field(default_factory=list)
-    """Our names of tensors that the file lacks."""
+    """The file's names of tensors that it lacks."""
     unexpected: list[str] = field(default_factory=list)
     """The file's names of tensors that nothing of ours stands for."""
+    mismatched: list[str] = field(default_factory=list)
+    """One sentence each on tensors of another shape."""
 
 
 def is_mmdet(keys: Mapping[str, Tensor]) -> bool:
@@ -88,8 +93,7 @@ def mmdet_name(net: DenseNet, name: str) -> str:
                 f"no published detector of mmdet is known for {getattr(net, 'saccade_name', 'this backbone')}; "
                 f"there are some for the families {', '.join(_BACKBONES)}"
             )
-        foreign = foreign_name(rest, family, _BACKBONES[family])
-        return foreign if foreign.startswith("backbone.") else f"backbone.{foreign}"
+        return _backbone_name(family, rest)
     if top == "neck":
         return f"neck.{_neck_name(net, rest)}"
     for pattern, replacement in (*_RETINANET, *_PROPOSALS, *_REGIONS, *_SEMANTIC):
@@ -99,6 +103,17 @@ def mmdet_name(net: DenseNet, name: str) -> str:
     if len(getattr(net.head, "stages", ())) == 1:
         name = re.sub(r"^(roi_head\.\w+)\.0\.", r"\1.", name)
     return name
+
+
+def _backbone_name(family: str, rest: str) -> str:
+    """Translate a name within the backbone."""
+    foreign = foreign_name(rest, family, _BACKBONES[family])
+    return foreign if foreign.startswith("backbone.") else f"backbone.{foreign}"
+
+
+def _long_axes(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape without axes of length 1, which layouts treat differently."""
+    return tuple(n for n in tensor.shape if n != 1)
 
 
 def _neck_name(net: DenseNet, rest: str) -> str:
@@ -125,24 +140,30 @@ def from_mmdet(state: Mapping[str, Tensor], net: DenseNet) -> Translated:
         net: The network, with as many classes as the file's.
 
     Raises:
-        WeightsError: A tensor of another shape (such as another number of classes), or a backbone that has no
-            published detector.
+        WeightsError: A backbone that has no published detector.
     """
-    given: dict[str, str] = {}
-    for key in state:
-        norm = re.match(_PRE_NORM, key)
-        given[f"neck.pre_norm.{norm[1]}.{norm[2]}" if norm else key] = key
+    given = {_with_place(key): key for key in state}
     found = Translated({})
     used = set()
     for name, own in net.state_dict().items():
-        key = given.get(mmdet_name(net, name))
+        wanted = mmdet_name(net, name)
+        key = given.get(wanted)
         if key is None:
-            found.missing.append(name)
+            found.missing.append(wanted)
             continue
         used.add(key)
-        found.tensors[name] = arrange(_with_background(state[key], own, name), tuple(own.shape), key)
+        try:
+            found.tensors[name] = arrange(_with_background(state[key], own, name), tuple(own.shape), key)
+        except WeightsError as error:
+            found.mismatched.append(str(error))
     found.unexpected = [key for key in state if key not in used and not re.search(_COMPUTED, key)]
     return found
+
+
+def _with_place(key: str) -> str:
+    """Give the norms before a pyramid one name, whatever theirs is."""
+    norm = re.match(_PRE_NORM, key)
+    return f"neck.pre_norm.{norm[1]}.{norm[2]}" if norm else key
 
 
 def _with_background(tensor: Tensor, own: Tensor, name: str) -> Tensor:
@@ -172,11 +193,112 @@ def load_mmdet(net: DenseNet, state: Mapping[str, Tensor]) -> list[str]:
         WeightsError: The file lacks tensors of the network, or has others' shapes.
     """
     found = from_mmdet(state, net)
+    if found.mismatched:
+        raise WeightsError(f"{found.mismatched[0]}; was it another number of classes, or another width?")
     if found.missing:
-        shown = ", ".join(mmdet_name(net, name) for name in found.missing[:3])
+        shown = ", ".join(found.missing[:3])
         raise WeightsError(
             f"the file lacks {len(found.missing)} of {len(net.state_dict())} tensors, such as {shown}; "
             f"it is of another backbone or head ({len(found.unexpected)} of its own were not used)"
         )
     net.load_state_dict(found.tensors)
     return found.unexpected
+
+
+def identify_mmdet(state: Mapping[str, Tensor], where: str = "the state dict") -> Card:
+    """Find out which network of ours a checkpoint of mmdet or mmseg belongs to.
+
+    Args:
+        state: The `state_dict` of the file.
+        where: File name for messages.
+
+    Returns:
+        A card with backbone, head, their options and the number of classes. Classes have COCO's names where
+        there are 80 of objects, else numbers; such files do not hold them as tensors.
+
+    Raises:
+        WeightsError: Another head or backbone.
+    """
+    head, num_classes = _head_of(state, where)
+    options = _head_options(state)
+    wanted = {
+        key: _long_axes(tensor)
+        for key, tensor in state.items()
+        if key.startswith("backbone.") and not re.search(_COMPUTED, key)
+    }
+    for name in list_models():
+        family = family_of(name)
+        if family not in _BACKBONES:
+            continue
+        # The published STViT-R detectors were trained with the release's masks.
+        own: dict[str, Any] = {"compat": True} if family == "stvit_r_swin" else {}
+        with torch.device("meta"):
+            backbone = create_model(name, features_only=True, **own)
+        if wanted == {_backbone_name(family, key): _long_axes(t) for key, t in backbone.state_dict().items()}:
+            row = HEADS[head]
+            normed = any(re.match(_PRE_NORM, key) for key in state)
+            if normed != (family == "efficientvim" and row.kind == "detect"):
+                options["pre_norm"] = normed
+            labels = _coco_names() if row.kind == "detect" and num_classes == 80 else []
+            return Card(
+                model=name,
+                options=own,
+                num_classes=num_classes,
+                task=row.kind,
+                labels=labels or [f"class {i}" for i in range(num_classes)],
+                origin=where,
+                head=head,
+                head_options=options,
+            )
+    raise WeightsError(
+        f"{where}: a {head} of mmdet whose backbone is none of ours; the authors' detectors stand on SHViT, "
+        "EfficientViM and STViT-R"
+    )
+
+
+def _head_of(state: Mapping[str, Tensor], where: str) -> tuple[str, int]:
+    """Return our name of the head, and the number of classes."""
+    masks = any(key.startswith("roi_head.mask_head.") for key in state)
+    signs = {
+        "bbox_head.retina_cls.bias": ("retinanet", lambda n: n // 9),
+        "roi_head.bbox_head.0.fc_cls.bias": (
+            "cascade_mask_rcnn" if masks else "cascade_rcnn",
+            lambda n: n - 1,
+        ),
+        "roi_head.bbox_head.fc_cls.bias": ("mask_rcnn" if masks else "faster_rcnn", lambda n: n - 1),
+        "decode_head.scale_heads.0.0.conv.weight": ("semantic_fpn", None),
+    }
+    for key, (head, count) in signs.items():
+        if key in state:
+            return head, len(state["decode_head.conv_seg.bias"]) if count is None else count(len(state[key]))
+    raise WeightsError(
+        f"{where}: an mmdet or mmseg network whose head is none of {', '.join(h for h, _ in signs.values())}"
+    )
+
+
+def _head_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read the widths that differ from the published ones off the tensors."""
+    found: dict[str, tuple[int, int]] = {}
+    for key, tensor in state.items():
+        plain = re.sub(r"^(roi_head\.\w+)\.0\.", r"\1.", key)
+        sizes = {
+            "neck.lateral_convs.0.conv.weight": ("width", 256, 0),
+            "roi_head.bbox_head.fc_cls.weight": ("fc_width", 1024, 1),
+            "roi_head.mask_head.upsample.weight": ("mask_width", 256, 1),
+            "decode_head.conv_seg.weight": ("head_width", 128, 1),
+        }
+        if plain in sizes:
+            name, usual, axis = sizes[plain]
+            found[name] = (int(tensor.shape[axis]), usual)
+    convs = {key for key in state if re.match(r"roi_head\.mask_head\.(0\.)?convs\.\d+\.conv\.weight$", key)}
+    if "mask_width" in found:
+        found["mask_convs"] = (len(convs), 4)
+    return {name: size for name, (size, usual) in found.items() if size != usual}
+
+
+def _coco_names() -> list[str]:
+    """Return the 80 classes in the order of their numbers."""
+    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+    categories: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    return [name for name in categories if name not in ("__background__", "N/A")]

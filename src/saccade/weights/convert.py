@@ -14,6 +14,7 @@ from saccade.weights import keymap
 from saccade.weights.card import Card
 from saccade.weights.store import (
     Fit,
+    build_model,
     identify,
     load_model,
     locate,
@@ -49,6 +50,10 @@ def convert_weights(source: Path | str, layout: str, out: Path | str) -> Card:
     if out.suffix == ".pth" and layout == "saccade":
         raise WeightsError(f"{out}: our own layout carries a card and is written as .safetensors only")
     model, card = load_model(locate(source))
+    if card.head and layout != "saccade":
+        raise WeightsError(
+            f"{source}: detectors and segmenters are written in our own layout; use --to saccade"
+        )
     state = keymap.to_layout(model.state_dict(), registry.family_of(card.model), layout)
     if out.suffix == ".safetensors":
         save_state(state, out, card if layout == "saccade" else None)
@@ -92,21 +97,23 @@ def check_weights(source: Path | str, model: str = "") -> Verdict:
         WeightsError: An unreadable file, or one of none of our models while `model` is empty.
         ConfigError: Unknown model name.
     """
+    from saccade.dense.keymap import is_mmdet
+
     path = locate(source)
     family = registry.family_of(model) if model else ""
     state, card = read_weights(path, family=family)
     if card is None or (model and card.model != model):
         num_classes, in_chans = outer_sizes(state)
-        card = Card(model, {}, num_classes, in_chans) if model else identify(state, where=str(path))
-    family = registry.family_of(card.model)
-    network = registry.create_model(
-        card.model, num_classes=card.num_classes, in_chans=card.in_chans, **card.options
-    )
+        known = bool(model) and not is_mmdet(state)
+        card = Card(model, {}, num_classes, in_chans) if known else identify(state, where=str(path))
+    network = build_model(card)
+    # Layouts other than ours are those of classifiers; a detector's file is told by its names.
+    family = "timm" if card.head else registry.family_of(card.model)
     fit = match_state(network, state, family=family)
     return Verdict(
         file=str(path),
         model=card.model,
-        layout=_layout_by_shape(fit, state, family),
+        layout=fit.layout if card.head else _layout_by_shape(fit, state, family),
         tensors=len(state),
         parameters=sum(tensor.numel() for tensor in state.values()),
         missing=fit.missing,

@@ -231,6 +231,10 @@ def identify(state: Mapping[str, Tensor], *, where: str = "the state dict") -> C
     Raises:
         WeightsError: None fits.
     """
+    from saccade.dense.keymap import identify_mmdet, is_mmdet
+
+    if is_mmdet(state):
+        return identify_mmdet(state, where)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     num_classes, in_chans = outer_sizes(state)
     for name in registry.list_models():
@@ -297,7 +301,7 @@ class Fit:
     """How a state dict fits a network. Foreign tensors go by the names in the file."""
 
     layout: str
-    """Key layout of the state dict: saccade, official or timm."""
+    """Key layout of the state dict: saccade, official, timm, or of a detector mmdet."""
     mapped: dict[str, Tensor]
     """What fits, under our names and in our shapes."""
     missing: list[str]
@@ -308,6 +312,12 @@ class Fit:
 
 def match_state(model: nn.Module, state: Mapping[str, Tensor], *, family: str) -> Fit:
     """Map the names and shapes of a state dict in any layout to a network's, and find what does not fit."""
+    if hasattr(model, "neck"):
+        from saccade.dense.keymap import from_mmdet, is_mmdet
+
+        if is_mmdet(state):
+            found = from_mmdet(state, model)  # pyright: ignore[reportArgumentType]
+            return Fit("mmdet", found.tensors, found.missing, found.unexpected, found.mismatched)
     own = model.state_dict()
     layout, table = keymap.recognise(state, _widest_names(model), family)
     mapped, mismatched, refused, unexpected = {}, [], set(), []
