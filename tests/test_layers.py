@@ -25,7 +25,7 @@ RESERVED = {
         "cli/models.py",  # lists timm/NAME
         "train/log.py",  # its version
     },
-    "torchvision": {"data", "dense", "predict", "doctor.py"},
+    "torchvision": {"data", "dense", "export/verify.py", "predict", "doctor.py"},
     "accelerate": {"train"},
     "huggingface_hub": {"weights/published.py", "doctor.py"},
     "cyclopts": {"cli"},
@@ -46,6 +46,10 @@ OPTIONAL = {
     "numba",
     "llvmlite",
     "pyarrow",
+    "av",
+    "cv2",
+    "transformers",
+    "ray",
     "torchmetrics",
     "faster_coco_eval",
 }

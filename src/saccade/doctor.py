@@ -36,6 +36,10 @@ EXTRAS = {
     "worlds": [("numba", "numba")],
     "dense": [("numba", "numba"), ("faster-coco-eval", "faster_coco_eval"), ("torchmetrics", "torchmetrics")],
     "kinematics": [("numba", "numba"), ("pyarrow", "pyarrow")],
+    "video": [("av", "av")],
+    "lift": [("opencv-python-headless", "cv2")],
+    "pseudo": [("transformers", "transformers")],
+    "scale": [("ray", "ray")],
 }
 MINIMUM_PYTHON = (3, 11)
 MINIMUM_FREE_BYTES = 2 * 2**30

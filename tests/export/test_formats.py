@@ -88,10 +88,10 @@ def test_padding_the_states_changes_nothing(vim):
 
 
 def test_a_wrong_file_is_removed(shvit, tmp_path, monkeypatch):
-    def wrong(module, image, path, *, dynamic=False):
+    def wrong(module, image, path, **options):
         with torch.no_grad():
             next(p for p in module.parameters() if p.ndim == 2).mul_(1.001)
-        write_onnx(module, image, path, dynamic=dynamic)
+        write_onnx(module, image, path, **options)
 
     monkeypatch.setattr("saccade.export.onnx.write_onnx", wrong)
     with pytest.raises(

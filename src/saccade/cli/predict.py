@@ -1,7 +1,7 @@
 """`saccade predict`: run a model over a folder of images at full speed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 
@@ -15,28 +15,33 @@ def predict(
     /,
     *,
     weights: str,
-    out: Path = Path("predictions.csv"),
+    out: Path | None = None,
     backend: str = "auto",
     precision: str = "float32",
     topk: int = 1,
+    threshold: float = 0.3,
     size: int = 0,
     batch: int = 0,
     device: str = "cpu",
     threads: int = 0,
-    restart: Flag = False,
+    restart: Annotated[Flag, cyclopts.Parameter(show=False)] = False,
     json: Flag = False,
 ) -> None:
     """Run a model over a folder of images at full speed; the same command goes on where a stopped one was.
+
+    A detector or segmenter draws boxes, masks and class maps. --restart begins anew instead of going on.
 
     Example: saccade predict pictures/ --weights runs/x --out predictions.csv
 
     Args:
         pictures: Folder (searched to the bottom), one image, table, shards or built-in name.
         weights: Run folder, weights file, bundle or model name.
-        out: File for the rows: .csv, .jsonl, or .npz (which holds the logits too).
+        out: File for the rows: .csv, .jsonl, or .npz (which holds the logits too); predictions.csv when left out.
+            Of a detector or segmenter a folder; predictions when left out.
         backend: auto takes the fastest that passes its check on this machine.
         precision: float32, bf16 or int8, where the backend has it.
         topk: Answers in each row, 1 to 5.
+        threshold: Detections below this score are left out.
         size: Side of the square input in pixels; 0: that of the weights.
         batch: Images at a time; 0: the fastest of a few.
         device: cpu, cuda, cuda:N or mps.
@@ -44,26 +49,35 @@ def predict(
         restart: Begin anew instead of going on with a stopped run.
         json: Print one JSON object.
     """
+    from saccade.predict.dense import predict_dense
     from saccade.predict.run import predict as run
+    from saccade.runtime.dense import is_dense
 
     bar = show.progress()
     with bar:
         task = bar.add_task("predicting", total=None, info="")
-        done = run(
-            pictures,
-            weights,
-            out,
-            backend=backend,
-            precision=precision,
-            threads=threads or None,
-            device=device,
-            batch=batch,
-            size=size,
-            topk=topk,
-            restart=restart,
-            notify=show.note,
-            progress=lambda count, total: bar.update(task, completed=count, total=total),
-        )
+        shared: dict[str, Any] = {
+            "threads": threads or None,
+            "device": device,
+            "size": size,
+            "restart": restart,
+        }
+        shared["notify"] = show.note
+        shared["progress"] = lambda count, total: bar.update(task, completed=count, total=total)
+        if is_dense(weights):
+            folder = out or Path("predictions")
+            done = predict_dense(pictures, weights, folder, backend=backend, threshold=threshold, **shared)
+        else:
+            done = run(
+                pictures,
+                weights,
+                out or Path("predictions.csv"),
+                backend=backend,
+                precision=precision,
+                batch=batch,
+                topk=topk,
+                **shared,
+            )
     for name, reason in done.broken[:20]:
         show.note(f"left out {name}: {reason}")
     if len(done.broken) > 20:

@@ -22,7 +22,7 @@ MIN_SIDE, MAX_SIDE = 65, 4096
 MAX_BATCH = 65536
 
 
-def write_onnx(module: Portable, image: Tensor, path: Path, *, dynamic: bool = False) -> None:
+def write_onnx(module: Portable, image: Tensor, path: Path, *, dynamic: bool = False, step: int = 1) -> None:
     """Write an ONNX file with any batch and, on request, any height and width.
 
     Args:
@@ -30,6 +30,7 @@ def write_onnx(module: Portable, image: Tensor, path: Path, *, dynamic: bool = F
         image: Example (2, channels, height, width).
         path: File to write; one file, weights inside.
         dynamic: Leave height and width free, within 65..4096 pixels.
+        step: With `dynamic`, sides are multiples of this many pixels.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
@@ -44,7 +45,7 @@ def write_onnx(module: Portable, image: Tensor, path: Path, *, dynamic: bool = F
                 (image,),
                 input_names=["image"],
                 output_names=["output"],
-                dynamic_shapes=(dynamic_axes(dynamic),),
+                dynamic_shapes=(dynamic_axes(dynamic, step),),
                 opset_version=OPSET,
                 dynamo=True,
                 optimize=True,
@@ -61,10 +62,13 @@ def write_onnx(module: Portable, image: Tensor, path: Path, *, dynamic: bool = F
         program.save(str(path), external_data=False)
 
 
-def dynamic_axes(size: bool) -> dict[int, Any]:
-    """Axes of the picture that may vary, for torch's exporters: the batch, and with `size` both sides."""
+def dynamic_axes(size: bool, step: int = 1) -> dict[int, Any]:
+    """Axes of the picture that may vary, for torch's exporters: the batch, and with `size` both sides by `step`."""
     axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
-    if size:
+    if size and step > 1:
+        axes[2] = step * torch.export.Dim("rows", min=-(-MIN_SIDE // step) + 1, max=MAX_SIDE // step)
+        axes[3] = step * torch.export.Dim("columns", min=-(-MIN_SIDE // step) + 1, max=MAX_SIDE // step)
+    elif size:
         axes[2] = torch.export.Dim("height", min=MIN_SIDE, max=MAX_SIDE)
         axes[3] = torch.export.Dim("width", min=MIN_SIDE, max=MAX_SIDE)
     return axes

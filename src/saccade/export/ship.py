@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from saccade.atomic import replacing
 from saccade.data.preprocess import Preprocess
+from saccade.data.whole import WholePreprocess
 from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.export import verify
 from saccade.export.bundle import Bundle, Manifest, bundle_name, is_bundle, write_manifest
-from saccade.export.form import Portable, example, portable
+from saccade.export.form import JoinedBoxes, Portable, example, is_dense, one_output, portable
 from saccade.export.pictures import Pictures
 from saccade.export.session import Session
 from saccade.export.workers import can_run
@@ -26,6 +27,8 @@ from saccade.tasks.classify import preprocess_of
 from saccade.weights import Card, load_model
 
 Say = Callable[[str], None]
+STEP = 64
+"""Sides of the pictures of dense networks' files are multiples of this: the coarsest stride of our backbones."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,17 @@ class Shipped:
         """Return one flat row for a table: where, how large, how different."""
         checks, details = self.manifest.checks, self.manifest.details
         row: dict[str, Any] = {"bundle": str(self.path), "megabytes": round(self.bytes / 1e6, 2)}
-        names = ("verified", "max_difference", "limit", "agreement", "mark", "before", "after", "pictures")
+        names = (
+            "verified",
+            "max_difference",
+            "limit",
+            "boxes",
+            "agreement",
+            "mark",
+            "before",
+            "after",
+            "pictures",
+        )
         row |= {name: checks[name] for name in names if checks.get(name) is not None}
         if "delegated_share" in details:
             row["delegated_share"] = details["delegated_share"]
@@ -107,10 +120,15 @@ def export_bundle(
     """
     form = _check_request(to, precision, data, dynamic)
     model, card = source if isinstance(source, tuple) else _load(source)
-    check_classifies(card, "export")
-    card, preprocess = _card_for(card, size)
+    step = 1
+    if is_dense(model):
+        card, preprocess, step = _dense_card(card, to, precision, data, size, dynamic)
+    else:
+        check_classifies(card, "export")
+        card, preprocess = _card_for(card, size)
     side = (preprocess.size, preprocess.size)
-    name = bundle_name(card.model, None if dynamic else side, to, precision)
+    stem = f"{card.model}_{card.head}" if card.head else card.model
+    name = bundle_name(stem, None if dynamic else side, to, precision)
     folder = Path(out) if out else _home(source) / "export"
     image = example(card.in_chans, side)
     module = portable(model, image)
@@ -118,7 +136,10 @@ def export_bundle(
         temporary.mkdir()
         run = _home(source)
         pictures = Pictures.open(data, card, preprocess.size, run) if data else None
-        job = Job(module, model, card, preprocess, image, temporary, to, precision, dynamic, pictures, say)
+        reference = one_output(model)
+        job = Job(
+            module, reference, card, preprocess, image, temporary, to, precision, dynamic, pictures, say, step
+        )
         details = job.write()
         manifest = Manifest(
             card=card,
@@ -150,6 +171,8 @@ class Job:
     dynamic: bool
     pictures: Pictures | None
     say: Say
+    step: int = 1
+    """Sides of a file with free size are multiples of this."""
 
     @property
     def file(self) -> Path:
@@ -165,7 +188,14 @@ class Job:
         from saccade.export.workers import HOMES, convert
 
         if self.to == "torch":
-            write_torch(self.module, self.image, self.file, dynamic=self.dynamic, precision=self.precision)
+            write_torch(
+                self.module,
+                self.image,
+                self.file,
+                dynamic=self.dynamic,
+                precision=self.precision,
+                step=self.step,
+            )
             return {}
         if self.to in HOMES:
             return convert(self.to, self.module, self.image, self.file, self.say)
@@ -173,7 +203,7 @@ class Job:
             plain = Path(folder) / "model.onnx"
             if self.precision != "int8":
                 target = self.file if self.to == "onnx" else plain
-                write_onnx(self.module, self.image, target, dynamic=self.dynamic)
+                write_onnx(self.module, self.image, target, dynamic=self.dynamic, step=self.step)
                 if self.to == "openvino":
                     write_openvino(target, self.file)
                 return {}
@@ -205,6 +235,8 @@ class Job:
                 session, self.model, self._cases(manifest.batch), precision=self.precision
             )
             found |= {"tolerance": report.limit, **report.to_dict()}
+            if isinstance(self.model, JoinedBoxes):
+                found["boxes"] = verify.check_boxes(session, self.model, self._cases(manifest.batch)[:4])
             if self.precision == "int8":
                 verify.check_batches(session, self._cases(None)[-1].images)
             if self.pictures is not None:
@@ -228,6 +260,7 @@ class Job:
             std=self.preprocess.std,
             dynamic=self.dynamic,
             batch=batch,
+            step=self.step,
         )
 
     def _check_on_pictures(self, session: Session, batch: int | None) -> dict[str, Any]:
@@ -312,6 +345,28 @@ def _load(source: Path | str) -> tuple[nn.Module, Card]:
 def _home(source: Path | str | tuple[nn.Module, Card]) -> Path:
     """Return the run folder of a source, else the working folder."""
     return Path(source) if not isinstance(source, tuple) and Path(source).is_dir() else Path()
+
+
+def _dense_card(
+    card: Card, to: str, precision: str, data: str, size: int | None, dynamic: bool
+) -> tuple[Card, Preprocess, int]:
+    """Settle the size of a dense network's file; refuse what dense networks do not export to.
+
+    Returns:
+        The card (its own evaluation transform stays), the square that a file of fixed size takes, and the step of
+        sides of a file of free size.
+    """
+    if to not in ("onnx", "openvino", "torch") or precision != "float32" or data:
+        raise ConfigError(
+            "detectors and segmenters export to onnx, openvino and torch in float32, without --data; "
+            f"asked for was {to} in {precision}"
+        )
+    whole = WholePreprocess.from_dict(card.preprocess) if card.preprocess else WholePreprocess()
+    if size:
+        whole = dataclasses.replace(whole, size=size, max_size=max(size, whole.max_size))
+    side = max(-(-(whole.size if dynamic else whole.max_size) // STEP), 3 if dynamic else 1) * STEP
+    square = Preprocess(size=side, crop_pct=1.0, mean=whole.mean, std=whole.std)
+    return dataclasses.replace(card, preprocess=whole.to_dict()), square, STEP
 
 
 def _card_for(card: Card, size: int | None) -> tuple[Card, Preprocess]:

@@ -30,7 +30,13 @@ _EXPRESSION = re.compile(
 
 
 def write_torch(
-    module: Portable, image: Tensor, path: Path, *, dynamic: bool = False, precision: str = "float32"
+    module: Portable,
+    image: Tensor,
+    path: Path,
+    *,
+    dynamic: bool = False,
+    precision: str = "float32",
+    step: int = 1,
 ) -> None:
     """Write a `.pt2` program with any batch and, on request, any height and width.
 
@@ -39,6 +45,7 @@ def write_torch(
         image: Example (2, channels, height, width).
         path: File to write.
         dynamic: Leave height and width free.
+        step: With `dynamic`, sides are multiples of this many pixels.
         precision: float32, or bf16 weights and arithmetic (pictures still go in as float32).
 
     Raises:
@@ -49,7 +56,7 @@ def write_torch(
     with quiet():
         try:
             program = torch.export.export(
-                module, (image,), dynamic_shapes=(dynamic_axes(dynamic),), strict=False
+                module, (image,), dynamic_shapes=(dynamic_axes(dynamic, step),), strict=False
             )
         except RuntimeError:  # UserError of the tracer included
             if not dynamic:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import box_iou
 
 from saccade.errors import CheckFailed
 from saccade.export.session import Session
@@ -31,6 +32,10 @@ INT8_LIMIT = 0.5
 """int8 on real pictures: above this something is broken, not rounded (0.1 to 0.3 were seen)."""
 INT8_BATCH_LIMIT = 0.05
 """How much the batch size may change an int8 file's output; a rounding that flips moves it by about 0.01."""
+SAME_PLACE = 0.99
+"""Overlap from which two boxes of a detector count as the same."""
+CLEAR = 1e-3
+"""Detections whose score is this far above the weakest one's are compared."""
 INT8_MAX_LOSS = 0.02
 """int8 may lose at most this share of right answers on the validation pictures."""
 
@@ -75,6 +80,7 @@ def make_cases(
     std: tuple[float, ...] = (1.0,),
     dynamic: bool = False,
     batch: int | None = None,
+    step: int = 1,
 ) -> list[Case]:
     """Make the batches to compare on, the same each time.
 
@@ -85,6 +91,7 @@ def make_cases(
         std: Likewise.
         dynamic: The file takes other heights and widths too.
         batch: The only batch size that the file takes; None: any.
+        step: With `dynamic`, sides are multiples of this many pixels.
     """
     generator = torch.Generator().manual_seed(7)
     shift, scale = (torch.tensor(v).view(1, -1, 1, 1) for v in (mean, std))
@@ -104,7 +111,10 @@ def make_cases(
     cases += [Case("smooth x3", normalised(smooth)), Case("black, white", normalised(flat))]
     cases += [Case("saturated x2", normalised(binary)), Case("noise x4 large", 8 * normal(4, height, width))]
     if dynamic:
-        for h, w in ((97, 160), (height + 32, width), (2 * height - 1, max(65, width - 31))):
+        others = ((97, 160), (height + 32, width), (2 * height - 1, max(65, width - 31)))
+        if step > 1:
+            others = ((3 * step, 4 * step), (height + step, width), (height, width + 2 * step))
+        for h, w in others:
             cases.append(Case(f"noise x2 {h}x{w}", normal(2, h, w)))
     if batch is not None:
         cases = [Case(c.name, _cut(c.images, batch)) for c in cases]
@@ -152,6 +162,39 @@ def compare(session: Session, model: nn.Module, cases: list[Case], *, precision:
                 f"output, allowed are {allowed:.2g} (PyTorch's own float32 rounding: {report.rounding:.2g})"
             )
     return report
+
+
+def check_boxes(session: Session, model: Any, cases: list[Case]) -> int:
+    """Compare the detections that a file's outputs end in with the network's own, box by box.
+
+    Args:
+        session: The opened file of a detector.
+        model: Its `JoinedBoxes`, not folded.
+        cases: Batches.
+
+    Returns:
+        Detections compared; 0 for a network that prefers none, such as a fresh one.
+
+    Raises:
+        CheckFailed: One box of fifty or more has none of its class in nearly its place.
+    """
+    seen = lost = 0
+    for case in cases:
+        size = (case.images.shape[2], case.images.shape[3])
+        with torch.no_grad():
+            wanted = model.detections(model(case.images), size)
+        for one, other in zip(model.detections(session(case.images), size), wanted, strict=True):
+            for first, second in ((one, other), (other, one)):
+                near = box_iou(first["boxes"], second["boxes"]) > SAME_PLACE
+                near &= first["labels"][:, None] == second["labels"]
+                # Among scores that are nearly equal, as a fresh network's all are, the last digit decides what stays.
+                clear = first["scores"] > first["scores"].min().item() + CLEAR if len(near) else near.any(1)
+                seen, lost = seen + int(clear.sum()), lost + int((clear & ~near.any(1)).sum())
+    if lost > max(2, seen // 50):
+        raise CheckFailed(
+            f"{lost} of {seen} boxes that the exported file ends in are not PyTorch's, or missing"
+        )
+    return seen
 
 
 def check_batches(session: Session, images: Tensor) -> None:

@@ -1,0 +1,140 @@
+"""Run detectors and segmenters, from weights in PyTorch or from an exported bundle, with the same answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from saccade.errors import ConfigError
+from saccade.export import is_bundle, open_session, read_bundle
+from saccade.export.form import split_boxes
+from saccade.export.session import Session, count_threads
+from saccade.nn.fold import fold
+from saccade.registry import task_of
+from saccade.tasks import get_task
+from saccade.tasks.dense import DenseTask
+from saccade.weights import Card, load_model, locate
+from saccade.weights.store import CARD_KEY, build_model
+
+STEP = 64
+"""Bundles of free size take multiples of this."""
+
+
+def card_at(source: Path | str) -> Card | None:
+    """Read what weights or a bundle are, without opening them; None where the file does not say.
+
+    Raises:
+        WeightsError: Nothing there.
+    """
+    if is_bundle(source):
+        return read_bundle(source).manifest.card
+    if not Path(source).exists():
+        try:
+            return Card(model=str(source), task=task_of(str(source)))
+        except ConfigError:
+            return None  # opening it says what is wrong
+    path = locate(source)
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get(CARD_KEY)
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return Card.from_json(text, str(path)) if text else None
+
+
+def is_dense(source: Path | str) -> bool:
+    """Whether weights or a bundle are a detector or a segmenter."""
+    card = card_at(source)
+    return card is not None and card.task in ("detect", "segment")
+
+
+class DensePredictor:
+    """A detector or segmenter ready to run."""
+
+    def __init__(
+        self, source: Path | str, *, backend: str = "auto", device: str = "cpu", threads: int | None = None
+    ) -> None:
+        """Open weights or a bundle.
+
+        Args:
+            source: Run folder, weights file or bundle.
+            backend: torch for weights (auto too); of a bundle its own format.
+            device: cpu, cuda, cuda:N or mps; bundles run on the CPU.
+            threads: Cores to use; None: all.
+
+        Raises:
+            ConfigError: Not a dense network, or a backend or device that does not go with it.
+            WeightsError: A source that cannot be read.
+        """
+        self._session: Session | None = None
+        self._fixed: tuple[int, int] | None = None
+        if is_bundle(source):
+            bundle = read_bundle(source)
+            self.card, self.backend = bundle.manifest.card, bundle.manifest.format
+            if device != "cpu" or backend not in ("auto", self.backend):
+                raise ConfigError(f"{source}: this bundle runs with {self.backend} on the CPU")
+            self._session, self._fixed = open_session(bundle, threads=threads), bundle.manifest.size
+            self.device = "cpu"
+            with torch.device("meta"):
+                self._net: Any = build_model(self.card)
+            self._net.eval()
+        else:
+            if backend not in ("auto", "torch"):
+                raise ConfigError(
+                    f"{source}: weights of a dense network run with torch; for {backend}, export them first with "
+                    f"`saccade export --weights {source} --to {backend}` and pass the bundle"
+                )
+            model, self.card = load_model(source)
+            self.backend, self.device = "torch", device
+            torch.set_num_threads(count_threads(threads))
+            try:
+                self._net = fold(model).to(device)
+            except (RuntimeError, AssertionError) as error:
+                raise ConfigError(
+                    f"the device {device!r} cannot be used ({str(error)[:100]}); use cpu"
+                ) from None
+        task = get_task(self.card.task)
+        if not isinstance(task, DenseTask):
+            raise ConfigError(f"{source}: a network for {self.card.task}, not a detector or segmenter")
+        self.task = task
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Any:
+        """Run a padded batch (B, 3, H, W): detections as a list, or logits (B, classes, H, W), on the CPU.
+
+        Raises:
+            ConfigError: A bundle of one size, given pictures of another.
+        """
+        if self._session is None:
+            found = self._net(images.to(self.device))
+            if isinstance(found, Tensor):
+                return found.float().cpu()
+            return [{name: value.cpu() for name, value in one.items()} for one in found]
+        height, width = images.shape[2:]
+        # Files of free size begin at three steps: below, the coarsest map has a single cell.
+        rows, columns = (max(3, -(-side // STEP)) * STEP for side in (height, width))
+        fitting = self._fixed or (rows, columns)
+        if height > fitting[0] or width > fitting[1]:
+            raise ConfigError(
+                f"this bundle takes pictures of {fitting[1]} x {fitting[0]} pixels, not {width} x {height}; "
+                "export it with --dynamic"
+            )
+        padded = images.new_zeros(*images.shape[:2], *fitting)
+        padded[:, :, :height, :width] = images
+        outputs = self._session(padded)
+        if self.card.task == "segment":
+            return outputs[:, :, :height, :width]
+        boxes, scores = split_boxes(outputs, fitting)
+        counts = self._net.count_anchors(*fitting)
+        return self._net._select(boxes, scores, [(height, width)] * len(images), counts)
+
+    def close(self) -> None:
+        """Free the runtime."""
+        if self._session is not None:
+            self._session.close()
