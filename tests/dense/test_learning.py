@@ -56,10 +56,10 @@ def test_semantic_fpn_learns_a_picture():
     truth = torch.zeros(2, SIZE, SIZE, dtype=torch.int64)
     for mask, label in zip(target["masks"], (1, 2), strict=True):
         truth[:, mask] = label
-    net = learn(build_dense("shvit_s1", "semantic_fpn", 3, width=32, head_width=32), image, truth, 40)
+    net = learn(build_dense("shvit_s1", "semantic_fpn", 3, width=32, head_width=32), image, truth, 25)
     with torch.no_grad():
         right = net.train()(image.repeat(2, 1, 1, 1), None, truth)["loss_seg"]
-    assert right < 0.4
+    assert right < 0.5
 
 
 @pytest.mark.slow

@@ -45,6 +45,26 @@ def test_levels_are_the_published_ones(backbone, head, strides, finer, coarser):
         assert net.stages[0].box_roi_pool.strides == strides[:-1]
 
 
+@pytest.mark.parametrize(
+    ("backbone", "head", "finest", "strides"),
+    [
+        ("shvit_s1", "semantic_fpn", 4, [4, 8, 16, 32]),
+        ("shvit_s1", "upernet", 8, [8, 16, 32, 64]),
+        ("timm/resnet18", "semantic_fpn", 8, [8, 16, 32, 64]),
+        ("shvit_s1", "mask_rcnn", 8, [8, 16, 32, 64, 128]),
+        ("stvit_r_swin_tiny", "retinanet", 16, [16, 32, 64, 128, 256]),
+    ],
+)
+def test_the_finest_level_can_be_chosen(backbone, head, finest, strides):
+    net = build_dense(backbone, head, 2, width=8, finest_stride=finest).eval()
+    assert net.strides == strides
+    # Our backbones do not make maps that no level stands on.
+    assert backbone.startswith("timm/") or min(net.base_strides) >= finest
+    with torch.no_grad():
+        found = net(torch.randn(1, 3, 96, 70))
+    assert head not in ("semantic_fpn", "upernet") or found.shape == (1, 2, 96, 70)
+
+
 @pytest.mark.parametrize("size", [(128, 192), (100, 130), (65, 33)])
 @pytest.mark.parametrize(
     ("given", "finest", "count", "coarser"),
