@@ -21,12 +21,16 @@ Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 
 def label(
     source: str,
-    root: Path,
+    root: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
     *settings: Tokens,
     out: Path,
+    clips: int | None = None,
+    seconds: float | None = None,
+    size: int | None = None,
+    seed: int | None = None,
     cameras: str | None = None,
-    version: str | None = None,
+    version: Annotated[str | None, Parameter(show=False)] = None,
     form: str = "jsonl",
     no_images: bool = False,
     strict: bool = False,
@@ -36,16 +40,22 @@ def label(
 
     Writes tracks (the interchange format), labels.jsonl (distance, speed, hours of each track and whether it may be
     asked about) and rejected.jsonl (what could not be used, and why). Definitions are settings, such as
-    --label.min-step-m 0.25 or --label.static-radius-m 1.0; an unknown one says which there are.
+    --label.min-step-m 0.25 or --label.static-radius-m 1.0; an unknown one says which there are. Where nuScenes has
+    several folders of tables, --version names one.
 
     Example: saccade kinematics label nuscenes data/nuscenes --out labels --label.min-step-m 0.25
 
     Args:
-        source: nuscenes, argoverse2, nuplan, egoexo4d, or tracks (files in the interchange format).
-        root: The data set's folder.
+        source: nuscenes, argoverse2, nuplan, egoexo4d, tracks (files in the interchange format), or world (the
+            built-in synthetic world, with exact truth and frames).
+        root: The data set's folder; the world has none.
         settings: Definitions.
         out: Folder to write.
-        cameras: Names joined by commas; the front camera when left out.
+        clips: World: how many clips, 20 when left out.
+        seconds: World: length of a clip, 10 when left out.
+        size: World: width of a frame in pixels, 320 when left out.
+        seed: World: of all clips, 0 when left out.
+        cameras: Names joined by commas; the front camera when left out, of the world all that a camera may do.
         version: Folder of nuScenes' tables, where there are several.
         form: jsonl or parquet.
         no_images: Label although the pictures are not there; such tracks have no boxes.
@@ -63,9 +73,23 @@ def label(
         raise ConfigError(f"--form is {form!r}; expected jsonl or parquet")
     if version is not None and source != "nuscenes":
         raise ConfigError(f"--version belongs to nuscenes; {source} has none")
+    if root is not None and root.startswith("--"):  # the world has no folder, so the first setting came here
+        settings, root = (root, *settings), None
+    drawn = {"clips": clips, "seconds": seconds, "size": size, "seed": seed}
+    drawn = {name: value for name, value in drawn.items() if value is not None}
+    if source == "world":
+        if root is not None:
+            raise ConfigError(
+                f"{root}: the world has no folder to read; leave it out and name the one to write with --out"
+            )
+        root = str(out)
+    elif root is None:
+        raise ConfigError(f"{source} needs its folder: saccade kinematics label {source} FOLDER --out {out}")
+    elif drawn:
+        raise ConfigError(f"--{next(iter(drawn))} belongs to the world; {source} has none")
     chosen = _settings(settings)
     rejected: list[Rejected] | None = None if strict else []
-    options: dict[str, Any] = {"rejected": rejected}
+    options: dict[str, Any] = {"rejected": rejected, **drawn}
     if source != "tracks":
         options |= {"need_images": not no_images, "settings": chosen}
         options |= {"cameras": [name.strip() for name in cameras.split(",")]} if cameras else {}

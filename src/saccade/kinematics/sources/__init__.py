@@ -1,4 +1,4 @@
-"""Readers of data sets with 3-D annotation, one file each, without the data sets' own kits."""
+"""Data sets with 3-D annotation, one file each, read without the data sets' own kits; and the synthetic world."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ SOURCES = {
     "argoverse2": "saccade.kinematics.sources.argoverse2",
     "nuplan": "saccade.kinematics.sources.nuplan",
     "egoexo4d": "saccade.kinematics.sources.egoexo4d",
+    "world": "saccade.kinematics.sources.world",
 }
 """Data sets by name; each module has `read(root, *, cameras, need_images, rejected, settings)`."""
 
