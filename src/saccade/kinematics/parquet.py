@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,18 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         ) from None
 
 
-def write_parquet(records: Iterable[Any], path: Path) -> int:
-    """Write tracks or questions; returns how many."""
+def write_parquet(records: Iterable[Any], path: Path, metadata: Mapping[str, str] | None = None) -> int:
+    """Write tracks or questions, and a few texts about the file; returns how many records."""
     arrow = require("pyarrow", "kinematics", "to write Parquet files")
     parquet = require("pyarrow.parquet", "kinematics", "to write Parquet files")
     records = iter(records)
     first = next(records, None)
     if first is None:
-        parquet.write_table(arrow.table({"format": arrow.array([], arrow.string())}), path)
+        empty = arrow.table({"format": arrow.array([], arrow.string())})
+        parquet.write_table(empty.replace_schema_metadata(metadata), path)
         return 0
     schema = _schema(arrow, first.to_dict()["format"])
+    schema = schema.with_metadata({**schema.metadata, **(metadata or {})})
     count = 0
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         records = itertools.chain([first], records)
