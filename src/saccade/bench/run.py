@@ -16,6 +16,7 @@ from saccade.bench.cost import count_macs, count_params
 from saccade.bench.machine import describe_machine
 from saccade.bench.timing import Timing, interleave, median_interval, ratio_interval
 from saccade.errors import CheckFailed, ConfigError, did_you_mean
+from saccade.nn.fold import fold
 from saccade.runtime import open_predictor
 from saccade.tasks import get_task
 from saccade.weights import Card, load_model
@@ -157,6 +158,8 @@ def _prepare(
         want = model(picture)
     _reset_peak()
     before = _memory_mb("VmRSS")
+    if card.head:
+        return _prepare_dense(source, backend, precision, model, card, side, picture, before)
     if backend == "eager":
         if precision != "float32":
             raise ConfigError(f"the backend eager measures the network as built, in float32, not {precision}")
@@ -178,6 +181,37 @@ def _prepare(
     return Contender(
         f"{name} {backend}", name, backend, call, card, side, count_params(model), macs, memory, gap
     )
+
+
+def _prepare_dense(
+    source: str,
+    backend: str,
+    precision: str,
+    model: Any,
+    card: Card,
+    side: int,
+    picture: Tensor,
+    before: float,
+) -> Contender:
+    """Build a detector or segmenter whole; what is compared with PyTorch are the maps that its head stands on."""
+    if backend not in ("eager", "torch") or precision != "float32":
+        raise ConfigError(
+            f"{source}: detectors and segmenters are measured with eager and torch in float32, "
+            f"not with {backend} in {precision}"
+        )
+    net: Any = model if backend == "eager" else fold(model)
+    with torch.no_grad():
+        net(picture)
+        pairs = zip(net.levels(picture), model.levels(picture), strict=True)
+        gap = max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in pairs)
+    if not gap <= TOLERANCE[precision]:
+        raise CheckFailed(
+            f"{source}: its folded form differs by {gap:.2g} of the largest value; not measured"
+        )
+    memory = max(0.0, _memory_mb("VmHWM") - before)
+    name = Path(source).name if Path(source).exists() else source
+    macs, params = count_macs(model, side, in_chans=card.in_chans), count_params(model)
+    return Contender(f"{name} {backend}", name, backend, _eager(net), card, side, params, macs, memory, gap)
 
 
 def _eager(model: torch.nn.Module) -> Callable[[Tensor], Tensor]:

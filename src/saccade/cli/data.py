@@ -23,6 +23,7 @@ def check(
     data: str,
     /,
     *,
+    task: str = "classify",
     val: str = "",
     max_pixels: int = 178_956_970,
     threads: int = 0,
@@ -35,7 +36,8 @@ def check(
     Example: saccade data check photos/
 
     Args:
-        data: Folder, table, shards or a built-in name.
+        data: Folder, table, shards or a built-in name; for detect COCO annotations, for segment class maps.
+        task: classify, detect or segment.
         val: Validation data, when it lies elsewhere.
         max_pixels: Larger pictures are errors (decompression bombs).
         threads: Cores to use; 0: all.
@@ -45,14 +47,17 @@ def check(
     """
     from saccade.data.check import check_data
 
+    if task != "classify":
+        _check_dense(task, data, val, max_pixels, out, every, json)
+        return
     with show.progress() as bar:
-        task = bar.add_task("checking", total=None, info="")
+        line = bar.add_task("checking", total=None, info="")
         report = check_data(
             data,
             val=val,
             max_pixels=max_pixels,
             threads=threads or None,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: bar.update(line, completed=done, total=total),
         )
     facts = report.to_dict()
     if out is not None:
@@ -185,7 +190,43 @@ def _write_findings(out: Path, findings: list[dict]) -> None:
     from saccade.atomic import write_text
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["level", "kind", "name", "detail"], lineterminator="\n")
+    columns = list(findings[0]) if findings else ["level", "kind", "name", "detail"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(findings)
     write_text(out, text.getvalue())
+
+
+def _check_dense(
+    task: str, data: str, val: str, max_pixels: int, out: Path | None, every: bool, as_json: bool
+) -> None:
+    """Look over pictures with boxes or class maps; see `check`."""
+    from saccade.evaluate.check_dense import check_dense
+
+    with show.progress() as bar:
+        line = bar.add_task("checking", total=None, info="")
+        found = check_dense(
+            task,
+            data,
+            val,
+            max_pixels=max_pixels,
+            progress=lambda done, total: bar.update(line, completed=done, total=total),
+        )
+    findings = [{"part": part, "name": name, "reason": reason} for part, name, reason in found.broken]
+    if out is not None:
+        _write_findings(out, findings)
+    values = {"pictures": sum(found.pictures.values()), "classes": len(found.labels), "errors": len(findings)}
+    if as_json:
+        show.result(
+            {**values, "labels": found.labels, "notes": found.notes, "findings": findings}, as_json=True
+        )
+    else:
+        for note in found.notes:
+            show.note(note)
+        if findings:
+            show.rows(findings if every else findings[:SHOWN], as_json=False)
+        if not every and len(findings) > SHOWN:
+            show.note(f"{len(findings) - SHOWN} more; --every prints them, --out writes them to a file")
+        show.result(values, as_json=False)
+    if findings:
+        raise CheckFailed(f"{data}: {len(findings)} pictures cannot be read; mend or remove them")

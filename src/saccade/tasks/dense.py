@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saccade.data.builtin import BUILTIN
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.dense import collate_dense
 from saccade.data.scenes import SIDE, scenes_folder
 from saccade.data.whole import WholePreprocess
 from saccade.dense import HEADS, build_dense
-from saccade.errors import ConfigError, did_you_mean
+from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.tasks.base import Batch, Task
 from saccade.weights.card import Card
 
@@ -69,7 +70,12 @@ class DenseTask(Task):
 
     def place(self, spec: str) -> str:
         """Return the folder that a place of data means: the built-in scenes are drawn when first used."""
-        return str(scenes_folder()) if spec.removeprefix("builtin:") == SCENES else spec
+        name = spec.removeprefix("builtin:")
+        if name in BUILTIN and not Path(spec).exists():
+            raise DataError(
+                f"{spec} holds classes of whole pictures; the built-in data of {self.name} is {SCENES}"
+            )
+        return str(scenes_folder()) if name == SCENES else spec
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples into a padded batch; see `collate_dense`."""
@@ -89,14 +95,16 @@ class DenseTask(Task):
         )
 
     def adopt(self, model: nn.Module, old: nn.Module, found: Card) -> None:
-        """Take over a classifier's backbone.
+        """Take over the backbone of a classifier, or of a detector or segmenter.
 
         Raises:
-            ConfigError: Weights of something else than a classifier.
+            ConfigError: Weights of something else.
         """
         from saccade.weights import load_weights
 
-        if found.task != "classify":
+        if found.head:
+            old = old.backbone  # pyright: ignore[reportAssignmentType]
+        elif found.task != "classify":
             raise ConfigError(
                 f"weights for the task {found.task} cannot start a network for {self.name}; "
                 "pass a classifier's, or leave --weights out"
@@ -125,8 +133,3 @@ def split_indices(count: int, fraction: float, seed: int) -> tuple[np.ndarray, n
     order = np.random.default_rng([seed, count]).permutation(count)
     kept = max(1, round(count * fraction))
     return np.sort(order[kept:]), np.sort(order[:kept])
-
-
-def with_head(card: Card, head: str, options: dict[str, Any]) -> Card:
-    """Copy a card with another head."""
-    return dataclasses.replace(card, head=head, head_options=options)
