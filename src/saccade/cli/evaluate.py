@@ -115,7 +115,7 @@ def evaluate_dense(
     from saccade.errors import ConfigError
     from saccade.evaluate.dense import mark_dense
 
-    page = out or (Path(weights) / "report.md" if Path(weights).is_dir() else None)
+    page = out or (Path(weights) / "report.md" if (Path(weights) / "recipe.yaml").is_file() else None)
     if page is not None and page.suffix.lower() != ".md":
         raise ConfigError(
             f"{page}: the page of a detector or segmenter is a .md file; give --out such a name"
