@@ -16,6 +16,10 @@ from saccade.extras import require
 TOLERANCE_S = 0.25
 """Farthest frame from a wanted second."""
 MAX_PIXELS = 1 << 26
+THREADED_PIXELS = 1280 * 720
+"""Smaller videos are decoded by one thread."""
+MAX_FRAMES = 1 << 20
+"""Longest video that is looked at, 9.7 hours at 30 frames a second."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,32 @@ def video_facts(path: Path | str) -> VideoFacts:
         return VideoFacts(stream.width, stream.height, float(length), float(stream.average_rate or 0))
 
 
+def frame_times(path: Path | str) -> np.ndarray:
+    """List the seconds at which a video's frames are shown, by its packets, without decoding it.
+
+    Returns:
+        (frames,) float64 seconds from the start of the stream, rising.
+
+    Raises:
+        DataError: No such file, no video, no frames, a damaged one, or one of more than `MAX_FRAMES` frames.
+        MissingExtraError: PyAV (extra `video`) is not installed.
+    """
+    path = Path(path)
+    av = require("av", "video", "to read videos")
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        try:
+            packets = itertools.islice(container.demux(stream), MAX_FRAMES + 2)
+            seconds = [_second(packet, stream) for packet in packets if packet.pts is not None]
+        except av.error.FFmpegError as error:
+            raise DataError(f"{path}: cannot be read to its end ({str(error)[:80]})") from None
+    if not seconds:
+        raise DataError(f"{path}: holds no frames; expected a video that is not empty")
+    if len(seconds) > MAX_FRAMES:
+        raise DataError(f"{path}: more than {MAX_FRAMES} frames; cut the video into clips")
+    return np.unique(np.asarray(seconds))
+
+
 def read_frames(path: Path | str, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
     """Decode the frames nearest to given seconds.
 
@@ -78,7 +108,9 @@ def read_frames(path: Path | str, times_s: Sequence[float]) -> Iterator[tuple[fl
     av = require("av", "video", "to read videos")
     with _opened(path) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        # Starting threads costs tens of milliseconds, more than a whole small clip does.
+        large = stream.width * stream.height >= THREADED_PIXELS
+        stream.thread_type = "AUTO" if large else "NONE"
         before: Any = None
         try:
             if wanted and wanted[0] > 2 * TOLERANCE_S:
