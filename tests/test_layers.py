@@ -49,6 +49,8 @@ OPTIONAL = {
     "av",
     "cv2",
     "transformers",
+    "peft",
+    "tokenizers",
     "ray",
     "torchmetrics",
     "faster_coco_eval",

@@ -17,12 +17,15 @@ from saccade.kinematics.records import Question
 def prompt(question: Question) -> str:
     """Return what a model is asked: the times of its frames, then the question."""
     times = question.frame_times_s
-    if not times:
-        return question.question
+    return f"{say_times(times)} {question.question}" if times else question.question
+
+
+def say_times(times_s: Sequence[float]) -> str:
+    """Return the sentence that tells a model when its frames were taken."""
     shown = ", ".join(
-        f"{time:.1f}" if abs(time * 10 - round(time * 10)) < 1e-6 else f"{time:.2f}" for time in times
+        f"{time:.1f}" if abs(time * 10 - round(time * 10)) < 1e-6 else f"{time:.2f}" for time in times_s
     )
-    return f"These are {len(times)} frames of a clip, taken at {shown} seconds. {question.question}"
+    return f"These are {len(times_s)} frames of a clip, taken at {shown} seconds."
 
 
 def to_llava(question: Question, video: str) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""Vision-language models: tuned on questions about motion, asked, and marked.
+
+Public names are loaded when first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saccade.vlm.adapters import Adapter, adapter_for
+    from saccade.vlm.answering import Answerer, open_answerer
+    from saccade.vlm.base import load_base
+    from saccade.vlm.clips import Exchange
+    from saccade.vlm.endpoint import Endpoint
+    from saccade.vlm.model import VideoLanguageModel, build_vlm
+
+_HOMES = {
+    "Adapter": "adapters",
+    "Answerer": "answering",
+    "Endpoint": "endpoint",
+    "Exchange": "clips",
+    "VideoLanguageModel": "model",
+    "adapter_for": "adapters",
+    "build_vlm": "model",
+    "load_base": "base",
+    "open_answerer": "answering",
+}
+__all__ = [
+    "Adapter",
+    "Answerer",
+    "Endpoint",
+    "Exchange",
+    "VideoLanguageModel",
+    "adapter_for",
+    "build_vlm",
+    "load_base",
+    "open_answerer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the home of a public name on first use."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"saccade.vlm.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'saccade.vlm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)
