@@ -1,4 +1,7 @@
-"""Tables of path,label[,split]: comma, semicolon or tab separated, with or without a header."""
+"""Tables of path,label[,split]: comma, semicolon or tab separated, with or without a header.
+
+Tables of videos may also have the columns start and end (`data/clips.py`).
+"""
 
 import csv
 import io
@@ -16,9 +19,14 @@ from saccade.errors import DataError
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 MAX_TABLE_BYTES = 1 << 30
 _COLUMNS = {
-    "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img"),
+    "path": (
+        *("path", "file", "filename", "file_name", "filepath"),
+        *("image", "image_path", "img", "video", "video_path"),
+    ),
     "label": ("label", "class", "class_name", "target", "category"),
     "split": ("split", "set", "part", "subset"),
+    "start": ("start", "start_s", "time_start", "begin"),
+    "end": ("end", "end_s", "time_end"),
 }
 
 
@@ -30,9 +38,12 @@ class Row:
     label: str = ""
     split: str = ""
     """train, val, or whatever else the table says."""
+    start: str = ""
+    """Of videos: the second of the file that the clip begins at."""
+    end: str = ""
 
     def values(self) -> list[str]:
-        """The three cells in order."""
+        """The cells of a table of pictures in order."""
         return [self.path, self.label, self.split]
 
 
@@ -76,7 +87,7 @@ def parse_table(text: str, where: str = "table") -> list[Row]:
             cells = {name: value.strip() for name, value in zip(columns, values, strict=True) if name}
             if not cells["path"]:
                 raise DataError(f"{where}, line {reader.line_num}: the path is empty")
-            rows.append(Row(cells["path"], cells.get("label", ""), cells.get("split", "")))
+            rows.append(Row(**cells))
     except csv.Error as error:
         raise DataError(f"{where}, line {reader.line_num}: {error}; check the quotes") from None
     if not rows:
@@ -94,7 +105,7 @@ def _columns(values: list[str], where: str) -> list[str] | None:
                 f"{where}: {len(values)} columns and no header; name the columns path, label and (optionally) split"
             )
         return None
-    for kind in ("path", "label", "split"):
+    for kind in _COLUMNS:
         if names.count(kind) > 1:
             raise DataError(
                 f"{where}: more than one column could be the {kind} ({', '.join(values)}); rename one"

@@ -1,0 +1,362 @@
+"""From a video to the input of a network: which frames, how they are cut and changed, and samples of it.
+
+Frames are chosen by the times at which the file shows them, never by a count and a nominal rate, so that videos of
+variable frame rate come out right:
+
+    uniform  the clip is divided into as many stretches of equally many frames as are wanted, one frame of each:
+             a random one in training, the middle one in evaluation
+    dense    frames `step_s` seconds apart from a random start in training, from the middle of the clip in evaluation
+
+In evaluation several views of a clip may be taken (`VIEWS`): temporal ones with other frames, spatial ones along the
+longer side of the picture. The network sees each, and its answers are averaged (`tasks/video.py`).
+
+Shape legend: V views, T frames, C channels, S side of the square input, n frames that the clip has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from saccade.data.clips import ClipSource
+from saccade.data.config import AugmentConfig
+from saccade.data.dataset import MAX_REPLACEMENTS, SampleKey, sample_seed, seeded
+from saccade.data.decode import MAX_PIXELS
+from saccade.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.kinematics.video import frame_times, read_frames, video_facts
+
+VIEWS = {"1x1": (1, 1), "1x3": (1, 3), "4x1": (4, 1), "4x3": (4, 3), "10x3": (10, 3)}
+"""Settings of evaluation: temporal times spatial views."""
+SAMPLINGS = ("uniform", "dense")
+MAX_FRAMES = 256
+ClipAugment = Callable[[Tensor], Tensor]
+"""From frames (T, 3, height, width) uint8 to (T, 3, S, S) float32, drawing from the global generators."""
+
+
+@dataclass(frozen=True)
+class VideoPreprocess:
+    """How a video becomes a network's input."""
+
+    size: int = 224
+    """Side S of the square input, in pixels."""
+    crop_pct: float = 0.875
+    """Share of the resized picture that the crop keeps along the shorter side, in (0, 1]."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    frames: int = 16
+    """Frames T that the network sees at a time."""
+    sampling: str = "uniform"
+    """uniform or dense."""
+    step_s: float = 1 / 15
+    """Seconds between frames of dense sampling: every second frame at 30 frames a second."""
+    views: str = "1x1"
+    """One of `VIEWS`; evaluation only."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: A value of the wrong kind or out of range.
+        """
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        if not isinstance(self.size, int) or not 8 <= self.size <= 4096:
+            raise ConfigError(
+                f"preprocess.size should be a whole number of pixels in 8..4096, not {self.size!r}"
+            )
+        if not isinstance(self.frames, int) or not 1 <= self.frames <= MAX_FRAMES:
+            raise ConfigError(f"preprocess.frames should be in 1..{MAX_FRAMES}, not {self.frames!r}")
+        if not 0 < self.crop_pct <= 1 or not 1e-4 <= self.step_s <= 3600:
+            raise ConfigError(
+                f"preprocess.crop_pct {self.crop_pct!r} should be in (0, 1] and step_s {self.step_s!r} in seconds, "
+                "1e-4 to 3600"
+            )
+        for name, known in (("sampling", SAMPLINGS), ("views", tuple(VIEWS))):
+            value = getattr(self, name)
+            if value not in known:
+                near = did_you_mean(str(value), known) or f"; expected one of {', '.join(known)}"
+                raise ConfigError(f"preprocess.{name} {value!r} is unknown{near}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError("preprocess.mean and preprocess.std should have three values, std positive")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the fields as JSON values, for a card."""
+        return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> VideoPreprocess:
+        """Read what `to_dict` wrote; fields that are left out take their defaults.
+
+        Raises:
+            ConfigError: An unknown field or a value out of range.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise ConfigError(f"preprocess has no field {name!r}{did_you_mean(str(name), names)}")
+        return cls(**values)
+
+    @property
+    def num_views(self) -> int:
+        """Views V of a clip in evaluation."""
+        return VIEWS[self.views][0] * VIEWS[self.views][1]
+
+    def choose(self, times_s: np.ndarray, rng: np.random.Generator | None = None) -> list[np.ndarray]:
+        """Choose frames.
+
+        Args:
+            times_s: (n,) seconds at which the clip's frames are shown, rising.
+            rng: Draws for training; None: the temporal views of evaluation.
+
+        Returns:
+            Places in `times_s`, (T,) int64, rising, for each temporal view; one in training.
+
+        Raises:
+            DataError: The clip is shorter than the sampling.
+        """
+        count, wanted = len(times_s), self.frames
+        views = 1 if rng is not None else VIEWS[self.views][0]
+        if self.sampling == "uniform":
+            if count < wanted:
+                raise DataError(
+                    f"the clip has {count} frames and the network takes {wanted}; lower --frames or leave it out"
+                )
+            begins = np.arange(wanted)
+            if rng is not None:
+                shares = [rng.random(wanted)]
+            else:
+                shares = [np.full(wanted, (view + 0.5) / views) for view in range(views)]
+            return [
+                np.minimum(((begins + share) * count / wanted).astype(np.int64), count - 1)
+                for share in shares
+            ]
+        span = (wanted - 1) * self.step_s
+        # The last frame is shown for a while too; half a usual frame is within the rounding of its neighbours.
+        period = float(np.median(np.diff(times_s))) if count > 1 else 0.0
+        spare = float(times_s[-1] - times_s[0]) - span
+        if spare < -period / 2:
+            raise DataError(
+                f"the clip lasts {times_s[-1] - times_s[0]:.2f} s and {wanted} frames {self.step_s:g} s apart take "
+                f"{span:.2f} s; lower --frames or data.step_s"
+            )
+        spare = max(spare, 0.0)
+        starts = [rng.random()] if rng is not None else [0.5] if views == 1 else np.linspace(0, 1, views)
+        return [
+            nearest(times_s, times_s[0] + spare * start + self.step_s * np.arange(wanted)) for start in starts
+        ]
+
+    def resize(self, frames: Tensor) -> Tensor:
+        """Resize (T, 3, h, w) uint8 so that the crop fits: the shorter side is S / crop_pct."""
+        side, (height, width) = int(self.size / self.crop_pct), frames.shape[-2:]
+        scale = side / min(height, width)
+        size = max(side, round(height * scale)), max(side, round(width * scale))
+        if size == (height, width):
+            return frames
+        return F.interpolate(frames, size, mode="bilinear", antialias=True, align_corners=False)
+
+    def crops(self, frames: Tensor) -> list[Tensor]:
+        """Cut the spatial views (T, 3, S, S) out of resized frames: the middle, or evenly along the longer side."""
+        high, wide = (side - self.size for side in frames.shape[-2:])
+        count = VIEWS[self.views][1]
+        places = [0.5] if count == 1 else [view / (count - 1) for view in range(count)]
+        corners = [
+            (round(high / 2), round(wide * place)) if wide >= high else (round(high * place), round(wide / 2))
+            for place in places
+        ]
+        return [frames[..., top : top + self.size, left : left + self.size] for top, left in corners]
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """Turn (..., 3, height, width) uint8 into float32 under mean and std."""
+        mean = torch.tensor(self.mean).view(3, 1, 1) * 255
+        return (frames.float() - mean) / (torch.tensor(self.std).view(3, 1, 1) * 255)
+
+    def denormalise(self, frames: Tensor) -> Tensor:
+        """Turn what `normalise` gave back into uint8."""
+        scaled = frames * torch.tensor(self.std).view(3, 1, 1) + torch.tensor(self.mean).view(3, 1, 1)
+        return (scaled * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def nearest(times_s: np.ndarray, wanted_s: np.ndarray) -> np.ndarray:
+    """Find the places of the values in `times_s` (rising) that are nearest to those wanted."""
+    after = np.clip(np.searchsorted(times_s, wanted_s), 1, max(1, len(times_s) - 1))
+    if len(times_s) == 1:
+        return np.zeros(len(wanted_s), dtype=np.int64)
+    closer = wanted_s - times_s[after - 1] <= times_s[after] - wanted_s
+    return after - closer
+
+
+def build_clip_augmentation(config: AugmentConfig, preprocess: VideoPreprocess) -> ClipAugment:
+    """Make the training transform: one crop, mirror and colour change for all frames of a clip.
+
+    Raises:
+        ConfigError: An augmentation that is for pictures only.
+    """
+    from torchvision.transforms import v2
+
+    for name in ("rand_augment", "three_augment"):
+        if getattr(config, name):
+            raise ConfigError(
+                f"augment.{name} changes single pictures; leave it out of a recipe for task video"
+            )
+    whole = tuple(config.scale) == (1.0, 1.0)
+    size = preprocess.size
+    steps: list[Any] = []
+    if not whole:
+        steps.append(v2.RandomResizedCrop(size, config.scale, config.ratio, antialias=True))
+    steps.append(v2.RandomHorizontalFlip(config.hflip))
+    steps.append(v2.RandomVerticalFlip(config.vflip))
+    if config.color_jitter:
+        steps.append(v2.ColorJitter(*[config.color_jitter] * 3))
+    change = v2.Compose(steps)
+    erase = v2.RandomErasing(config.random_erasing, value=0) if config.random_erasing else None
+    plain = dataclasses.replace(preprocess, views="1x1")
+
+    def augment(frames: Tensor) -> Tensor:
+        if whole:
+            frames = plain.crops(plain.resize(frames))[0]
+        images = preprocess.normalise(change(frames))
+        return images if erase is None else erase(images)
+
+    return augment
+
+
+class ClipDataset(Dataset):
+    """The samples of a source of videos under a training or evaluation transform.
+
+    A sample is a dictionary:
+
+        image   (V, T, C, S, S) float32, normalised; V is 1 in training
+        label   int, -1 when there is none
+        index   int, position in the data set
+        name    str
+        broken  list of (name, reason): clips that could not be used while this sample was made
+
+    Videos that cannot be read, are empty or are shorter than the sampling never raise. In training the next good one
+    stands in, in evaluation `image` is empty and `collate_clips` leaves the sample out.
+    """
+
+    def __init__(
+        self,
+        source: ClipSource,
+        preprocess: VideoPreprocess,
+        *,
+        augment: ClipAugment | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        """Join a source and a transform.
+
+        Args:
+            source: From `open_clips`.
+            preprocess: Frames, views and size.
+            augment: The training transform; None: evaluate.
+            max_pixels: Videos of larger pictures count as broken.
+        """
+        self.source, self.preprocess, self.augment, self.max_pixels = source, preprocess, augment, max_pixels
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
+        """Make one sample.
+
+        Raises:
+            DataError: In training, too many unusable videos in a row.
+            IndexError: No such position.
+        """
+        index, seed = key if isinstance(key, tuple) else (int(key), sample_seed(0, 0, int(key)))
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        broken: list[tuple[str, str]] = []
+        if self.augment is None:
+            try:
+                return self._sample(self.views(index), index, broken)
+            except DataError as error:
+                broken.append((self.source.names[index], str(error)))
+                return self._sample(torch.empty(0), index, broken)
+        for step in range(min(len(self), MAX_REPLACEMENTS)):
+            at = (index + step) % len(self)
+            try:
+                (frames,) = self.decode(at, np.random.default_rng(seed))
+            except DataError as error:
+                broken.append((self.source.names[at], str(error)))
+                continue
+            with seeded(seed):
+                return self._sample(self.augment(frames)[None], at, broken)
+        raise DataError(
+            f"{self.source.where}: {len(broken)} videos in a row cannot be used, the first being {broken[0][1]}"
+        )
+
+    def views(self, index: int) -> Tensor:
+        """Make all views of a clip for evaluation, (V, T, C, S, S), temporal views outermost.
+
+        Raises:
+            DataError: The video cannot be read or is shorter than the sampling.
+        """
+        clips = [self.preprocess.resize(frames) for frames in self.decode(index, None)]
+        return torch.stack(
+            [self.preprocess.normalise(one) for clip in clips for one in self.preprocess.crops(clip)]
+        )
+
+    def decode(self, index: int, rng: np.random.Generator | None) -> list[Tensor]:
+        """Read the frames that `VideoPreprocess.choose` chooses: (T, 3, height, width) uint8 for each temporal view.
+
+        Raises:
+            DataError: The video cannot be read or is shorter than the sampling.
+        """
+        path = self.source.read(index)
+        facts = video_facts(path)
+        if facts.width * facts.height > self.max_pixels:
+            raise DataError(
+                f"{path}: {facts.width} x {facts.height} pixels, more than data.max_pixels {self.max_pixels}"
+            )
+        start, end = self.source.span(index)
+        times = frame_times(path)
+        times = times[(times >= start - 1e-6) & (times < end)]
+        if not len(times):
+            raise DataError(f"{path}: no frames from {start:g} s to {end:g} s; the video is shorter")
+        try:
+            chosen = self.preprocess.choose(times, rng)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        places = np.unique(np.concatenate(chosen))
+        pixels = [torch.from_numpy(frame) for _, frame in read_frames(path, times[places].tolist())]
+        return [
+            torch.stack([pixels[i] for i in np.searchsorted(places, one)]).permute(0, 3, 1, 2)
+            for one in chosen
+        ]
+
+    def _sample(self, image: Tensor, index: int, broken: list[tuple[str, str]]) -> dict[str, Any]:
+        return {
+            "image": image,
+            "label": int(self.source.targets[index]),
+            "index": index,
+            "name": self.source.names[index],
+            "broken": broken,
+        }
+
+
+def collate_clips(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Join samples of a `ClipDataset` into one batch, leaving out those without an image.
+
+    Returns:
+        image (batch * V, T, C, S, S) float32, the views of a clip next to each other; label and index (batch,) int64,
+        name a list, broken a list of (name, reason).
+    """
+    whole = [sample for sample in samples if sample["image"].ndim == 5]
+    return {
+        "image": torch.cat([sample["image"] for sample in whole]) if whole else torch.empty(0, 1, 3, 8, 8),
+        "label": torch.tensor([sample["label"] for sample in whole], dtype=torch.int64),
+        "index": torch.tensor([sample["index"] for sample in whole], dtype=torch.int64),
+        "name": [sample["name"] for sample in whole],
+        "broken": [entry for sample in samples for entry in sample["broken"]],
+    }
