@@ -5,6 +5,7 @@ They are saved to a folder as a published base would be, so everything after tha
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -125,7 +126,7 @@ def make_model(family: str, tokenizer) -> transformers.PreTrainedModel:
 def make_processor(family: str, tokenizer) -> transformers.ProcessorMixin:
     """Make the processor that fits the network."""
     if family == "smolvlm":
-        size = {"longest_edge": 56}
+        size: Any = {"longest_edge": 56}
         return transformers.SmolVLMProcessor(
             transformers.SmolVLMImageProcessor(size=size, max_image_size=size, do_image_splitting=False),
             tokenizer,
@@ -141,7 +142,7 @@ def make_processor(family: str, tokenizer) -> transformers.ProcessorMixin:
     image, video = MARKS[family]
     template = CHATML.replace("IMAGE", json.dumps(image)).replace("VIDEO", json.dumps(video))
     if family == "llava_onevision":
-        size = {"height": 56, "width": 56}
+        size: Any = {"height": 56, "width": 56}
         return transformers.LlavaOnevisionProcessor(
             transformers.LlavaOnevisionImageProcessor(
                 size=size, image_grid_pinpoints=[[56, 56], [56, 112], [112, 56]]
@@ -152,8 +153,8 @@ def make_processor(family: str, tokenizer) -> transformers.ProcessorMixin:
             vision_feature_select_strategy="full",
             chat_template=template,
         )
-    size = {"shortest_edge": 32 * 32, "longest_edge": 64 * 64}
-    picture = {"patch_size": 8, "temporal_patch_size": 2, "merge_size": 2}
+    size: Any = {"shortest_edge": 32 * 32, "longest_edge": 64 * 64}
+    picture: Any = {"patch_size": 8, "temporal_patch_size": 2, "merge_size": 2}
     image_processor = transformers.Qwen2VLImageProcessor(size=size, **picture)
     if family == "qwen2_5_vl":
         video_processor = transformers.Qwen2VLVideoProcessor(size=size, cap_pixels_per_frame=False, **picture)

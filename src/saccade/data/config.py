@@ -23,6 +23,13 @@ class DataConfig:
     """Samples per process and step."""
     workers: int = -1
     """Loader processes; -1: one per core less one, 0: load in the training process."""
+    mix: str = ""
+    """Of the task answer: general LLaVA conversations mixed in, FILE:RATIO,FILE:RATIO with samples per question."""
+    labels: str = ""
+    """Of the task answer: tracks of `saccade kinematics label`, so that boxes are drawn at the size the model sees;
+    empty: the frames drawn beside the questions."""
+    pictures: str = ""
+    """Folder that the pictures of `labels` are relative to."""
     max_pixels: int = 178_956_970
     """Images with more pixels are refused as decompression bombs."""
     repeats: int = 1

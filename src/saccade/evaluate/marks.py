@@ -53,10 +53,9 @@ def compare_marks(
         for model in models.values():
             modes.enter_context(evaluating(model))
         for batch in loader:
-            if len(batch["image"]):
-                images = batch["image"].to(device, non_blocking=True)
+            if len(batch["index"]):
                 for name, model in models.items():
-                    marks[name].update(model(images), batch)
+                    marks[name].update(task.outputs(model, batch, device), batch)
             if progress is not None:
                 progress(batch)
     return marks

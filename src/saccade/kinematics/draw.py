@@ -154,6 +154,41 @@ def write_frames(
     Raises:
         DataError: No picture for a frame, a picture that cannot be read, or a track that the clip does not have.
     """
+    target = Path(folder) / frames_key(question)
+    names = [target / f"{index:03d}.jpg" for index in range(len(question.frame_times_s or ()))]
+    if target.is_dir():
+        return names
+    with replacing(target) as temporary:
+        temporary.mkdir()
+        for name, (image, boxes) in zip(
+            names, frames_of(question, tracks, root=root, settings=settings), strict=True
+        ):
+            drawn = draw_boxes(image, boxes, size=size, width=width, region=region, mirror=mirror)
+            drawn.save(temporary / name.name, quality=95, subsampling=0)
+    return names
+
+
+def frames_of(
+    question: Question,
+    tracks: Sequence[Track],
+    *,
+    root: Path | str | None = None,
+    settings: Settings = DEFAULT,
+) -> Iterator[tuple[Image.Image, dict[str, list[float] | None]]]:
+    """Open the frames of a question as recorded, each with the boxes that belong into it.
+
+    Args:
+        question: With frame times.
+        tracks: Of its clip.
+        root: Folder that image paths are relative to.
+        settings: dt is used.
+
+    Yields:
+        Picture and {colour: box in its pixels, or None where the thing is not visible}, in order.
+
+    Raises:
+        DataError: No picture for a frame, a picture that cannot be read, or a track that the clip does not have.
+    """
     where = f"question {question.id}"
     of = {track.track_id: track for track in tracks if track.clip_id == question.clip_id}
     for thing in question.objects:
@@ -161,11 +196,7 @@ def write_frames(
             raise DataError(
                 f"{where}: clip {question.clip_id} has no track {thing['track_id']!r}; expected its labels"
             )
-    target = Path(folder) / frames_key(question)
     times = question.frame_times_s or []
-    names = [target / f"{index:03d}.jpg" for index in range(len(times))]
-    if target.is_dir():
-        return names
     pictures = _pictures(list(of.values()))
     near = settings.dt / 2 + 1e-6
     chosen = [min(pictures, key=lambda at: abs(at - time), default=None) for time in times]
@@ -175,15 +206,11 @@ def write_frames(
                 f"{where}: clip {question.clip_id} has no picture at {time:g} s; expected one for each frame"
             )
     paths = [str(Path(root or "") / pictures[nearest]) for nearest in chosen if nearest is not None]
-    with replacing(target) as temporary:
-        temporary.mkdir()
-        for time, name, image in zip(times, names, _images(paths, where), strict=True):
-            boxes = {
-                thing["colour"]: _box_at(of[thing["track_id"]], time, near) for thing in question.objects
-            }
-            drawn = draw_boxes(image, boxes, size=size, width=width, region=region, mirror=mirror)
-            drawn.save(temporary / name.name, quality=95, subsampling=0)
-    return names
+    for time, image in zip(times, _images(paths, where), strict=True):
+        yield (
+            image,
+            {thing["colour"]: _box_at(of[thing["track_id"]], time, near) for thing in question.objects},
+        )
 
 
 def _images(paths: Sequence[str], where: str) -> Iterator[Image.Image]:

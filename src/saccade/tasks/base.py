@@ -4,7 +4,7 @@
 reads, how a batch becomes a loss, how outputs become marks and rows, and what an example input looks like.
 Batches are dictionaries; the keys below are common to all tasks, the rest belongs to the task:
 
-    image   (batch, channels, height, width) float32, normalised: the first input of the network
+    image   (batch, channels, height, width) float32, normalised: the first input of the network (not of `answer`)
     index   (batch,) int64: position of each sample in its data set
     name    list of str: what to call each sample in reports
     broken  list of (name, reason): samples of this batch that could not be read (already left out or replaced)
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from saccade.errors import ConfigError
@@ -70,6 +71,9 @@ class Task(abc.ABC):
     size_from_data: ClassVar[bool] = False
     """Whether `open` chooses the size of the pictures by looking at them, unless a card or the user says it."""
 
+    channels_last: ClassVar[bool] = True
+    """Whether its networks take single pictures, which may lie in memory with channels innermost."""
+
     def show_mark(self, value: float) -> str:
         """Print the main mark for people; a share in per cent unless the task says otherwise."""
         return f"{100 * value:.2f} %"
@@ -122,6 +126,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Run the network and return at least {"loss": scalar}; further entries are logged."""
+
+    def outputs(self, model: Callable[..., Any], batch: Batch, device: torch.device | str) -> Any:
+        """Run the network on a batch, for marks and rows."""
+        return model(batch["image"].to(device, non_blocking=True))
 
     @abc.abstractmethod
     def marks(self, card: Card) -> Marks:

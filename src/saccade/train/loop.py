@@ -202,7 +202,7 @@ class Run:
             self.pending.append((progress.step, lr, losses["loss"]))
             progress.step += 1
             progress.epoch_step += 1
-            images += sum(len(batch["image"]) for batch in batches) * session.accelerator.num_processes
+            images += sum(len(batch["index"]) for batch in batches) * session.accelerator.num_processes
             if session.accelerator.device.type == "cpu" or progress.step % run.log_every == 0:
                 self.look_at_losses()
             if progress.step % run.log_every == 0:
@@ -261,7 +261,7 @@ class Run:
         session, recipe = self.session, self.session.recipe
         device = session.accelerator.device
         batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-        if recipe.run.channels_last:
+        if recipe.run.channels_last and "image" in batch:
             batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         place = session.accelerator.process_index + number * session.accelerator.num_processes
         seed = sample_seed(recipe.run.seed, self.progress.step, -2, place)

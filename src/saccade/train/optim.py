@@ -113,6 +113,9 @@ def param_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
     """
     spared = no_decay_names(model, config.no_decay)
     scales = layer_scales(model, config.layer_decay)
+    if hasattr(model, "rate_scales"):
+        for name, factor in model.rate_scales().items():  # pyright: ignore[reportCallIssue]
+            scales[name] *= factor
     groups: dict[tuple[bool, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

@@ -135,7 +135,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
         plain.set_grad_checkpointing(True)  # pyright: ignore[reportCallIssue]
     freeze(plain, recipe.optim.freeze)
     on_cpu, half = accelerator.device.type == "cpu", recipe.run.precision != "float32"
-    if on_cpu and half and card.preprocess["size"] <= SMALLEST_CHANNELS_LAST:
+    if not task.channels_last or (on_cpu and half and card.preprocess["size"] <= SMALLEST_CHANNELS_LAST):
         recipe.run.channels_last = False
     if recipe.run.channels_last:
         plain = plain.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

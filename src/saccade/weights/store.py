@@ -153,6 +153,10 @@ def build_model(card: Card) -> nn.Module:
     Raises:
         ConfigError: A name or option that does not exist here.
     """
+    if card.task == "answer":
+        from saccade.vlm.model import build_vlm
+
+        return build_vlm(card.model, card.options)
     if card.head:
         from saccade.dense import build_dense
 
