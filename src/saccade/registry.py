@@ -23,6 +23,8 @@ from saccade.models import (
     stvit_r_dense,
     stvit_r_swin,
     stvit_swin,
+    video_frames,
+    video_swin,
 )
 
 Builder = Callable[..., nn.Module]
@@ -44,7 +46,7 @@ class Entry:
     stages: int = 3
     """Feature maps that `features_only` can give."""
     task: str = "classify"
-    """What it was made for; other tasks' networks have no classes and choose their channels themselves."""
+    """What it was made for; networks for `restore` have no classes and choose their channels themselves."""
 
 
 def _stvit_r(config: Any, out_indices: Sequence[int] | None) -> nn.Module:
@@ -65,6 +67,8 @@ _SWIN_OPTIONS = (
 _STVIT_DEIT_OPTIONS = (
     "tokens", "pooling", "image_blocks", "stgm_blocks", "img_size", "global_centers", "layer_scale", "drop_path",
 )  # fmt: skip
+_TOKEN_OPTIONS = ("tokens_per_window", "image_blocks", "shortcut", "global_centers", "layer_scale")
+_VIDEO_OPTIONS = ("dim", "depths", "heads", "window", "patch", "drop_path", "dropout")
 _TABLE: dict[str, Entry] = {
     **{
         name: Entry(config, shvit.SHViT, "shvit", ("distilled",), {"distilled": True})
@@ -96,6 +100,17 @@ _TABLE: dict[str, Entry] = {
         name: Entry(config, _sharpener, "srvit", stages=0, task="restore")
         for name, config in {**srvit.VARIANTS, **srvit_swift.VARIANTS}.items()
     },
+    **{
+        name: Entry(
+            config,
+            video_swin.VideoSwin,
+            "video_swin",
+            (*_VIDEO_OPTIONS, *_TOKEN_OPTIONS) if config.tokens_per_window else _VIDEO_OPTIONS,
+            stages=0,
+            task="video",
+        )
+        for name, config in video_swin.VARIANTS.items()
+    },
 }
 
 
@@ -124,7 +139,14 @@ def task_of(name: str) -> str:
 
 def channels_of(name: str) -> int:
     """Return the channels of the pictures that a network takes unless asked otherwise: 3, or 1 for radar networks."""
-    return 3 if task_of(name) == "classify" else _entry(name).config.in_chans
+    return 3 if task_of(name) in ("classify", "video") else _entry(name).config.in_chans
+
+
+def input_shape(name: str, model: nn.Module, batch: int = 1) -> tuple[int, ...]:
+    """Return the shape of a network's usual input: pictures (batch, C, S, S) or clips (batch, T, C, S, S)."""
+    size = int(getattr(model, "default_size", 224))
+    frames = (int(model.default_frames),) if task_of(name) == "video" else ()  # pyright: ignore
+    return (batch, *frames, channels_of(name), size, size)
 
 
 def widest_names(name: str) -> list[str]:
@@ -177,21 +199,79 @@ def create_model(
             raise ConfigError(
                 f"{name} has no option {option!r}{did_you_mean(option, entry.options) or '; it has none'}"
             )
-    if entry.task != "classify":
-        if features_only:
-            raise ConfigError(
-                f"{name} maps an image to an image and has no feature maps; leave features_only out"
-            )
+    if entry.task != "classify" and features_only:
+        kind = "maps an image to an image" if entry.task == "restore" else "takes clips"
+        raise ConfigError(f"{name} {kind} and has no feature maps; leave features_only out")
+    if entry.task == "restore":
         config = dataclasses.replace(entry.config, **options)
     else:
         config = dataclasses.replace(entry.config, num_classes=num_classes, in_chans=in_chans, **options)
     indices = (range(entry.stages) if out_indices is None else out_indices) if features_only else None
     model = entry.build(config, indices)
     model.saccade_name = name  # pyright: ignore[reportArgumentType]
-    if pretrained:
+    if pretrained and entry.family == "video_swin":
+        image = create_model(video_swin.IMAGE_FORMS[name][-1], pretrained=True, num_classes=num_classes)
+        video_swin.inflate_from_image(model, image.state_dict())  # pyright: ignore[reportArgumentType]
+    elif pretrained:
         from saccade.weights.published import load_published
 
         load_published(model, name)
+    return model
+
+
+def create_video_model(
+    name: str,
+    head: str = "",
+    *,
+    num_classes: int = 400,
+    in_chans: int = 3,
+    pretrained: bool = False,
+    options: dict[str, Any] | None = None,
+    **head_options: Any,
+) -> nn.Module:
+    """Build a network of clips (batch, frames, channels, height, width), if need be around one of pictures.
+
+    Args:
+        name: As of `create_model`.
+        head: For networks of pictures, how frames are joined: transformer or mean; empty for networks of clips.
+        num_classes: Outputs.
+        in_chans: Channels of a frame.
+        pretrained: Begin with published ImageNet weights, spread over time where patches have a depth in time.
+        options: As of `create_model`.
+        **head_options: Fields of `saccade.models.video_frames.VideoHeadConfig`.
+
+    Raises:
+        ConfigError: Unknown names or options, a head where there is none, or a network that does not fit.
+        WeightsError: Published weights that cannot be had.
+    """
+    shared: dict[str, Any] = {"pretrained": pretrained, "in_chans": in_chans, **(options or {})}
+    if task_of(name) == "video":
+        if head or head_options:
+            raise ConfigError(f"{name} takes whole clips and has no model.head; leave it out")
+        return create_model(name, num_classes=num_classes, **shared)
+    if task_of(name) == "restore":
+        raise ConfigError(f"{name} maps an image to an image; it cannot classify frames")
+    known = [field.name for field in dataclasses.fields(video_frames.VideoHeadConfig) if field.name != "kind"]
+    for option in head_options:
+        if option not in known:
+            raise ConfigError(f"model.head_options has no {option!r}{did_you_mean(option, known)}")
+    config = video_frames.VideoHeadConfig(head or video_frames.HEADS[0], **head_options)
+    semantic = config.cells > 1 and family_of(name) in ("stvit_deit", "stvit_swin")
+    maps = config.cells > 1 and not semantic
+    form: dict[str, Any] = {"features_only": True, "out_indices": (-1,)} if maps else {"num_classes": 0}
+    form |= shared
+    bare: dict[str, Any] = form | {"pretrained": False}
+    with torch.device("meta"):
+        shadow = create_model(name, **bare).eval()
+        size = int(getattr(shadow, "default_size", 224))
+        found = video_frames.FrameTokens(shadow, config.cells, semantic=semantic)(
+            torch.empty(1, in_chans, size, size)
+        )
+    net = create_model(name, **form)
+    model = video_frames.VideoFrames(
+        net, found.shape[2], found.shape[1], config, num_classes, semantic=semantic
+    )
+    model.default_size, model.default_frames = size, config.frames  # pyright: ignore[reportArgumentType]
     return model
 
 

@@ -8,7 +8,7 @@ import torch
 
 import saccade
 from saccade.errors import ConfigError
-from saccade.registry import channels_of
+from saccade.registry import input_shape
 from saccade.weights.cards import FACTS, find_published
 
 
@@ -30,7 +30,9 @@ def test_macs_are_the_networks(name):
 
     with torch.device("meta"):
         model = saccade.create_model(name).eval()
-        picture = torch.empty(1, channels_of(name), FACTS[name].size, FACTS[name].size)
+        picture = torch.empty(input_shape(name, model))
+    assert picture.shape[-1] == FACTS[name].size
+    assert (picture.ndim, picture.shape[1]) == (5, FACTS[name].frames) or not FACTS[name].frames
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(picture)
     assert counter.get_total_flops() == 2 * FACTS[name].macs

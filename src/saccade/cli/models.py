@@ -74,7 +74,7 @@ def show_model(name: str, /, *, json: bool = False) -> None:
     with torch.device("meta"):
         model = registry.create_model(name).eval()
         size = int(getattr(model, "default_size", 224))
-        parts = outline(model, torch.empty(1, registry.channels_of(name), size, size))
+        parts = outline(model, torch.empty(registry.input_shape(name, model)))
     facts = FACTS.get(name)
     about: dict[str, Any] = dataclasses.asdict(facts) if facts else _of_timm(name, model)
     about = {"model": name, "size": size, "params": sum(part.params for part in parts)} | about

@@ -21,6 +21,14 @@ class DataConfig:
     """Of detection: learn from pictures without objects too (COCO's usual recipes leave them out)."""
     batch: int = 64
     """Samples per process and step."""
+    frames: int = 0
+    """Of videos: frames of a clip; 0: the model's own, or 16."""
+    sampling: str = "auto"
+    """Of videos: uniform (spread over the clip), dense (`step_s` apart), or auto: the weights' own, or uniform."""
+    step_s: float = 0.0
+    """Of videos: seconds between frames of dense sampling; 0: the weights' own, or 1/15."""
+    views: str = "1x1"
+    """Of videos: temporal times spatial views whose answers evaluation averages: 1x1, 1x3, 4x1, 4x3 or 10x3."""
     workers: int = -1
     """Loader processes; -1: one per core less one, 0: load in the training process."""
     mix: str = ""

@@ -11,6 +11,7 @@ TASKS = {
     "detect": "saccade.tasks.detect:Detect",
     "segment": "saccade.tasks.segment:Segment",
     "restore": "saccade.tasks.restore:Restore",
+    "video": "saccade.tasks.video:Video",
     "answer": "saccade.tasks.answer:Answer",
 }
 

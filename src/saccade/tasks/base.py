@@ -111,6 +111,10 @@ class Task(abc.ABC):
                 f"model.head is {card.head or card.head_options}, but task {self.name} has no heads"
             )
 
+    def takes(self, found: Card, card: Card) -> bool:
+        """Whether weights of a network `found` can start the network `card`."""
+        return found.model == card.model
+
     def adopt(self, model: nn.Module, old: nn.Module, found: Card) -> None:
         """Take over what a network of another task can give to a fresh one.
 

@@ -23,6 +23,7 @@ HEAD_NAMES = (
     "weights",
     "weights_dist",
     "neck",
+    "temporal",
 )
 """First parts of the names of parameters that no classifier's backbone has, in our models and timm's."""
 

@@ -237,7 +237,7 @@ def plan_model(recipe: Recipe, task: Task) -> Card:
     task.complete(start)
     if recipe.model.weights:
         _, found = load_model(recipe.model.weights)
-        if found.model != recipe.model.name:
+        if not task.takes(found, start):
             raise ConfigError(
                 f"{recipe.model.weights} holds {found.model} and model.name is {recipe.model.name}; "
                 f"train with --model {found.model}, or leave --weights out"

@@ -51,6 +51,8 @@ class Facts:
     code: str
     licence: str = "MIT"
     """Of the reference code and of the published weights, as their authors state."""
+    frames: int = 0
+    """Of a clip, for networks of clips: `macs` are those of one clip; 0: a network of pictures."""
 
 
 def _shvit(
@@ -164,7 +166,32 @@ def _srvit(model: str, *, size: int, params: int, macs: int, quoted: str) -> Fac
     )
 
 
+def _video(model: str, *, params: int, macs: int, quoted: str) -> Facts:
+    """Lay out a network of clips; its cost is of one clip of 32 frames."""
+    plain = model.startswith("video")
+    return Facts(
+        model,
+        size=224,
+        params=params,
+        macs=macs,
+        quoted=quoted,
+        weights=(),
+        speeds={},
+        paper="Liu, Ning, Cao, Wei, Zhang, Lin, Hu: Video Swin Transformer, CVPR 2022" if plain else _STVIT_PAPER,
+        arxiv="2106.13230" if plain else "2303.08685",
+        code="github.com/SwinTransformer/Video-Swin-Transformer" if plain else "none released",
+        licence="Apache-2.0" if plain else "MIT",
+        frames=32,
+    )
+
+
 # fmt: off
+_VIDEO = [
+    _video("video_swin_tiny", params=28_619_470, macs=87_764_613_120, quoted="28.2 M, 88 G (400 classes)"),
+    _video("video_swin_small", params=50_278_078, macs=165_682_722_816, quoted="49.8 M, 166 G (400 classes)"),
+    _video("stvit_video_swin_tiny", params=28_424_530, macs=62_648_186_880, quoted="-27 % of Video Swin-T"),
+    _video("stvit_video_swin_small", params=49_961_458, macs=118_988_961_792, quoted="-27 % of Video Swin-S"),
+]
 _SRVIT = [
     _srvit("srvit_a", size=256, params=69_122, macs=14_069_792_768, quoted="14.07 G"),
     _srvit("srvit_b", size=200, params=45_866, macs=4_071_040_000, quoted="4.07 G"),
@@ -218,6 +245,7 @@ FACTS: dict[str, Facts] = {
         *_EFFICIENTVIM,
         *_STVIT,
         *_SRVIT,
+        *_VIDEO,
         *(
             _distilled(plain, top1, width)
             for plain, top1, width in zip(

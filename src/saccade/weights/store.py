@@ -157,6 +157,15 @@ def build_model(card: Card) -> nn.Module:
         from saccade.vlm.model import build_vlm
 
         return build_vlm(card.model, card.options)
+    if card.task == "video":
+        return registry.create_video_model(
+            card.model,
+            card.head,
+            num_classes=card.num_classes,
+            in_chans=card.in_chans,
+            options=card.options,
+            **card.head_options,
+        )
     if card.head:
         from saccade.dense import build_dense
 
@@ -255,7 +264,7 @@ def identify(state: Mapping[str, Tensor], *, where: str = "the state dict") -> C
                 [n for n in known[key] if n != 1] == [n for n in own[table[key]] if n != 1] for key in known
             ):
                 task = registry.task_of(name)
-                if task != "classify":
+                if task == "restore":
                     num_classes, in_chans = 0, 1
                 return Card(name, options, num_classes, in_chans, task, origin=where)
     raise WeightsError(
@@ -272,7 +281,8 @@ def outer_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
         "patch_embed.proj.0.c.weight", "stem.convs.0.conv.weight", "patch_embed.proj.weight", "stem.proj.weight",
     )  # fmt: skip
     num_classes = next((state[name].shape[0] for name in heads if name in state), 1000)
-    in_chans = next((state[name].shape[1] for name in stems if name in state), 3)
+    # Networks of clips store their stem as a matrix, which does not say.
+    in_chans = next((state[name].shape[1] for name in stems if name in state and state[name].ndim == 4), 3)
     return num_classes, in_chans
 
 
