@@ -1,12 +1,15 @@
 """Every shipped recipe says what to expect, builds, and takes two steps."""
 
 import math
+import re
 from importlib import resources
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.vlm.questions import make_stkit
+from tests.vlm.tiny import make_base
 
 from saccade.data.radar_pairs import make_pairs
 from saccade.data.scenes import scenes_folder
@@ -19,6 +22,7 @@ from saccade.train.optim import no_decay_names
 from saccade.train.recipe import build_recipe, list_recipes
 from saccade.train.schedule import peak_lr
 from saccade.train.setup import build_session
+from saccade.vlm.model import tune_options
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,13 @@ def few_pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def few_questions(tmp_path_factory):
+    """A tiny LLaVA-OneVision with random weights, and questions about six clips."""
+    home = tmp_path_factory.mktemp("stkit")
+    return make_base("llava_onevision", home / "base"), make_stkit(home)
+
+
+@pytest.fixture(scope="module")
 def few_scenes(tmp_path_factory):
     """Four small scenes with boxes, masks and class maps."""
     return scenes_folder(counts={"train": 4, "val": 2}, home=tmp_path_factory.mktemp("data") / "scenes")
@@ -72,6 +83,10 @@ def test_the_header_says_what_to_expect(name):
     command = next(line for line in text.splitlines() if line.startswith("# Command:"))
     assert name in command or name in ("finetune_small", "digits")
     recipe, _ = build_recipe(name)
+    if recipe.task == "answer":
+        assert recipe.model.name.count("/") == 1  # a hub id
+        tune_options(recipe.model.options)
+        return
     assert recipe.model.name in list_models()
 
 
@@ -86,7 +101,7 @@ def smallest(model):
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_two_steps(name, few_photos, few_pairs, few_scenes, teacher, tmp_path):
+def test_two_steps(name, few_photos, few_pairs, few_scenes, teacher, tmp_path, request):
     flags = {
         "data.source": str(few_photos),
         "data.size": 32,
@@ -112,18 +127,24 @@ def test_two_steps(name, few_photos, few_pairs, few_scenes, teacher, tmp_path):
         recipe.loss.teacher = str(teacher)
     if recipe.loss.mesa:
         recipe.loss.mesa_start = 0.0
-    recipe.model.name = smallest(recipe.model.name)
+    if recipe.task == "answer":
+        recipe.model.name, home = (str(part) for part in request.getfixturevalue("few_questions"))
+        recipe.data.source, recipe.run.accumulate = f"{home}/questions.jsonl", 1
+        recipe.data.labels, recipe.data.pictures = f"{home}/tracks.jsonl", home
+    else:
+        recipe.model.name = smallest(recipe.model.name)
     if recipe.model.name == "stvit_deit_tiny":
         recipe.model.options |= {"img_size": 32, "tokens": 4, "image_blocks": 1}
     session = build_session(recipe, lambda line: None)
     with Ticker(2, 0, quiet=True) as ticker:
         log = RunLog(tmp_path, quiet=True)
         run = Run(session, tmp_path, Progress(), log, ticker, lambda line: None, [], 2)
-        before = {name: p.detach().clone() for name, p in session.plain.named_parameters()}
+        learns = {name: p for name, p in session.plain.named_parameters() if p.requires_grad}
+        before = {name: p.detach().clone() for name, p in learns.items()}
         run.run_epoch()
     assert run.progress.step == 2
     assert math.isfinite(run.progress.loss_sum)
-    still = {name for name, p in session.plain.named_parameters() if torch.equal(p, before[name])}
+    still = {name for name, p in learns.items() if torch.equal(p, before[name])}
     # What starts at zero behind a zero scale needs longer, and the vectors A have no effect at all.
     assert len(still) < len(before) / 2
     assert session.ema is None or session.ema.count == 2
@@ -180,3 +201,12 @@ def test_published_numbers_of_stvit():
     )
     tuned, _ = build_recipe("sparsify_imagenet")
     assert (tuned.loss.distill, tuned.loss.teacher, tuned.schedule.epochs) == ("soft", "self", 30)
+
+
+def test_published_numbers_of_stvlm():
+    recipe, _ = build_recipe("stvlm_llava_onevision_7b")
+    assert recipe.data.batch * 8 * recipe.run.accumulate == 128
+    assert (recipe.schedule.epochs, recipe.optim.lr, recipe.schedule.shape) == (1, 1e-5, "cosine")
+    text = (resources.files("saccade.recipes") / "stvlm_llava_onevision_7b.yaml").read_text(encoding="utf-8")
+    ratios = [float(part) for part in re.findall(r"jsonl:([\d.]+)", text)]
+    assert ratios == pytest.approx([100 / 117, 20 / 117], abs=5e-4)

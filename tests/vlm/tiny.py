@@ -88,14 +88,15 @@ def make_model(family: str, tokenizer) -> transformers.PreTrainedModel:
             hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=56,
             patch_size=14, vision_use_head=False,
         )  # fmt: skip
+        tokens: Any = {"image_token_id": ids("<image>"), "video_token_id": ids("<video>")}
         config = transformers.LlavaOnevisionConfig(
             vision_config=vision, text_config=transformers.Qwen2Config(**_text(tokenizer)),
-            image_token_id=ids("<image>"), video_token_id=ids("<video>"), vision_feature_layer=-1,
+            vision_feature_layer=-1, **tokens,
             vision_feature_select_strategy="full", image_grid_pinpoints=[[56, 56], [56, 112], [112, 56]],
         )  # fmt: skip
         return transformers.LlavaOnevisionForConditionalGeneration(config)
     if family in ("qwen2_5_vl", "qwen3_vl"):
-        tokens = {
+        tokens: Any = {
             "image_token_id": ids("<|image_pad|>"), "video_token_id": ids("<|video_pad|>"),
             "vision_start_token_id": ids("<|vision_start|>"), "vision_end_token_id": ids("<|vision_end|>"),
         }  # fmt: skip
@@ -116,9 +117,10 @@ def make_model(family: str, tokenizer) -> transformers.PreTrainedModel:
         "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
         "image_size": 56, "patch_size": 14,
     }  # fmt: skip
+    padding: Any = {"pad_token_id": ids("<|endoftext|>")}
     config = transformers.SmolVLMConfig(
         vision_config=vision, text_config={"model_type": "llama", **_text(tokenizer)}, scale_factor=2,
-        image_token_id=ids("<image>"), pad_token_id=ids("<|endoftext|>"),
+        image_token_id=ids("<image>"), **padding,
     )  # fmt: skip
     return transformers.SmolVLMForConditionalGeneration(config)
 

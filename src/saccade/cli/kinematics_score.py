@@ -59,7 +59,7 @@ def score(
     if json:
         show.result(found.to_dict(), as_json=True)
         return
-    show.rows([_row(task) for task in found.tasks], as_json=False, title="answers")
+    show.rows([score_row(task) for task in found.tasks], as_json=False, title="answers")
     if found.mean is not None:
         show.result(
             {
@@ -73,12 +73,12 @@ def score(
         show.note("no mean: it is over seven tasks, and this benchmark does not ask all of them")
     for name, tasks in found.by_source.items():
         if len(found.by_source) > 1:
-            show.rows([{"source": name, **_row(task)} for task in tasks], as_json=False, title=name)
+            show.rows([{"source": name, **score_row(task)} for task in tasks], as_json=False, title=name)
     if blind is None:
         show.note("no blind baseline: name the training questions with --train")
 
 
-def _row(task) -> dict:
+def score_row(task) -> dict:
     """Return what a line of the table shows."""
 
     def share(value: float | None) -> str:

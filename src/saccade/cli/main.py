@@ -32,6 +32,10 @@ COMMANDS = {
         "saccade.cli.kinematics:app",
         "How far, how fast, which way: labels, questions about motion, and marks for answers.",
     ),
+    "vlm": (
+        "saccade.cli.vlm:app",
+        "Vision-language models that answer questions about motion: tune, ask, score.",
+    ),
     "doctor": ("saccade.cli.doctor:doctor", "Say what is installed, what works here, and what does not."),
 }
 

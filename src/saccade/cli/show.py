@@ -22,6 +22,11 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def text(words: str) -> None:
+    """Print a result that is words."""
+    print(words)
+
+
 def result(value: Mapping[str, Any], *, as_json: bool) -> None:
     """Print one result: a JSON object, or `name: value` lines."""
     if as_json:

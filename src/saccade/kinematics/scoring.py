@@ -160,7 +160,7 @@ def score(
         ]
 
     tasks = table(rows)
-    mean, low, high = _mean(rows, seed)
+    mean, low, high = mean_of_seven(rows, seed)
     seven = [task.blind for task in tasks if task.task in TASKS]
     blinds = [value for value in seven if value is not None]
     return Score(
@@ -270,8 +270,16 @@ def _task(
     )
 
 
-def _mean(rows: Sequence[Marked], seed: int) -> tuple[float | None, float | None, float | None]:
-    """Unweighted mean of the seven accuracies, with an interval over clips drawn once for all tasks."""
+def mean_of_seven(rows: Sequence[Marked], seed: int = 0) -> tuple[float | None, float | None, float | None]:
+    """Unweighted mean of the seven accuracies, with an interval over clips drawn once for all tasks.
+
+    Args:
+        rows: Marked questions.
+        seed: Of the bootstrap.
+
+    Returns:
+        Mean and its 95 % interval; None unless all seven tasks were asked.
+    """
     names = sorted({row.question.clip_id for row in rows})
     place = {name: index for index, name in enumerate(names)}
     hits, sizes = np.zeros((2, len(TASKS), len(names)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +50,8 @@ class Answer(Task):
         """
         super().complete(card)
         tune_options(card.options)
+        if Path(card.model).is_dir():  # found again from wherever the run is used
+            card.model = str(Path(card.model).resolve())
 
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True

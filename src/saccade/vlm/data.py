@@ -65,8 +65,13 @@ class Exchanges:
         for track in read_tracks(labels) if labels else ():
             self.tracks.setdefault(track.clip_id, []).append(track)
 
-    def make(self, question: Question, adapter: Adapter, *, answered: bool = True) -> Exchange:
+    def make(self, question: Question, adapter: Adapter | None, *, answered: bool = True) -> Exchange:
         """Open the frames of a question.
+
+        Args:
+            question: With frame times.
+            adapter: Of the model, which knows how large it sees them; None: as large as they are.
+            answered: Whether its answer is part of it.
 
         Raises:
             DataError: Frames that are not there, or boxes that were drawn for so much larger frames that the model
@@ -89,7 +94,9 @@ class Exchanges:
         frames = [
             open_image(folder / f"{place:03d}.jpg", f"question {question.id}") for place in range(len(times))
         ]
-        seen = max(adapter.frame_size(*frames[0].size, len(frames)))
+        seen = (
+            max(frames[0].size) if adapter is None else max(adapter.frame_size(*frames[0].size, len(frames)))
+        )
         if WIDTH_PX * seen / max(frames[0].size) < THIN_PX:
             raise DataError(
                 f"question {question.id}: its frames are {max(frames[0].size)} pixels wide and the model sees "
