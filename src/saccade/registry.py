@@ -68,7 +68,7 @@ _STVIT_DEIT_OPTIONS = (
     "tokens", "pooling", "image_blocks", "stgm_blocks", "img_size", "global_centers", "layer_scale", "drop_path",
 )  # fmt: skip
 _TOKEN_OPTIONS = ("tokens_per_window", "image_blocks", "shortcut", "global_centers", "layer_scale")
-_VIDEO_OPTIONS = ("dim", "depths", "heads", "window", "patch", "drop_path", "dropout")
+_VIDEO_OPTIONS = ("dim", "depths", "heads", "window", "patch", "drop_path", "dropout", "head_rate")
 _TABLE: dict[str, Entry] = {
     **{
         name: Entry(config, shvit.SHViT, "shvit", ("distilled",), {"distilled": True})
@@ -258,19 +258,19 @@ def create_video_model(
     config = video_frames.VideoHeadConfig(head or video_frames.HEADS[0], **head_options)
     semantic = config.cells > 1 and family_of(name) in ("stvit_deit", "stvit_swin")
     maps = config.cells > 1 and not semantic
-    form: dict[str, Any] = {"features_only": True, "out_indices": (-1,)} if maps else {"num_classes": 0}
+    form: dict[str, Any] = (
+        {"features_only": True, "out_indices": (config.stage,)} if maps else {"num_classes": 0}
+    )
     form |= shared
     bare: dict[str, Any] = form | {"pretrained": False}
     with torch.device("meta"):
         shadow = create_model(name, **bare).eval()
         size = int(getattr(shadow, "default_size", 224))
-        found = video_frames.FrameTokens(shadow, config.cells, semantic=semantic)(
+        found = video_frames.FrameVectors(shadow, config.cells, semantic=semantic)(
             torch.empty(1, in_chans, size, size)
         )
     net = create_model(name, **form)
-    model = video_frames.VideoFrames(
-        net, found.shape[2], found.shape[1], config, num_classes, semantic=semantic
-    )
+    model = video_frames.VideoFrames(net, found.shape[1], config, num_classes, semantic=semantic)
     model.default_size, model.default_frames = size, config.frames  # pyright: ignore[reportArgumentType]
     return model
 

@@ -1,7 +1,8 @@
 """`saccade eval`: measure how good weights are, and write the report page."""
 
+import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 
@@ -23,11 +24,14 @@ def evaluate(
     threads: int = 0,
     speeds: Path | None = None,
     seed: int = 0,
+    frames: Annotated[int, cyclopts.Parameter(show=False)] = 0,
+    views: Annotated[str, cyclopts.Parameter(show=False)] = "1x1",
     json: Flag = False,
 ) -> None:
     """Measure a trained model's accuracy, with intervals, and write a report page.
 
     Of a detector: COCO's average precision, of a segmenter: mean intersection over union, with a page by class (.md).
+    Of videos: --views 4x3 averages the answers to four times three views of each clip, --frames sets its frames.
 
     Example: saccade eval --data photos/val --weights runs/x
 
@@ -44,13 +48,17 @@ def evaluate(
         threads: Cores to use; 0: all.
         speeds: A table written by `saccade bench`, for the speed-accuracy plot.
         seed: Of the bootstrap behind the intervals.
+        frames: Of a clip; 0: those of the weights.
+        views: Of videos: 1x1, 1x3, 4x1, 4x3 or 10x3, temporal times spatial.
         json: Print one JSON object.
     """
     from saccade.bench.machine import describe_machine
     from saccade.errors import ConfigError
     from saccade.evaluate.report import read_speeds, write_report, write_summary
-    from saccade.evaluate.run import evaluate as run
+    from saccade.evaluate.run import evaluate as measure
+    from saccade.evaluate.video import evaluate_video
     from saccade.runtime.dense import is_dense
+    from saccade.runtime.video import is_video
 
     if is_dense(weights):
         evaluate_dense(weights, data, out, backend, size, batch, device, threads, json)
@@ -60,6 +68,9 @@ def evaluate(
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{page}: the report is a page; give --out a name that ends in .html")
     rows = read_speeds(speeds) if speeds else []
+    run: Any = measure
+    if is_video(weights):
+        run = functools.partial(evaluate_video, frames=frames, views=views)
     bar = show.progress()
     with bar:
         task = bar.add_task("evaluating", total=None, info="")

@@ -1,5 +1,6 @@
 """`saccade predict`: run a model over a folder of images at full speed."""
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,11 +26,14 @@ def predict(
     device: str = "cpu",
     threads: int = 0,
     restart: Annotated[Flag, cyclopts.Parameter(show=False)] = False,
+    frames: Annotated[int, cyclopts.Parameter(show=False)] = 0,
+    views: Annotated[str, cyclopts.Parameter(show=False)] = "1x1",
     json: Flag = False,
 ) -> None:
     """Run a model over a folder of images at full speed; the same command goes on where a stopped one was.
 
-    A detector or segmenter draws boxes, masks and class maps. --restart begins anew instead of going on.
+    A detector or segmenter draws boxes, masks and class maps; a classifier of videos takes a folder of videos.
+    --restart begins anew instead of going on.
 
     Example: saccade predict pictures/ --weights runs/x --out predictions.csv
 
@@ -47,11 +51,15 @@ def predict(
         device: cpu, cuda, cuda:N or mps.
         threads: Cores to use; 0: all.
         restart: Begin anew instead of going on with a stopped run.
+        frames: Of a clip; 0: those of the weights.
+        views: Of videos: 1x1, 1x3, 4x1, 4x3 or 10x3, temporal times spatial.
         json: Print one JSON object.
     """
     from saccade.predict.dense import predict_dense
-    from saccade.predict.run import predict as run
+    from saccade.predict.run import predict as predict_pictures
+    from saccade.predict.video import predict_video
     from saccade.runtime.dense import is_dense
+    from saccade.runtime.video import is_video
 
     bar = show.progress()
     with bar:
@@ -68,6 +76,9 @@ def predict(
             folder = out or Path("predictions")
             done = predict_dense(pictures, weights, folder, backend=backend, threshold=threshold, **shared)
         else:
+            run: Any = predict_pictures
+            if is_video(weights):
+                run = functools.partial(predict_video, frames=frames, views=views)
             done = run(
                 pictures,
                 weights,

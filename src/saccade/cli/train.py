@@ -25,6 +25,7 @@ def train(
     epochs: int | None = None,
     batch: Annotated[int | None, Hidden] = None,
     size: int | None = None,
+    frames: Annotated[int | None, Hidden] = None,
     device: Annotated[str | None, Hidden] = None,
     threads: Annotated[int | None, Hidden] = None,
     seed: Annotated[int | None, Hidden] = None,
@@ -32,29 +33,32 @@ def train(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Train or fine-tune a classifier, a detector or a segmenter on a folder of images.
+    """Train or fine-tune a classifier, a detector or a segmenter on images, or a classifier of videos.
 
     Every setting of a recipe is also a flag by its dotted name, such as --optim.lr 1e-3 or
     --augment.hflip 0; --dry-run lists them all. Less common: --config FILE (a recipe file), --batch,
-    --device, --threads, --seed, --freeze backbone.
+    --device, --threads, --seed, --freeze backbone, --frames (of a clip).
 
     Example: saccade train --data photos/ --model shvit_s1 --out runs/photos
 
     Args:
         settings: Dotted flags.
         data: Folder of class folders, a CSV of path,label, WebDataset shards, or digits; for detect a folder with
-            COCO annotations, for segment one of pictures and class maps, or scenes.
+            COCO annotations, for segment one of pictures and class maps, or scenes; for video a folder of class
+            folders of videos, a CSV of path,label,start,end, or clips.
         model: Name from `saccade models`, or timm/NAME; shvit_s1 when nothing says otherwise.
         recipe: Shipped recipe, such as shvit_s1_imagenet; finetune_small (or digits) when left out.
         config: Recipe file (YAML), over the shipped recipe.
-        task: classify, detect or segment; classify when nothing says otherwise.
-        head: mask_rcnn, faster_rcnn, retinanet or cascade_mask_rcnn; semantic_fpn or upernet; the task's first.
+        task: classify, detect, segment or video; classify when nothing says otherwise.
+        head: mask_rcnn, faster_rcnn, retinanet or cascade_mask_rcnn; semantic_fpn or upernet; of videos transformer
+            or mean; the task's first.
         weights: Weights file or run folder to start from; a classifier's give a detector its backbone.
         resume: Run folder to go on with.
         out: Run folder to make; runs/DATA-MODEL when left out.
         epochs: Passes over the data; chosen from the number of images when left out.
         batch: Images per process and step; chosen likewise.
         size: Side of the square input in pixels (detect, segment: the shorter side); the model's own when left out.
+        frames: Frames of a clip (video); the model's own, or 16, when left out.
         device: cpu, cuda or mps; the best there is when left out.
         threads: CPU threads.
         seed: Seed of everything random.
@@ -77,6 +81,7 @@ def train(
         "schedule.epochs": epochs,
         "data.batch": batch,
         "data.size": size,
+        "data.frames": frames,
         "run.device": device,
         "run.threads": threads,
         "run.seed": seed,
@@ -95,7 +100,7 @@ def train(
         plan = check_unchanged(load_recipe(resume / "recipe.yaml"), flags, resume)
         folder = resume
     else:
-        plan, chosen = build_recipe(recipe or default_recipe(data, config, task), config or "", flags)
+        plan, chosen = build_recipe(recipe or default_recipe(data, config, task, model), config or "", flags)
         if weights is not None and "model.name" not in chosen:
             from saccade.weights import load_model
 
@@ -116,7 +121,8 @@ def train(
         return
     if not plan.data.source:
         raise ConfigError(
-            "nothing to train on; say where the images are with --data FOLDER (or digits; scenes for detect, segment)"
+            "nothing to train on; say where the data are with --data FOLDER (or digits; scenes for detect, segment; "
+            "clips for video)"
         )
     from saccade.train.loop import train as run
     from saccade.train.setup import is_first_process
@@ -138,10 +144,14 @@ def train(
     show.result(values, as_json=json)
 
 
-def default_recipe(data: str | None, config: Path | None, task: str | None = None) -> str:
+def default_recipe(
+    data: str | None, config: Path | None, task: str | None = None, model: str | None = None
+) -> str:
     """Name the shipped recipe that suits when none is asked for: none under a recipe file."""
     if config is not None:
         return ""
+    if task == "video":
+        return "clips_video" if data == "clips" and model is None else "video_small"
     if task in ("detect", "segment"):
         return f"scenes_{task}" if data == "scenes" else f"{task}_small"
     return "digits" if data == "digits" else "finetune_small"
@@ -178,6 +188,7 @@ def read_settings(tokens: tuple[str, ...], known: list[str]) -> dict[str, Any]:
         "epochs",
         "batch",
         "size",
+        "frames",
         "device",
     )
     values: dict[str, Any] = {}

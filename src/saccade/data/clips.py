@@ -75,16 +75,23 @@ def is_video_name(name: str | Path) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def walk_videos(root: Path, below: str = "") -> list[str]:
-    """List the videos under a folder, hidden files left out, in natural order, relative to `root`."""
+def walk_videos(root: Path, below: str = "", seen: frozenset[tuple[int, int]] = frozenset()) -> list[str]:
+    """List the videos under a folder, hidden files left out, in natural order, relative to `root`.
+
+    Links to folders are followed, but not back up (`seen` holds the folders above).
+    """
+    status = (root / below).stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return []
+    seen |= {(status.st_dev, status.st_ino)}
     files, folders = [], []
     for name, is_folder in list_folder(root / below):
         path = f"{below}/{name}" if below else name
-        if is_folder and not (root / path).is_symlink():
+        if is_folder:
             folders.append(path)
-        elif not is_folder and is_video_name(name):
+        elif is_video_name(name):
             files.append(path)
-    return files + [path for folder in folders for path in walk_videos(root, folder)]
+    return files + [path for folder in folders for path in walk_videos(root, folder, seen)]
 
 
 def open_clips(

@@ -1,10 +1,10 @@
 """A network of pictures on every frame of a clip, and something small that looks along time.
 
 Two ways to join the frames: `mean`, the average of their vectors, which knows nothing of their order, and
-`transformer`, a few blocks over the tokens of all frames with learned positions in time and in the picture. A frame
-gives one vector, a grid of cells of the network's last map, or its semantic tokens.
+`transformer`, a few blocks over them with learned positions in time. A frame's vector is what the network pools, or
+the cells of a coarse grid over one of its maps, or its semantic tokens: then it also says where things are.
 
-Shape legend: B batch, T frames, K tokens a frame, F features of a token, C channels of the transformer.
+Shape legend: B batch, T frames, F length of a frame's vector, C channels of the transformer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ class VideoHeadConfig:
     frames: int = 16
     """Frames that positions in time are stored for; others interpolate them."""
     cells: int = 1
-    """Side of the grid of tokens that a frame's last map is pooled to; 1: its pooled vector."""
+    """Side of the grid that a frame's map is pooled to, whose cells lie side by side in the frame's vector; 1: the
+    vector that the network pools itself."""
+    stage: int = -1
+    """Which map of the frames' network, from 0; negatives count from the last. Early ones show small things."""
     width: int = 256
     """Channels C of the transformer."""
     depth: int = 2
@@ -58,12 +61,12 @@ class VideoHeadConfig:
             raise ConfigError(f"dropout is {self.dropout}; expected 0 to less than 1")
 
 
-class FrameTokens(nn.Module):
-    """Run a network on frames and bring what it gives into tokens.
+class FrameVectors(nn.Module):
+    """Run a network on frames and bring what it gives into one vector each.
 
     Args:
-        net: Gives a vector (N, F), a list of maps (N, F, H, W), of which the last counts, or has `forward_features`
-            that gives tokens (N, K, F), when `semantic`.
+        net: Gives a vector (N, F), a list of one map (N, F, H, W), or, when `semantic`, tokens (N, K, F) by its
+            `forward_features`.
         cells: See `VideoHeadConfig`; of semantic tokens all are kept.
         semantic: Take the final tokens of a network of semantic tokens.
     """
@@ -73,32 +76,28 @@ class FrameTokens(nn.Module):
         self.net, self.cells, self.semantic = net, cells, semantic
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map frames (N, in_chans, height, width) to tokens (N, K, F)."""
+        """Map frames (N, in_chans, height, width) to vectors (N, F), of several cells or tokens side by side."""
         if self.semantic:
-            return self.net.forward_features(x)  # pyright: ignore[reportCallIssue]
+            return self.net.forward_features(x).flatten(1)  # pyright: ignore[reportCallIssue]
         found = self.net(x)
-        if self.cells == 1:
-            return found.unsqueeze(1)
-        return F.adaptive_avg_pool2d(found[-1], self.cells).flatten(2).transpose(1, 2)
+        return found if self.cells == 1 else F.adaptive_avg_pool2d(found[-1], self.cells).flatten(1)
 
 
 class VideoFrames(nn.Module):
     """The network.
 
     Args:
-        net: The network of pictures; see `FrameTokens`.
+        net: The network of pictures; see `FrameVectors`.
         features: Length F of its vectors.
-        tokens: Tokens K of a frame.
         config: What stands behind it.
         num_classes: Outputs.
-        semantic: See `FrameTokens`.
+        semantic: See `FrameVectors`.
     """
 
     def __init__(
         self,
         net: nn.Module,
         features: int,
-        tokens: int,
         config: VideoHeadConfig,
         num_classes: int,
         *,
@@ -106,10 +105,8 @@ class VideoFrames(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.backbone = FrameTokens(net, config.cells, semantic=semantic)
-        self.temporal = (
-            TemporalTransformer(features, tokens, config) if config.kind == "transformer" else None
-        )
+        self.backbone = FrameVectors(net, config.cells, semantic=semantic)
+        self.temporal = TemporalTransformer(features, config) if config.kind == "transformer" else None
         self.num_features = features if self.temporal is None else config.width
         self.drop = nn.Dropout(config.dropout)
         self.recompute = False
@@ -151,29 +148,26 @@ class VideoFrames(nn.Module):
                 f"the input has shape {tuple(x.shape)}; expected clips (batch, frames, channels, height, width)"
             )
         frames = x.flatten(0, 1)
-        tokens = run_blocks([self.backbone], frames, recompute=self.recompute and self.training)
-        tokens = tokens.unflatten(0, x.shape[:2])
-        pooled = tokens.mean((1, 2)) if self.temporal is None else self.temporal(tokens)
+        seen = run_blocks([self.backbone], frames, recompute=self.recompute and self.training)
+        seen = seen.unflatten(0, x.shape[:2])
+        pooled = seen.mean(1) if self.temporal is None else self.temporal(seen)
         return pooled if self.head is None else self.head(self.drop(pooled))
 
 
 class TemporalTransformer(nn.Module):
-    """Blocks over the tokens of all frames, with learned positions.
+    """Blocks over the vectors of all frames, with learned positions in time.
 
     Args:
-        features: Length F of a token.
-        tokens: Tokens K of a frame.
+        features: Length F of a vector.
         config: Width, depth and frames.
     """
 
-    def __init__(self, features: int, tokens: int, config: VideoHeadConfig) -> None:
+    def __init__(self, features: int, config: VideoHeadConfig) -> None:
         super().__init__()
         width = config.width
         self.norm_in = nn.LayerNorm(features)
         self.proj = nn.Linear(features, width)
         self.time_embed = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, config.frames, width), std=0.02))
-        space = torch.empty(1, tokens, width)
-        self.space_embed = nn.Parameter(nn.init.trunc_normal_(space, std=0.02)) if tokens > 1 else None
         self.blocks = nn.ModuleList([Block(width, width // 32) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(width)
         self.apply(init_transformer)
@@ -186,20 +180,17 @@ class TemporalTransformer(nn.Module):
         return F.interpolate(stored, frames, mode="linear", align_corners=False).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map tokens (B, T, K, F) to one vector a clip, (B, C).
+        """Map vectors (B, T, F) to one vector a clip, (B, C).
 
         Raises:
-            ShapeError: Frames of another size than positions are stored for.
+            ShapeError: Vectors of another length, as of frames of another size.
         """
-        y = self.proj(self.norm_in(x)) + self.times(x.shape[1]).unsqueeze(2)
-        if self.space_embed is not None:
-            if self.space_embed.shape[1] != x.shape[2]:
-                raise ShapeError(
-                    f"a frame gives {x.shape[2]} tokens and the network has positions for "
-                    f"{self.space_embed.shape[1]}; use frames of the size it was trained at"
-                )
-            y = y + self.space_embed.unsqueeze(1)
-        y = y.flatten(1, 2)
+        if x.shape[2] != self.proj.in_features:
+            raise ShapeError(
+                f"a frame gives {x.shape[2]} values and the network was made for {self.proj.in_features}; use frames "
+                "of the size it was trained at"
+            )
+        y = self.proj(self.norm_in(x)) + self.times(x.shape[1])
         for block in self.blocks:
             y = block(y)
         return self.norm(y).mean(1)

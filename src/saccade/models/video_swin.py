@@ -75,6 +75,8 @@ class VideoSwinConfig(NetConfig):
     """Largest rate of stochastic depth."""
     dropout: float = 0.0
     """Share of pooled values that training drops before the classifier."""
+    head_rate: float = 1.0
+    """Learning rate of the classifier over that of the rest."""
 
     def __post_init__(self) -> None:
         """Check what no tensor operation would catch."""
@@ -168,6 +170,12 @@ class VideoSwin(TokenClassifier):
     def fold(self) -> VideoSwin:
         """Return a copy: there is nothing to fold; see `saccade.fold`."""
         return copy.deepcopy(self)
+
+    def rate_scales(self) -> dict[str, float]:
+        """Factors of the learning rate by parameter, where they are not 1."""
+        return {
+            name: self.config.head_rate for name, _ in self.named_parameters() if name.startswith("head.")
+        }
 
     def image_tokens(self, x: Tensor) -> Tensor:
         """Return the tokens (B, D, H, W, C) that the semantic tokens are made of."""

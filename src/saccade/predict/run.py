@@ -161,7 +161,7 @@ def fill_journal(
     )
     with contextlib.closing(stream):
         for one, outputs in stream:
-            rows = [_cut(row, topk) for row in task.rows(outputs, one, card)] if one["name"] else []
+            rows = [cut_row(row, topk) for row in task.rows(outputs, one, card)] if one["name"] else []
             places = one["index"].tolist()
             missing = sorted(set(range(one["first"], one["first"] + one["count"])) - set(places))
             broken = [(place, *entry) for place, entry in zip(missing, one["broken"], strict=True)]
@@ -202,7 +202,7 @@ def fingerprint(source: Source) -> str:
     return f"{len(source)} pictures, {digest.hexdigest()[:16]}"
 
 
-def _cut(row: dict[str, Any], topk: int) -> dict[str, Any]:
+def cut_row(row: dict[str, Any], topk: int) -> dict[str, Any]:
     """Keep the first `topk` answers of a row: keys that end in _2, _3, ... are the runners-up."""
     return {
         name: value

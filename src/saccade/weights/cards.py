@@ -177,7 +177,9 @@ def _video(model: str, *, params: int, macs: int, quoted: str) -> Facts:
         quoted=quoted,
         weights=(),
         speeds={},
-        paper="Liu, Ning, Cao, Wei, Zhang, Lin, Hu: Video Swin Transformer, CVPR 2022" if plain else _STVIT_PAPER,
+        paper="Liu, Ning, Cao, Wei, Zhang, Lin, Hu: Video Swin Transformer, CVPR 2022"
+        if plain
+        else _STVIT_PAPER,
         arxiv="2106.13230" if plain else "2303.08685",
         code="github.com/SwinTransformer/Video-Swin-Transformer" if plain else "none released",
         licence="Apache-2.0" if plain else "MIT",
