@@ -99,7 +99,7 @@ def test_an_overfitted_model_answers_in_form(bases, family):
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     batches = [batch_of(adapter, exchange) for exchange in pair]
     for _ in range(60):
-        loss = sum(loss_of(model, *batch) for batch in batches)
+        loss = torch.stack([loss_of(model, *batch) for batch in batches]).sum()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

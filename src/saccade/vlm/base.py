@@ -25,6 +25,10 @@ CLASSES = {
     "smolvlm": "SmolVLMForConditionalGeneration",
 }
 """Class in transformers of each family, by its `model_type`."""
+NO_VIDEOS = (
+    "{base} has no video processor, so it takes no videos; expected processor_config.json with one, as transformers "
+    "saves it beside the weights"
+)
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -96,10 +100,7 @@ def load_processor(base: str, *, trust_remote_code: bool = False) -> Any:
     with _fetching(base, "the processor's files"):
         processor = transformers().AutoProcessor.from_pretrained(base, trust_remote_code=trust_remote_code)
     if getattr(processor, "video_processor", None) is None:
-        raise ConfigError(
-            f"{base} has no video processor, so it takes no videos; expected video_preprocessor_config.json, as "
-            "transformers saves it, beside its weights"
-        )
+        raise ConfigError(NO_VIDEOS.format(base=base))
     if not (getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)):
         raise ConfigError(
             f"{base} has no chat template, so a question cannot be put to it; expected chat_template.jinja beside "
@@ -162,6 +163,8 @@ def _fetching(base: str, what: str) -> Iterator[None]:
                 f"{base} brings code of its own, which is not run unless you say so; add --trust-remote-code if you "
                 "trust its makers"
             ) from None
+        if "load video processor" in text:
+            raise ConfigError(NO_VIDEOS.format(base=base)) from None
         if Path(base).is_dir():
             raise WeightsError(f"{base}: {what} cannot be read ({text[:120]})") from None
         raise WeightsError(
