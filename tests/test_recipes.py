@@ -11,6 +11,7 @@ from PIL import Image
 from tests.vlm.questions import make_stkit
 from tests.vlm.tiny import make_base
 
+from saccade.data.motion_clips import clips_folder
 from saccade.data.radar_pairs import make_pairs
 from saccade.data.scenes import scenes_folder
 from saccade.radar.dataset import PairConfig
@@ -75,6 +76,12 @@ def few_scenes(tmp_path_factory):
     return scenes_folder(counts={"train": 4, "val": 2}, home=tmp_path_factory.mktemp("data") / "scenes")
 
 
+@pytest.fixture(scope="module")
+def few_clips(tmp_path_factory):
+    """Six small videos, one of each motion, and two to validate on."""
+    return clips_folder(counts={"train": 6, "val": 2}, home=tmp_path_factory.mktemp("data") / "clips")
+
+
 @pytest.mark.parametrize("name", list_recipes())
 def test_the_header_says_what_to_expect(name):
     text = (resources.files("saccade.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
@@ -101,7 +108,7 @@ def smallest(model):
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_two_steps(name, few_photos, few_pairs, few_scenes, teacher, tmp_path, request):
+def test_two_steps(name, few_photos, few_pairs, few_scenes, few_clips, teacher, tmp_path, request):
     flags = {
         "data.source": str(few_photos),
         "data.size": 32,
@@ -118,6 +125,10 @@ def test_two_steps(name, few_photos, few_pairs, few_scenes, teacher, tmp_path, r
     recipe, _ = build_recipe(name, "", flags)
     if recipe.task == "restore":
         recipe.data.source = str(few_pairs)
+    if recipe.task == "video":
+        recipe.data.source, recipe.data.frames = str(few_clips), 4
+        if recipe.model.name.startswith("stvit_video"):
+            recipe.model.options |= {"dim": 24, "heads": [1, 2, 4, 8]}
     if recipe.task in ("detect", "segment"):
         recipe.data.source, recipe.data.size, recipe.data.max_size = str(few_scenes), 64, 0
         recipe.model.head_options |= {"width": 16}

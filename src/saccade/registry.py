@@ -270,6 +270,16 @@ def create_video_model(
             torch.empty(1, in_chans, size, size)
         )
     net = create_model(name, **form)
+    if maps and config.stage != -1 and not name.startswith(("timm/", "stvit/")):
+        if not hasattr(net, "out_indices") or family_of(name) == "stvit_r_swin":
+            raise ConfigError(
+                f"{name} gives the map of its last stage only; leave stage out of model.head_options"
+            )
+        # Layers behind the map would be of no use, and several processes refuse parameters without gradients.
+        stages: Any = net.stages
+        del stages[net.out_indices[-1] + 1 :]  # pyright: ignore
+        if hasattr(stages[-1], "downsample"):
+            stages[-1].downsample = None
     model = video_frames.VideoFrames(net, found.shape[1], config, num_classes, semantic=semantic)
     model.default_size, model.default_frames = size, config.frames  # pyright: ignore[reportArgumentType]
     return model

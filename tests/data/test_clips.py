@@ -79,7 +79,7 @@ def test_table_with_start_end_and_split(folder, tmp_path):
     with pytest.raises(DataError, match="start before end"):
         open_clips(str(table))
     table.write_text(f"path,label,start\n{folder}/dark/0.mp4,,3")
-    with pytest.raises(DataError, match="row 1 .*has no label"):
+    with pytest.raises(DataError, match=r"row 1 .*has no label"):
         open_clips(str(table))
 
 

@@ -121,7 +121,7 @@ def train(
         return
     if not plan.data.source:
         raise ConfigError(
-            "nothing to train on; say where the data are with --data FOLDER (or digits; scenes for detect, segment; "
+            "nothing to train on; say where the images are with --data FOLDER (or digits; scenes for detect, segment; "
             "clips for video)"
         )
     from saccade.train.loop import train as run
