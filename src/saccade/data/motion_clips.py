@@ -3,9 +3,9 @@
 1800 videos of 16 frames in 2 s, 64 x 64 pixels, six classes: straight, arc, stop_and_go, u_turn, reverse and rest.
 A ball moves over a textured ground among clutter, seen obliquely from above by a camera that stands still. What the
 ball looks like, where its path lies, which way it begins and how far its end is from its start are drawn from the
-same distributions for all classes that move. So one frame says nothing about the class, and the first frame together
-with the last one tells only rest from the others: who knows no more than those two is right in at most a third of
-all clips.
+same distributions for all classes that move. So one frame says next to nothing about the class, and the first frame
+together with the last one little more than whether the ball rests: told the exact places of the ball, a random
+forest is right in 19 % of all clips from one frame (chance is 17 %), in 39 % from those two, and in 93 % from all.
 
 The clips are a function of `SEED` and their number alone (the bytes of the files also depend on the version of the
 video encoder). They are drawn once, into the user's cache folder, in the layout that data of one's own has:
@@ -29,17 +29,19 @@ from saccade.worlds.render import ELLIPSOID
 
 CLIPS = "clips"
 COUNTS = {"train": 1500, "val": 300}
+MOVING = tuple(kind for kind in KINDS if kind != "rest")
 SIDE = 64
 FRAMES = 16
 SECONDS = 2.0
 SEED = 57_000
-VERSION = 1
+VERSION = 2
 """Part of the folder's name; rises when the clips change."""
-REACH_M = (1.8, 3.2)
+REACH_M = (1.4, 2.4)
 """Distance between start and end of every motion but rest."""
+SPREAD_M = 1.5
+"""How far from the middle of the view, along each axis, the ball is at most at one moment, drawn for each clip."""
 MARGIN_M = 0.6
 """Free ground around the path and the ball on it."""
-TRIES = 200
 QUALITY = 2
 """Quantiser of the video encoder: nearly lossless."""
 TICKS = 10_000
@@ -89,8 +91,8 @@ def clips_folder(
 
 
 def moments() -> np.ndarray:
-    """Return the seconds of the frames, (`FRAMES`,): the last one is a frame short of `SECONDS`."""
-    return np.arange(FRAMES) * (SECONDS / FRAMES)
+    """Return the seconds of the frames, (`FRAMES`,): the first shows the start of the motion, the last its end."""
+    return np.linspace(0, SECONDS, FRAMES)
 
 
 def draw_clip(side: str, number: int) -> tuple[str, Clip]:
@@ -109,21 +111,15 @@ def draw_world(kind: str, seed: int) -> World:
     """
     rng = np.random.default_rng([seed, SEED])
     base = make_world(seed, seconds=SECONDS, objects=(1, 1), motions=("rest",), cameras=("stand",))
-    pitch, height = math.radians(rng.uniform(40, 60)), rng.uniform(3.6, 4.4)
-    camera = Camera(base.camera.motion, height, pitch, rng.uniform(0.8, 1.0))
+    pitch, height = math.radians(rng.uniform(50, 65)), rng.uniform(4.6, 5.4)
+    camera = Camera(base.camera.motion, height, pitch, rng.uniform(0.8, 0.9))
     view = camera.motion.heading
     ahead = np.array([math.cos(view), math.sin(view)])
     target = np.asarray(camera.motion.start) + ahead * height / math.tan(pitch)
     size = float(rng.uniform(0.7, 1.1))
-    motion = draw_motion(kind, rng)
-    for _ in range(TRIES):
-        place = _centred(motion, target + rng.uniform(-1.0, 1.0, 2))
-        if _inside(place, camera, size):
-            break
-    else:
-        place = _centred(motion, target)
-    ball = Thing("ball", ELLIPSOID, (size, size, size), place, _look(base.objects[0].look, rng))
-    path, free = place.at(np.linspace(0, SECONDS, 33))[0], size / 2 + MARGIN_M
+    motion = place_motion(draw_motion(kind, rng), target, rng)
+    ball = Thing("ball", ELLIPSOID, (size, size, size), motion, _look(base.objects[0].look, rng))
+    path, free = motion.at(np.linspace(0, SECONDS, 33))[0], size / 2 + MARGIN_M
     scenery = tuple(
         thing
         for thing in base.scenery
@@ -171,6 +167,26 @@ def draw_motion(kind: str, rng: np.random.Generator) -> Motion:
     return Motion(kind, (0.0, 0.0), heading, np.asarray(pieces, dtype=np.float64))
 
 
+def place_motion(motion: Motion, middle: np.ndarray, rng: np.random.Generator) -> Motion:
+    """Put a motion on the ground: at a moment drawn, it is at a place drawn around a middle.
+
+    What rests stands where a ball that moves might be at another moment, so that places do not tell it from the rest.
+
+    Args:
+        motion: From `draw_motion`.
+        middle: (2,) metres on the ground.
+        rng: Draws moment and place.
+    """
+    ghost, times = motion, rng.choice(moments(), 2)
+    if motion.kind == "rest":
+        ghost = draw_motion(MOVING[rng.integers(len(MOVING))], rng)
+    then, now = ghost.at(times)[0]
+    start = middle + rng.uniform(-SPREAD_M, SPREAD_M, 2) - then
+    if motion.kind == "rest":
+        start = start + now
+    return dataclasses.replace(motion, start=(float(start[0]), float(start[1])))
+
+
 def write_video(path: Path, images: np.ndarray, times_s: np.ndarray) -> None:
     """Write frames (T, H, W, 3) uint8 as an MPEG-4 video that shows each at its second.
 
@@ -190,22 +206,6 @@ def write_video(path: Path, images: np.ndarray, times_s: np.ndarray) -> None:
             frame.pts, frame.time_base = round(TICKS * float(time)), Fraction(1, TICKS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-
-
-def _centred(motion: Motion, middle: np.ndarray) -> Motion:
-    """Move a motion so that the middle of the box around its path is at a place."""
-    path = motion.at(np.linspace(0, SECONDS, 33))[0]
-    start = np.asarray(motion.start) + middle - (path.min(0) + path.max(0)) / 2
-    return dataclasses.replace(motion, start=(float(start[0]), float(start[1])))
-
-
-def _inside(motion: Motion, camera: Camera, size: float) -> bool:
-    """Whether the whole ball stays in the picture."""
-    path = motion.at(moments())[0]
-    centre = np.concatenate([path, np.full((len(path), 1), size / 2), np.ones((len(path), 1))], 1)
-    seen = np.einsum("ij,tj->ti", np.linalg.inv(camera.world_from_camera(np.zeros(1))[0]), centre)
-    reach = camera.focal * size / 2
-    return bool((np.abs(camera.focal * seen[:, :2]) + reach < 0.5 * seen[:, 2:3]).all())
 
 
 def _look(look: np.ndarray, rng: np.random.Generator) -> np.ndarray:
