@@ -209,3 +209,51 @@ def test_files_of_another_kind_and_version_are_refused(labels, tmp_path, capsys)
         == 2
     )
     assert "no question can be asked (static 24)" in capsys.readouterr().err
+
+
+def test_inspect_writes_one_page(tmp_path, capsys, labels):
+    command = [
+        "kinematics",
+        "inspect",
+        str(labels),
+        "--out",
+        str(tmp_path / "page.html"),
+        "--clips",
+        "2",
+        "--json",
+    ]
+    assert main([*command, "--label.static-radius-m", "2"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["clips"], printed["tracks"], printed["shown"]) == (6, 24, 2)
+    assert (tmp_path / "page.html").read_text().count('<div class="card">') == 2
+
+
+def test_overlay_of_a_clip_and_of_a_video(tmp_path, capsys, monkeypatch, labels):
+    pytest.importorskip("av")
+    monkeypatch.chdir(tmp_path)
+    assert main(["kinematics", "overlay", str(labels), "--clip", "clip003", "--size", "160", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "out": "clip003-overlay.mp4", "clip": "clip003", "tracks": 4, "frames": 20,
+    }  # fmt: skip
+    # The tracks of a video are those that name it, or whose clip is called like it.
+    (tmp_path / "clip003-overlay.mp4").rename(tmp_path / "clip003.mp4")
+    command = [
+        "kinematics",
+        "overlay",
+        "clip003.mp4",
+        "--size",
+        "160",
+        "--out",
+        "frames",
+        "--rate",
+        "1",
+        "--json",
+    ]
+    assert main([*command, "--labels", str(labels)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["clip"], printed["frames"]) == ("clip003", 10)
+    assert len(list((tmp_path / "frames").iterdir())) == 10
+    assert main(command) == 2
+    assert "make them with saccade kinematics pseudo-label" in capsys.readouterr().err
+    assert main(["kinematics", "overlay", str(labels), "--clip", "clip0003"]) == 2
+    assert "no clip 'clip0003'; did you mean 'clip003'" in capsys.readouterr().err

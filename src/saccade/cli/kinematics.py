@@ -5,6 +5,8 @@ import cyclopts
 COMMANDS = {
     "label": "saccade.cli.kinematics_label:label",
     "questions": "saccade.cli.kinematics_label:questions",
+    "inspect": "saccade.cli.kinematics_look:inspect",
+    "overlay": "saccade.cli.kinematics_look:overlay",
     "variants": "saccade.cli.kinematics_bench:variants",
     "lmms-eval": "saccade.cli.kinematics_bench:lmms_eval",
     "score": "saccade.cli.kinematics_score:score",

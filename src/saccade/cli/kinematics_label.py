@@ -95,18 +95,18 @@ def label(
         options |= {"cameras": [name.strip() for name in cameras.split(",")]} if cameras else {}
         options |= {"version": version} if version else {}
     rows: list[dict[str, Any]] = []
-    clips: set[str] = set()
+    clip_ids: set[str] = set()
     statuses: Counter[str] = Counter()
 
     def labelled(bar: Any, task: Any) -> Iterator[Track]:
         for track in read_source(source, root, **options):
             found = label_track(track.timestamps_s, track.points, up=track.up, settings=chosen)
             verdict = select(track, found, chosen).reason
-            clips.add(track.clip_id)
+            clip_ids.add(track.clip_id)
             statuses[verdict] += 1
             names = {"clip_id": track.clip_id, "track_id": track.track_id, "category": track.category}
             rows.append({**names, **found.to_dict(), "selection": verdict, "config_hash": chosen.config_hash})
-            bar.update(task, completed=len(rows), total=None, info=f"{len(clips)} clips")
+            bar.update(task, completed=len(rows), total=None, info=f"{len(clip_ids)} clips")
             yield track
 
     out.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def label(
             f"{root}: no track could be used and {len(rejected or ())} parts were rejected{first}"
         )
     show.result(
-        {"out": str(out), "clips": len(clips), "tracks": count, "rejected": len(rejected or ()),
+        {"out": str(out), "clips": len(clip_ids), "tracks": count, "rejected": len(rejected or ()),
          **{f"selection {name}": number for name, number in statuses.most_common()}},
         as_json=json,
     )  # fmt: skip
