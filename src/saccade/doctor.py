@@ -39,6 +39,7 @@ EXTRAS = {
     "video": [("av", "av")],
     "lift": [("opencv-python-headless", "cv2")],
     "pseudo": [("transformers", "transformers")],
+    "vlm": [("transformers", "transformers"), ("peft", "peft"), ("num2words", "num2words")],
     "scale": [("ray", "ray")],
 }
 MINIMUM_PYTHON = (3, 11)

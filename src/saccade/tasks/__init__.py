@@ -39,7 +39,10 @@ def check_classifies(card: Card, what: str) -> None:
         ConfigError: A network of another task, with the command that suits it.
     """
     if card.task != "classify":
-        way = "; use `saccade radar enhance` or `saccade radar eval`" if card.task == "restore" else ""
+        way = {
+            "restore": "; use `saccade radar enhance` or `saccade radar eval`",
+            "answer": "; use `saccade vlm ask` or `saccade vlm score`",
+        }.get(card.task, "")
         raise ConfigError(f"{what} takes classifiers, and {card.model} is for the task {card.task}{way}")
 
 

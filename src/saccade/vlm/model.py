@@ -222,12 +222,14 @@ class VideoLanguageModel(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Put back what `state_dict` gave.
+        """Put back what `state_dict` gave; tensors of the base that are not tuned may come with it.
 
         Raises:
-            RuntimeError: `strict`, and tensors are missing, unexpected or of another shape.
+            RuntimeError: `strict`, and tensors are missing, unknown or of another shape.
         """
-        odd = sorted(self.kept ^ set(state_dict)) if strict else []
+        known = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        known |= {name for name, _ in self.named_buffers()}
+        odd = sorted((self.kept - state_dict.keys()) | (state_dict.keys() - known)) if strict else []
         if odd:
             raise RuntimeError(f"{len(odd)} tensors are missing or unexpected, such as {odd[0]}")
         return super().load_state_dict(state_dict, strict=False, assign=assign)

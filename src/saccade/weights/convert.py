@@ -108,12 +108,13 @@ def check_weights(source: Path | str, model: str = "") -> Verdict:
         card = Card(model, {}, num_classes, in_chans) if known else identify(state, where=str(path))
     network = build_model(card)
     # Layouts other than ours are those of classifiers; a detector's file is told by its names.
-    family = "timm" if card.head else registry.family_of(card.model)
+    own = bool(card.head) or card.task == "answer"
+    family = "timm" if own else registry.family_of(card.model)
     fit = match_state(network, state, family=family)
     return Verdict(
         file=str(path),
         model=card.model,
-        layout=fit.layout if card.head else _layout_by_shape(fit, state, family),
+        layout=fit.layout if own else _layout_by_shape(fit, state, family),
         tensors=len(state),
         parameters=sum(tensor.numel() for tensor in state.values()),
         missing=fit.missing,
