@@ -230,4 +230,4 @@ def test_unknown_names_and_options_are_refused_with_the_nearest():
         saccade.create_model("shvit_s1", num_classes=-1)
     assert saccade.list_models("shvit*") == ["shvit_s1", "shvit_s2", "shvit_s3", "shvit_s4"]
     assert len(saccade.list_models("efficientvim*")) == 8
-    assert len(saccade.list_models("stvit*")) == 9
+    assert len(saccade.list_models("stvit*")) == 11

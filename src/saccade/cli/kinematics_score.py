@@ -1,8 +1,14 @@
 """`saccade kinematics score`: marks for a file of answers."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from saccade.cli import show
+
+if TYPE_CHECKING:
+    from saccade.kinematics.scoring import TaskScore
 
 
 def score(
@@ -78,7 +84,7 @@ def score(
         show.note("no blind baseline: name the training questions with --train")
 
 
-def score_row(task) -> dict:
+def score_row(task: TaskScore) -> dict[str, Any]:
     """Return what a line of the table shows."""
 
     def share(value: float | None) -> str:

@@ -121,8 +121,8 @@ def train(
         return
     if not plan.data.source:
         raise ConfigError(
-            "nothing to train on; say where the images are with --data FOLDER (or digits; scenes for detect, segment; "
-            "clips for video)"
+            "nothing to train on; say where the images are with --data FOLDER (or digits; scenes for detect and "
+            "segment; clips for video)"
         )
     from saccade.train.loop import train as run
     from saccade.train.setup import is_first_process

@@ -168,8 +168,8 @@ def _fetching(base: str, what: str) -> Iterator[None]:
         if Path(base).is_dir():
             raise WeightsError(f"{base}: {what} cannot be read ({text[:120]})") from None
         raise WeightsError(
-            f"{base} is no folder here, and {what} cannot be fetched from the hub; get it where there is a connection "
-            f"with `hf download {base} --local-dir FOLDER` and pass --base FOLDER"
+            f"{base} is no folder here, and {what} cannot be fetched from the hub; get it where there is a "
+            f"connection with `hf download {base} --local-dir FOLDER` and pass --base FOLDER"
         ) from None
     except Exception as error:  # safetensors raises its own kind
         if type(error).__name__ != "SafetensorError":
