@@ -27,7 +27,7 @@ RESERVED = {
     },
     "torchvision": {"data", "dense", "export/verify.py", "predict", "doctor.py"},
     "accelerate": {"train"},
-    "huggingface_hub": {"weights/published.py", "doctor.py"},
+    "huggingface_hub": {"hub.py", "weights/published.py", "doctor.py"},
     "cyclopts": {"cli"},
     "rich": {"cli", "train/log.py"},
 }

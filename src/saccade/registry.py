@@ -306,7 +306,7 @@ def _create_timm(
     """Build a timm model and give it the attributes that ours have."""
     import timm
 
-    from saccade.weights import published
+    from saccade.hub import no_retries
 
     plain = name.removeprefix("timm/")
     if plain.split(".")[0] not in timm.list_models():
@@ -315,7 +315,7 @@ def _create_timm(
     if out_indices is not None:
         extra["out_indices"] = tuple(out_indices)
     try:
-        with published.no_retries() if pretrained else contextlib.nullcontext():
+        with no_retries() if pretrained else contextlib.nullcontext():
             model = timm.create_model(plain, pretrained=pretrained, in_chans=in_chans, **extra)
     except TypeError as error:
         raise ConfigError(f"{name}: {error}") from None

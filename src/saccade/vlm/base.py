@@ -6,16 +6,14 @@ Weights come from safetensors only, and no code that lies beside them is run unl
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from saccade.errors import ConfigError, SaccadeError, WeightsError
+from saccade.errors import ConfigError
 from saccade.extras import require
-from saccade.weights.published import no_retries
+from saccade.hub import DTYPES, fetching, load_network, model_type_of
 
 EXTRA = "vlm"
 CLASSES = {
@@ -29,7 +27,8 @@ NO_VIDEOS = (
     "{base} has no video processor, so it takes no videos; expected processor_config.json with one, as transformers "
     "saves it beside the weights"
 )
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+FLAGS: dict[str, Any] = {"flag": "--base", "trust": "--trust-remote-code"}
+"""How a user says what the errors speak of."""
 
 
 def transformers() -> Any:
@@ -60,25 +59,8 @@ def family_of(base: str) -> str:
         WeightsError: No such folder, or a hub that cannot be reached.
         ConfigError: Not a model that takes videos.
     """
-    path = Path(base)
-    if not path.is_dir():
-        if path.exists() or base.count("/") != 1 or base.startswith((".", "/", "~")):
-            raise WeightsError(
-                f"{base}: no such folder; expected the folder of a model of transformers, or a hub id such as "
-                "llava-hf/llava-onevision-qwen2-7b-ov-hf"
-            )
-        hub = require("transformers.utils.hub", EXTRA, "for vision-language models")
-        with _fetching(base, "config.json"):
-            path = Path(hub.cached_file(base, "config.json")).parent
-    if not (path / "config.json").is_file():
-        raise WeightsError(f"{base}: no config.json in this folder; expected a model saved by transformers")
-    try:
-        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        found = str(values["model_type"])
-    except (ValueError, KeyError, TypeError):
-        raise WeightsError(
-            f"{base}: config.json names no model_type; expected a model saved by transformers"
-        ) from None
+    example = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
+    found = model_type_of(base, extra=EXTRA, flag=FLAGS["flag"], example=example)
     if found not in CLASSES:
         raise ConfigError(
             f"{base} is a {found} model, which takes no videos here; choose a base of one of these classes: "
@@ -131,62 +113,16 @@ def load_base(
     if fresh:
         config = load_config(base, trust_remote_code=trust_remote_code)
         return kind(config).to(DTYPES[dtype])
-    with _fetching(base, "its weights (*.safetensors)"), _quiet():
-        model, facts = kind.from_pretrained(
-            base,
-            dtype=DTYPES[dtype],
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=trust_remote_code,
-        )
-    lost = sorted(facts["missing_keys"]) + sorted(name for name, *_ in facts["mismatched_keys"])
-    if lost:
-        raise WeightsError(
-            f"{base}: the weights lack {len(lost)} tensors that {kind.__name__} has, such as {lost[0]}; expected the "
-            "whole model"
-        )
-    return model
+    return load_network(kind, base, dtype=dtype, trust_remote_code=trust_remote_code, **FLAGS)
 
 
 @contextlib.contextmanager
 def _fetching(base: str, what: str) -> Iterator[None]:
-    """Turn the many ways in which files cannot be had into one sentence."""
-    try:
-        with contextlib.nullcontext() if Path(base).is_dir() else no_retries():
+    """As `fetching`; a processor without videos is another sentence."""
+    with fetching(base, what, **FLAGS):
+        try:
             yield
-    except SaccadeError:
-        raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        text = " ".join(str(error).split())
-        if "trust_remote_code" in text:
-            raise ConfigError(
-                f"{base} brings code of its own, which is not run unless you say so; add --trust-remote-code if you "
-                "trust its makers"
-            ) from None
-        if "load video processor" in text:
-            raise ConfigError(NO_VIDEOS.format(base=base)) from None
-        if Path(base).is_dir():
-            raise WeightsError(f"{base}: {what} cannot be read ({text[:120]})") from None
-        raise WeightsError(
-            f"{base} is no folder here, and {what} cannot be fetched from the hub; get it where there is a "
-            f"connection with `hf download {base} --local-dir FOLDER` and pass --base FOLDER"
-        ) from None
-    except Exception as error:  # safetensors raises its own kind
-        if type(error).__name__ != "SafetensorError":
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            if "load video processor" in str(error):
+                raise ConfigError(NO_VIDEOS.format(base=base)) from None
             raise
-        raise WeightsError(f"{base}: a weights file is damaged ({error})") from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own progress bars and reports off the screen meanwhile; what matters we say ourselves."""
-    logging = transformers().utils.logging
-    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

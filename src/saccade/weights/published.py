@@ -1,15 +1,11 @@
 """Published weights by name, from the Hugging Face hub."""
 
-import contextlib
-import socket
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from torch import nn
 
 from saccade.errors import WeightsError
+from saccade.hub import hub_answers
 from saccade.weights.cards import FACTS
 
 # Model name -> the weights that `pretrained=True` loads.
@@ -34,34 +30,6 @@ def fetch(hub_id: str, filename: str = "model.safetensors") -> Path:
             f"{hub_id}: the hub cannot be reached or has no {filename} under this id ({type(error).__name__}); "
             f"fetch it where there is a connection and pass the file with --weights"
         ) from None
-
-
-def hub_answers() -> bool:
-    """Tell whether the hub's name resolves, so that an offline machine need not wait for five retries."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    if getproxies():
-        return True
-    try:
-        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def no_retries() -> Iterator[None]:
-    """Without a connection, let the hub's client look in its cache at once, not after long attempts."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not hub_answers()
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def load_published(model: nn.Module, name: str) -> nn.Module:

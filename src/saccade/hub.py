@@ -1,0 +1,164 @@
+"""Models of transformers: a folder or a hub id, weights from safetensors only, one sentence where it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import torch
+
+from saccade.errors import ConfigError, SaccadeError, WeightsError
+from saccade.extras import require
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+def hub_answers() -> bool:
+    """Tell whether the hub's name resolves, so that an offline machine need not wait for five retries."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def no_retries() -> Iterator[None]:
+    """Without a connection, let the hub's client look in its cache at once, not after long attempts."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not hub_answers()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def model_type_of(source: str, *, extra: str, flag: str, example: str) -> str:
+    """Return the `model_type` of a model, reading no more than its `config.json`.
+
+    Args:
+        source: Folder, or hub id (owner/name).
+        extra: The extra that brings transformers.
+        flag: How the user passes the folder, for the error.
+        example: A hub id that would do, for the error.
+
+    Raises:
+        WeightsError: No such folder, nothing of transformers in it, or a hub that cannot be reached.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
+            raise WeightsError(
+                f"{source}: no such folder; expected the folder of a model of transformers, or a hub id such as "
+                f"{example}"
+            )
+        hub = require("transformers.utils.hub", extra, "to open models of the hub")
+        with fetching(source, "config.json", flag=flag):
+            path = Path(hub.cached_file(source, "config.json")).parent
+    if not (path / "config.json").is_file():
+        raise WeightsError(f"{source}: no config.json in this folder; expected a model saved by transformers")
+    try:
+        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        return str(values["model_type"])
+    except (ValueError, KeyError, TypeError):
+        raise WeightsError(
+            f"{source}: config.json names no model_type; expected a model saved by transformers"
+        ) from None
+
+
+def load_network(
+    kind: Any, source: str, *, dtype: str, flag: str, trust: str | None = None, **options: Any
+) -> torch.nn.Module:
+    """Build a network of transformers with all its weights.
+
+    Args:
+        kind: Its class.
+        source: Folder, or hub id (owner/name).
+        dtype: One of `DTYPES`.
+        flag: How the user passes the folder, for the error.
+        trust: As for `fetching`.
+        options: More for `from_pretrained`.
+
+    Raises:
+        WeightsError: Weights that are missing, incomplete or damaged, or a hub that cannot be reached.
+    """
+    with fetching(source, "its weights (*.safetensors)", flag=flag, trust=trust), quiet():
+        model, facts = kind.from_pretrained(
+            source, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **options
+        )
+    lost = sorted(facts["missing_keys"]) + sorted(name for name, *_ in facts["mismatched_keys"])
+    if lost:
+        raise WeightsError(
+            f"{source}: the weights lack {len(lost)} tensors that {kind.__name__} has, such as {lost[0]}; expected "
+            "the whole model"
+        )
+    return model
+
+
+@contextlib.contextmanager
+def fetching(source: str, what: str, *, flag: str, trust: str | None = None) -> Iterator[None]:
+    """Turn the many ways in which files cannot be had into one sentence.
+
+    Args:
+        source: Folder, or hub id.
+        what: What is being read.
+        flag: How the user passes a folder.
+        trust: Flag by which a user lets a model's own code run, where there is one.
+
+    Raises:
+        WeightsError: In place of what transformers raises.
+        ConfigError: The model brings code of its own.
+    """
+    try:
+        with contextlib.nullcontext() if Path(source).is_dir() else no_retries():
+            yield
+    except SaccadeError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        text = " ".join(str(error).split())
+        if "trust_remote_code" in text:
+            way = (
+                f"unless you say so; add {trust} if you trust its makers"
+                if trust
+                else "here; take another model"
+            )
+            raise ConfigError(f"{source} brings code of its own, which is not run {way}") from None
+        if Path(source).is_dir():
+            raise WeightsError(f"{source}: {what} cannot be read ({text[:120]})") from None
+        raise WeightsError(
+            f"{source} is no folder here, and {what} cannot be fetched from the hub; get it where there is a "
+            f"connection with `hf download {source} --local-dir FOLDER` and pass {flag} FOLDER"
+        ) from None
+    except Exception as error:  # safetensors raises its own kind
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise WeightsError(f"{source}: a weights file is damaged ({error})") from None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars and reports off the screen meanwhile; what matters we say ourselves."""
+    logging = require("transformers.utils.logging", "pseudo", "to open models of the hub")
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
