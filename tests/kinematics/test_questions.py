@@ -216,3 +216,16 @@ def test_boxes_that_hide_each_other_are_no_pair():
     assert hidden(one.boxes_2d)
     small = [None] * 19 + [[one.boxes_2d[19][0] + 2, 20, one.boxes_2d[19][0] + 8, 50]]
     assert hidden(small)
+
+
+def test_no_hour_is_more_than_its_share_even_when_two_are_frequent():
+    from saccade.kinematics.questions import _most_of_each
+
+    counts = [100, 90, 8, 7, 6, 5]
+    most = _most_of_each(counts, 0.25)
+    kept = [min(count, most) for count in counts]
+    assert max(kept) <= 0.25 * sum(kept)
+    more = [min(count, most + 1) for count in counts]
+    assert max(more) > 0.25 * sum(more)
+    assert _most_of_each([5], 0.5) == 1
+    assert _most_of_each([3, 3], 0.5) == 3

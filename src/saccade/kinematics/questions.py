@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -143,21 +142,32 @@ def _balanced(
         return chosen
     if task == "movement_direction":
         hours = Counter(item[0].value for item in pool)
-        hour, most = hours.most_common(1)[0] if hours else (12, 0)
-        others = len(pool) - most
-        share = plan.max_hour_share
-        allowed = most if share >= 1 else max(1, math.floor(others * share / (1 - share) + 1e-9))
+        allowed = _most_of_each(list(hours.values()), plan.max_hour_share)
+        taken: Counter[int] = Counter()
         kept: list[tuple[Candidate, float]] = []
         for item in pool:
-            allowed -= item[0].value == hour
-            if item[0].value != hour or allowed >= 0:
+            if taken[item[0].value] < allowed:
+                taken[item[0].value] += 1
                 kept.append(item)
-        left_out[f"{task}: too many of {hour} o'clock"] += len(pool) - len(kept)
+            else:
+                left_out[f"{task}: too many of {item[0].value} o'clock"] += 1
         chosen = kept
     if plan.per_task is not None and len(chosen) > plan.per_task:
         left_out[f"{task}: enough of this task"] += len(chosen) - plan.per_task
         chosen = chosen[: plan.per_task]
     return chosen
+
+
+def _most_of_each(counts: Sequence[int], share: float) -> int:
+    """Return the largest number, at least 1, so that nothing cut to it is more than a share of all that is left."""
+    least, most = 1, max(counts, default=1)
+    while least < most:
+        middle = (least + most + 1) // 2
+        if middle <= share * sum(min(count, middle) for count in counts) + 1e-9:
+            least = middle
+        else:
+            most = middle - 1
+    return least
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,8 @@ def make_world(
     distance_m: tuple[float, float] = (5.0, 22.0),
     speed_mps: tuple[float, float] = (1.0, 6.0),
     visible: float = 0.6,
+    height_m: tuple[float, float] = (1.2, 3.0),
+    focal: tuple[float, float] = (0.65, 1.25),
 ) -> World:
     """Draw a world; equal arguments give equal worlds.
 
@@ -146,6 +148,8 @@ def make_world(
         distance_m: Nearest and farthest distance from the camera at the moment that an object is placed for.
         speed_mps: Slowest and fastest speed while moving.
         visible: Share of the clip during which an object's centre is inside the picture, at least.
+        height_m: Lowest and highest camera.
+        focal: Shortest and longest focal length, as a share of the picture's width.
 
     Returns:
         The world.
@@ -161,13 +165,14 @@ def make_world(
             raise ConfigError(f"{name} is empty; name at least one of {', '.join(known)}")
     for name, (low, high), least in (
         ("objects", objects, 1), ("distance_m", distance_m, 2.0), ("speed_mps", speed_mps, 0.05),
+        ("height_m", height_m, 0.3), ("focal", focal, 0.1),
     ):  # fmt: skip
         if not least <= low <= high:
             raise ConfigError(f"{name} should rise from at least {least}, not {(low, high)}")
     if not (math.isfinite(seconds) and seconds >= 0 and 0 <= visible <= 1):
         raise ConfigError(f"seconds should be 0 or more and visible a share, not {seconds} and {visible}")
     rng = np.random.default_rng([seed, 0x5ACC])
-    camera = _camera(str(rng.choice(cameras)), max(seconds, 1e-3), rng)
+    camera = _camera(str(rng.choice(cameras)), max(seconds, 1e-3), height_m, focal, rng)
     found: list[Thing] = []
     for _ in range(int(rng.integers(objects[0], objects[1] + 1))):
         found += _place(found, camera, seconds, motions, distance_m, speed_mps, visible, rng)
@@ -187,13 +192,19 @@ def make_world(
     return World(seed, seconds, tuple(found), _scenery(camera, found, seconds, rng), camera, light, ground)
 
 
-def _camera(kind: str, seconds: float, rng: np.random.Generator) -> Camera:
+def _camera(
+    kind: str,
+    seconds: float,
+    height_m: tuple[float, float],
+    focal: tuple[float, float],
+    rng: np.random.Generator,
+) -> Camera:
     """Draw a camera."""
     speed = rng.uniform(0.5, 4.0) if kind.startswith("drive") else 0.0
     turn = rng.choice((-1, 1)) * rng.uniform(0.04, 0.16) if kind.endswith("turn") else 0.0
     motion = Motion("camera", (0.0, 0.0), rng.uniform(0, 2 * math.pi), np.array([[seconds, speed, turn]]))
-    height, focal = rng.uniform(1.2, 3.0), rng.uniform(0.65, 1.25)
-    return Camera(motion, height, rng.uniform(0.02, 0.12) + 0.03 * height, focal)
+    height, length = rng.uniform(*height_m), rng.uniform(*focal)
+    return Camera(motion, height, rng.uniform(0.02, 0.12) + 0.03 * height, length)
 
 
 def _place(

@@ -1,0 +1,240 @@
+"""Clips of the synthetic world that teach motion: rendered once, from seeds, into files that are read by place.
+
+Every clip has a rig of its own. Camera heights and focal lengths are cut into bands, every other one for training and
+the rest for measuring, so that a network is always measured on rigs whose like it has never seen.
+
+A set is a folder of chunks (`images-00012.npy`, `tracks-00012.jsonl`) with `set.json`, which says how to draw it
+again. A set that was not finished goes on with the chunks that are missing.
+
+Shape legend: N clips, T frames, H by W pixels, K objects at most.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saccade.atomic import replacing, write_text
+from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.kinematics.records import Track, read_tracks, write_records
+from saccade.kinematics.settings import Settings, make_settings
+from saccade.kinematics.sources.world import tracks_of
+from saccade.worlds import CAMERAS, Clip, make_world, render
+from saccade.worlds.world import World
+
+CHUNK = 256
+"""Clips of one file."""
+PER_SEED = 10_000_000
+"""Worlds of one seed of a set."""
+HEIGHTS_M = (1.2, 1.5, 1.8, 2.1, 2.4, 2.7, 3.0)
+"""Edges of the bands of camera heights, metres: the first, third and fifth band are for training."""
+FOCALS = (0.65, 0.75, 0.85, 0.95, 1.05, 1.15, 1.25)
+"""Edges of the bands of focal lengths, shares of the picture's width, dealt out in the same way."""
+RIGS = ("train", "new")
+LEVELS: dict[str, dict[str, Any]] = {
+    "easy": {"objects": (1, 1), "cameras": ("stand",), "distance_m": (3.5, 8.0)},
+    "full": {"objects": (2, 4), "cameras": CAMERAS, "distance_m": (4.0, 16.0)},
+}
+"""The curriculum: one large object before a still camera, then several before one that drives and turns."""
+MOTIONS = ("arc", "arc", "arc", "arc", "straight", "stop_and_go", "u_turn", "reverse", "rest")
+"""Half of what moves turns, so that no clock hour is the answer to most questions."""
+MOST_OBJECTS = 4
+VISIBLE = 0.85
+"""An object's centre is inside the picture for that share of the clip, at least."""
+
+
+@dataclass(frozen=True)
+class MotionPlan:
+    """How a set is drawn; equal plans give equal sets."""
+
+    clips: int = 1000
+    seed: int = 0
+    rigs: str = "train"
+    """train or new."""
+    level: str = "full"
+    """One of `LEVELS`."""
+    frames: int = 10
+    """Half a second apart."""
+    size: int = 96
+    """Width in pixels; three quarters as high."""
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("rigs", self.rigs, RIGS), ("level", self.level, tuple(LEVELS))):
+            if value not in known:
+                near = did_you_mean(value, known) or f"; expected one of {', '.join(known)}"
+                raise ConfigError(f"{name} is {value!r}{near}")
+        if not 1 <= self.clips <= PER_SEED or not 0 <= self.seed < 10**6:
+            raise ConfigError(f"clips is {self.clips} and seed {self.seed}; expected at least 1 and 0")
+        if not 4 <= self.frames <= 40 or not 32 <= self.size <= 1024 or self.size % 4:
+            raise ConfigError(
+                f"frames is {self.frames} and size {self.size}; expected 4 to 40 frames and a width of 32 to 1024 "
+                "pixels, divisible by 4"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, 3) of a clip."""
+        return self.frames, 3 * self.size // 4, self.size, 3
+
+    @property
+    def settings(self) -> Settings:
+        """Definitions of labels and rules of selection, which small pictures and short clips ask for."""
+        return make_settings(
+            max_points=self.frames, min_points=self.frames, min_box_height_px=4.0, min_shown_share=0.8
+        )
+
+
+def draw_world(plan: MotionPlan, number: int) -> World:
+    """Draw the world of one clip, with a rig out of the plan's bands."""
+    random = np.random.default_rng([plan.seed, number, 0x816])
+    first = RIGS.index(plan.rigs)
+    bands = [2 * int(random.integers(3)) + first for _ in range(2)]
+    return make_world(
+        plan.seed * PER_SEED + number,
+        seconds=0.5 * (plan.frames - 1),
+        visible=VISIBLE,
+        motions=MOTIONS,
+        height_m=HEIGHTS_M[bands[0] : bands[0] + 2],
+        focal=FOCALS[bands[1] : bands[1] + 2],
+        **LEVELS[plan.level],
+    )
+
+
+def draw_clip(plan: MotionPlan, number: int) -> Clip:
+    """Render one clip of a set."""
+    _, height, width, _ = plan.shape
+    return render(draw_world(plan, number), 0.5 * np.arange(plan.frames), (height, width))
+
+
+def clip_name(plan: MotionPlan, number: int) -> str:
+    """Name of one clip of a set, which no other set has."""
+    return f"motion-{plan.rigs}-{plan.level}-{plan.seed}-{number:07d}"
+
+
+def draw_set(
+    folder: Path | str,
+    plan: MotionPlan,
+    *,
+    workers: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> MotionSet:
+    """Render what is missing of a set.
+
+    Args:
+        folder: Of the set; made when absent.
+        plan: How it is drawn.
+        workers: Processes; 0: this one.
+        progress: Called with the clips done so far.
+
+    Raises:
+        ConfigError: The folder holds a set by another plan.
+        MissingExtraError: numba (extra `worlds`) is not installed.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    said, wanted = folder / "set.json", json.dumps(dataclasses.asdict(plan))
+    if said.is_file():
+        there = json.loads(said.read_text(encoding="utf-8"))
+        # A set may grow: its first clips stay as they are.
+        if {**there, "clips": plan.clips} != json.loads(wanted):
+            raise ConfigError(f"{folder} holds a set drawn by {there}; choose another folder, or remove it")
+    write_text(said, wanted + "\n")
+    places = range(-(-plan.clips // CHUNK))
+    done = plan.clips
+
+    def length(place: int) -> int:
+        return min(CHUNK, plan.clips - place * CHUNK)
+
+    missing = [place for place in places if not _is_whole(folder, place, length(place))]
+    done -= sum(length(place) for place in missing)
+    progress(done)
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            jobs = [pool.submit(_draw_chunk, folder, plan, place) for place in missing]
+            for place, job in zip(missing, jobs, strict=True):
+                job.result()
+                progress(done := done + length(place))
+    else:
+        for place in missing:
+            _draw_chunk(folder, plan, place)
+            progress(done := done + length(place))
+    return MotionSet(folder)
+
+
+def _files(folder: Path, place: int) -> tuple[Path, Path]:
+    """Images and tracks of a chunk."""
+    return folder / f"images-{place:05d}.npy", folder / f"tracks-{place:05d}.jsonl"
+
+
+def _is_whole(folder: Path, place: int, length: int) -> bool:
+    """Whether a chunk is there, and as long as it should be (the last one of a set that grew is not)."""
+    images, tracks = _files(folder, place)
+    return images.is_file() and tracks.is_file() and len(np.load(images, mmap_mode="r")) == length
+
+
+def _draw_chunk(folder: Path, plan: MotionPlan, place: int) -> None:
+    """Render one chunk; the tracks come last, so that a chunk with tracks is whole."""
+    numbers = range(place * CHUNK, min(plan.clips, (place + 1) * CHUNK))
+    images = np.empty((len(numbers), *plan.shape), np.uint8)
+    tracks: list[Track] = []
+    split = "train" if plan.rigs == "train" else "val"
+    for row, number in enumerate(numbers):
+        clip = draw_clip(plan, number)
+        images[row] = clip.images
+        tracks += tracks_of(clip, clip_name(plan, number), split)
+    pictures, written = _files(folder, place)
+    written.unlink(missing_ok=True)
+    with replacing(pictures) as temporary, temporary.open("wb") as file:
+        np.save(file, images)
+    write_records(tracks, written)
+
+
+class MotionSet:
+    """A set as it lies on disk: clips by number."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """Open a set.
+
+        Args:
+            folder: From `draw_set`.
+
+        Raises:
+            DataError: No such set, or one that was not finished.
+        """
+        self.folder = Path(folder)
+        try:
+            values = json.loads((self.folder / "set.json").read_text(encoding="utf-8"))
+            self.plan = MotionPlan(**values)
+        except (OSError, ValueError, TypeError):
+            raise DataError(
+                f"{folder}: no set of motion clips; expected a folder that `saccade vlm demo` or `draw_set` made"
+            ) from None
+        count = -(-self.plan.clips // CHUNK)
+        files = [_files(self.folder, place)[0] for place in range(count)]
+        if lost := [file for file in files if not file.is_file()]:
+            raise DataError(
+                f"{lost[0]}: is missing; expected {count} chunks, so draw the set to its end first"
+            )
+        self._chunks = [np.load(file, mmap_mode="r") for file in files]
+        self._starts = [place * CHUNK for place in range(count)]
+
+    def __len__(self) -> int:
+        return self.plan.clips
+
+    def images(self, number: int) -> np.ndarray:
+        """Return the frames of a clip, (T, H, W, 3) uint8."""
+        place = bisect.bisect_right(self._starts, number) - 1
+        return np.asarray(self._chunks[place][number - self._starts[place]])
+
+    def tracks(self) -> Iterator[Track]:
+        """Yield the tracks of all clips, in order."""
+        for place in range(len(self._chunks)):
+            yield from read_tracks(_files(self.folder, place)[1])
