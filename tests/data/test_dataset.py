@@ -125,7 +125,7 @@ def test_broken_images_in_training_are_replaced(damaged):
     assert torch.equal(sample["image"], dataset[SampleKey(3, 11)]["image"])
     for path in damaged.rglob("*.jpg"):
         path.write_bytes(b"gone")
-    with pytest.raises(DataError, match=r"8 images in a row cannot be read.*saccade data check"):
+    with pytest.raises(DataError, match=r"8 samples in a row cannot be read.*saccade data check"):
         dataset[0]
 
 

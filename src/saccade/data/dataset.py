@@ -6,6 +6,7 @@ makes it, in which order, or what was made before: that is what lets a run stop 
 the same bits.
 """
 
+import abc
 import contextlib
 import hashlib
 import random
@@ -69,21 +70,98 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-class ImageDataset(Dataset):
+class TolerantDataset(Dataset, abc.ABC):
+    """Samples made from files, some of which may be broken: that never raises.
+
+    In training the next sample that can be made stands in, under the same seed, so it is the same one every time. In
+    evaluation the sample comes without content (`empty`), and the function that joins batches leaves it out. Both
+    ways the sample's `broken`, a list of (name, reason), names the files.
+    """
+
+    names: Sequence[str]
+    """What to call each sample."""
+    where: str
+    """Where they are from, for errors."""
+    augment: Callable[..., Any] | None = None
+    """The training transform; None: evaluate."""
+    advice: str = ""
+    """What to do when nothing can be read, after a semicolon."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def train(self) -> bool:
+        """Whether other samples may stand in."""
+        return self.augment is not None
+
+    @abc.abstractmethod
+    def make(self, index: int, seed: int) -> dict[str, Any]:
+        """Make the content of one sample, augmented in training.
+
+        Raises:
+            DataError: Its file is broken.
+        """
+
+    def empty(self) -> dict[str, Any]:
+        """Return the content of a sample of evaluation that could not be made."""
+        return {"image": torch.empty(0)}
+
+    def about(self, index: int) -> dict[str, Any]:
+        """Return what is known of a sample without its file."""
+        return {}
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
+        """Make one sample.
+
+        Args:
+            key: A position, or a position with the seed of everything random (that of epoch 0 and seed 0 otherwise).
+
+        Returns:
+            Its content, what is known of it, index, name and broken.
+
+        Raises:
+            DataError: In training, `MAX_REPLACEMENTS` samples in a row (or all of them) are broken.
+            IndexError: No such position.
+        """
+        index, seed = key if isinstance(key, tuple) else (int(key), sample_seed(0, 0, int(key)))
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        broken: list[tuple[str, str]] = []
+        for step in range(min(len(self), MAX_REPLACEMENTS) if self.train else 1):
+            at = (index + step) % len(self)
+            try:
+                content = self.make(at, seed)
+            except DataError as error:
+                broken.append((self.names[at], str(error)))
+                continue
+            return self._sample(content, at, broken)
+        if not self.train:
+            return self._sample(self.empty(), index, broken)
+        raise DataError(
+            f"{self.where}: {len(broken)} samples in a row cannot be read, the first being "
+            f"{broken[0][1]}{self.advice}"
+        )
+
+    def _sample(self, content: dict[str, Any], index: int, broken: list[tuple[str, str]]) -> dict[str, Any]:
+        known = {"index": index, "name": self.names[index], "broken": broken}
+        return content | self.about(index) | known
+
+
+class ImageDataset(TolerantDataset):
     """The samples of a source under a training or evaluation transform.
 
     A sample is a dictionary:
 
-        image   (C, S, S) float32, normalised
+        image   (C, S, S) float32, normalised; without content (0, C, S, S)
         label   int, -1 when there is none
         index   int, position in the data set
         name    str
         broken  list of (name, reason): files that could not be read while this sample was made
-
-    An unreadable image never raises. In training the next readable sample stands in for it, under the same seed, so
-    it is the same one every time. In evaluation `image` is empty, (0, C, S, S), and `collate` leaves the sample out.
-    Both ways `broken` names it.
     """
+
+    advice = "; run `saccade data check` on it"
 
     def __init__(
         self,
@@ -110,6 +188,7 @@ class ImageDataset(Dataset):
             raise ConfigError(
                 f"{source.where}: streamed shards have no numbers; use saccade.data.make_dataset"
             )
+        self.names, self.where = source.names, source.where
         self.source = source
         self.preprocess = preprocess
         self.augment = augment
@@ -121,60 +200,27 @@ class ImageDataset(Dataset):
         """Class names in the order of the indices."""
         return self.source.labels
 
-    def __len__(self) -> int:
-        return len(self.source)
+    def about(self, index: int) -> dict[str, Any]:
+        """Return the label."""
+        return {"label": int(self.source.targets[index])}
 
-    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        """Make one sample.
+    def empty(self) -> dict[str, Any]:
+        """Return no picture, of the right shape otherwise."""
+        side = self.preprocess.size
+        return {"image": torch.empty(0, self.preprocess.channels, side, side)}
 
-        Args:
-            key: A position, or a position with the seed of the augmentation (0 epochs, seed 0 otherwise).
-
-        Returns:
-            The sample as described at the class.
+    def make(self, index: int, seed: int) -> dict[str, Any]:
+        """Decode and transform a picture.
 
         Raises:
-            DataError: In training, `MAX_REPLACEMENTS` images in a row (or all of them) are unreadable.
-            IndexError: No such position.
+            DataError: It cannot be read.
         """
-        index, seed = key if isinstance(key, tuple) else (int(key), sample_seed(0, 0, int(key)))
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        broken: list[tuple[str, str]] = []
+        encoded = self.source.read(index)
         if self.augment is None:
-            try:
-                image = self.preprocess.fast(
-                    self.source.read(index), max_pixels=self.max_pixels, scaled=self.scaled
-                )
-            except DataError as error:
-                side = self.preprocess.size
-                image = torch.empty(0, self.preprocess.channels, side, side)
-                broken.append((self.source.names[index], str(error)))
-            return self._sample(image, index, broken)
-        for step in range(min(len(self), MAX_REPLACEMENTS)):
-            at = (index + step) % len(self)
-            try:
-                pixels = decode_rgb(self.source.read(at), max_pixels=self.max_pixels)
-            except DataError as error:
-                broken.append((self.source.names[at], str(error)))
-                continue
-            with seeded(seed):
-                image = self.augment(Image.fromarray(pixels))
-            return self._sample(image, at, broken)
-        raise DataError(
-            f"{self.source.where}: {len(broken)} images in a row cannot be read, the first being {broken[0][1]}; "
-            "run `saccade data check` on it"
-        )
-
-    def _sample(self, image: Tensor, index: int, broken: list[tuple[str, str]]) -> dict[str, Any]:
-        return {
-            "image": image,
-            "label": int(self.source.targets[index]),
-            "index": index,
-            "name": self.source.names[index],
-            "broken": broken,
-        }
+            return {"image": self.preprocess.fast(encoded, max_pixels=self.max_pixels, scaled=self.scaled)}
+        pixels = decode_rgb(encoded, max_pixels=self.max_pixels)
+        with seeded(seed):
+            return {"image": self.augment(Image.fromarray(pixels))}
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

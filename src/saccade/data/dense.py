@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from saccade.data.coco import CocoIndex, masks_of, run_lengths
-from saccade.data.dataset import MAX_REPLACEMENTS, SampleKey, sample_seed, seeded
+from saccade.data.dataset import TolerantDataset, seeded
 from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb
 from saccade.data.dense_augment import IGNORED
 from saccade.data.whole import WholePreprocess
@@ -34,8 +33,10 @@ LEAST_BOX = 1.0
 """Boxes that augmentation leaves narrower than so many pixels are dropped."""
 
 
-class DenseDataset(Dataset, abc.ABC):
-    """Pictures with something drawn on them. Broken pictures are handled as in `ImageDataset`."""
+class DenseDataset(TolerantDataset):
+    """Pictures with something drawn on them."""
+
+    advice = "; put the files right or take them out of the annotations"
 
     def __init__(
         self,
@@ -46,14 +47,8 @@ class DenseDataset(Dataset, abc.ABC):
     ):
         self.preprocess, self.augment, self.max_pixels = preprocess, augment, max_pixels
 
-    names: Sequence[str]
-    """What to call each sample."""
-    where: str
     groups: np.ndarray | None = None
     """(length,) int64: samples of one group have alike aspects and are batched together in training."""
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     @abc.abstractmethod
     def source(self, index: int) -> Encoded:
@@ -75,46 +70,22 @@ class DenseDataset(Dataset, abc.ABC):
     def finish(self, sample: dict[str, Any]) -> Any:
         """Turn the augmented parts into the target."""
 
-    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        """Make one sample.
+    def make(self, index: int, seed: int) -> dict[str, Any]:
+        """Decode and transform a picture with what lies on it.
 
         Raises:
-            DataError: In training, too many unreadable pictures in a row.
-            IndexError: No such position.
+            DataError: The picture or what belongs to it cannot be read.
         """
-        index, seed = key if isinstance(key, tuple) else (int(key), sample_seed(0, 0, int(key)))
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        broken: list[tuple[str, str]] = []
         if self.augment is None:
-            try:
-                image, size = self.preprocess.fast(self.source(index), max_pixels=self.max_pixels)
-                truth = self.truth(index, size)
-            except DataError as error:
-                broken.append((self.names[index], str(error)))
-                return self._sample(torch.empty(0), index, broken)
-            return self._sample(image, index, broken) | {"truth": truth}
-        for step in range(min(len(self), MAX_REPLACEMENTS)):
-            at = (index + step) % len(self)
-            try:
-                pixels = decode_rgb(self.source(at), max_pixels=self.max_pixels)
-                parts = self.parts(at, (pixels.shape[0], pixels.shape[1]))
-            except DataError as error:
-                broken.append((self.names[at], str(error)))
-                continue
-            parts["image"] = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
-            with seeded(seed):
-                changed = self.augment(parts)
-            image = self.preprocess.normalise(changed["image"].as_subclass(Tensor))
-            return self._sample(image, at, broken) | {"target": self.finish(changed)}
-        raise DataError(
-            f"{self.where}: {len(broken)} pictures in a row cannot be read, the first being {broken[0][1]}; "
-            "put the files right or take them out of the annotations"
-        )
-
-    def _sample(self, image: Tensor, index: int, broken: list[tuple[str, str]]) -> dict[str, Any]:
-        return {"image": image, "index": index, "name": self.names[index], "broken": broken}
+            image, size = self.preprocess.fast(self.source(index), max_pixels=self.max_pixels)
+            return {"image": image, "truth": self.truth(index, size)}
+        pixels = decode_rgb(self.source(index), max_pixels=self.max_pixels)
+        parts = self.parts(index, (pixels.shape[0], pixels.shape[1]))
+        parts["image"] = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+        with seeded(seed):
+            changed = self.augment(parts)
+        image = self.preprocess.normalise(changed["image"].as_subclass(Tensor))
+        return {"image": image, "target": self.finish(changed)}
 
 
 class ObjectDataset(DenseDataset):

@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -44,7 +44,32 @@ SCALED_MARGIN = 2.5
 
 
 @dataclass(frozen=True)
-class Preprocess:
+class Fields:
+    """A data class of plain values and tuples of them, which a card holds as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the fields as JSON values, for a card."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote; fields that are left out take their defaults.
+
+        Raises:
+            ConfigError: An unknown field, or a value that is out of range or of the wrong kind.
+        """
+        if not isinstance(values, dict):
+            raise ConfigError(f"preprocess should be a mapping of fields, not {type(values).__name__}")
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise ConfigError(f"preprocess has no field {name!r}{did_you_mean(str(name), names)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Preprocess(Fields):
     """How a picture becomes a network's input: resize, crop the centre, normalise."""
 
     size: int = 224
@@ -97,26 +122,6 @@ class Preprocess:
     def resize_to(self) -> int:
         """Length of the shorter side after the resize (both sides when squashing), in pixels."""
         return math.floor(self.size / self.crop_pct)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Write the fields as JSON values, for a card."""
-        values = dataclasses.asdict(self)
-        return values | {"mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
-        """Read what `to_dict` wrote; fields that are left out take their defaults.
-
-        Raises:
-            ConfigError: An unknown field, or a value that is out of range or of the wrong kind.
-        """
-        if not isinstance(values, dict):
-            raise ConfigError(f"preprocess should be a mapping of fields, not {type(values).__name__}")
-        names = {field.name for field in dataclasses.fields(cls)}
-        for name in values:
-            if name not in names:
-                raise ConfigError(f"preprocess has no field {name!r}{did_you_mean(str(name), names)}")
-        return cls(**values)
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Size after the resize.

@@ -24,13 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from saccade.data.clips import ClipSource
 from saccade.data.config import AugmentConfig
-from saccade.data.dataset import MAX_REPLACEMENTS, SampleKey, sample_seed, seeded
+from saccade.data.dataset import TolerantDataset, seeded
 from saccade.data.decode import MAX_PIXELS
-from saccade.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from saccade.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Fields
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.kinematics.video import frame_times, read_frames, video_facts
 
@@ -43,7 +42,7 @@ ClipAugment = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class VideoPreprocess:
+class VideoPreprocess(Fields):
     """How a video becomes a network's input."""
 
     size: int = 224
@@ -87,23 +86,6 @@ class VideoPreprocess:
                 raise ConfigError(f"preprocess.{name} {value!r} is unknown{near}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError("preprocess.mean and preprocess.std should have three values, std positive")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Write the fields as JSON values, for a card."""
-        return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> VideoPreprocess:
-        """Read what `to_dict` wrote; fields that are left out take their defaults.
-
-        Raises:
-            ConfigError: An unknown field or a value out of range.
-        """
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in names:
-                raise ConfigError(f"preprocess has no field {name!r}{did_you_mean(str(name), names)}")
-        return cls(**values)
 
     @property
     def num_views(self) -> int:
@@ -229,19 +211,16 @@ def build_clip_augmentation(config: AugmentConfig, preprocess: VideoPreprocess) 
     return augment
 
 
-class ClipDataset(Dataset):
+class ClipDataset(TolerantDataset):
     """The samples of a source of videos under a training or evaluation transform.
 
     A sample is a dictionary:
 
-        image   (V, T, C, S, S) float32, normalised; V is 1 in training
+        image   (V, T, C, S, S) float32, normalised; V is 1 in training; empty without content
         label   int, -1 when there is none
         index   int, position in the data set
         name    str
         broken  list of (name, reason): clips that could not be used while this sample was made
-
-    Videos that cannot be read, are empty or are shorter than the sampling never raise. In training the next good one
-    stands in, in evaluation `image` is empty and `collate_clips` leaves the sample out.
     """
 
     def __init__(
@@ -260,41 +239,24 @@ class ClipDataset(Dataset):
             augment: The training transform; None: evaluate.
             max_pixels: Videos of larger pictures count as broken.
         """
+        self.names, self.where = source.names, source.where
         self.source, self.preprocess, self.augment, self.max_pixels = source, preprocess, augment, max_pixels
 
-    def __len__(self) -> int:
-        return len(self.source)
+    def about(self, index: int) -> dict[str, Any]:
+        """Return the label."""
+        return {"label": int(self.source.targets[index])}
 
-    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        """Make one sample.
+    def make(self, index: int, seed: int) -> dict[str, Any]:
+        """Decode and transform a clip.
 
         Raises:
-            DataError: In training, too many unusable videos in a row.
-            IndexError: No such position.
+            DataError: The video cannot be read or is shorter than the sampling.
         """
-        index, seed = key if isinstance(key, tuple) else (int(key), sample_seed(0, 0, int(key)))
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        broken: list[tuple[str, str]] = []
         if self.augment is None:
-            try:
-                return self._sample(self.views(index), index, broken)
-            except DataError as error:
-                broken.append((self.source.names[index], str(error)))
-                return self._sample(torch.empty(0), index, broken)
-        for step in range(min(len(self), MAX_REPLACEMENTS)):
-            at = (index + step) % len(self)
-            try:
-                (frames,) = self.decode(at, np.random.default_rng(seed))
-            except DataError as error:
-                broken.append((self.source.names[at], str(error)))
-                continue
-            with seeded(seed):
-                return self._sample(self.augment(frames)[None], at, broken)
-        raise DataError(
-            f"{self.source.where}: {len(broken)} videos in a row cannot be used, the first being {broken[0][1]}"
-        )
+            return {"image": self.views(index)}
+        (frames,) = self.decode(index, np.random.default_rng(seed))
+        with seeded(seed):
+            return {"image": self.augment(frames)[None]}
 
     def views(self, index: int) -> Tensor:
         """Make all views of a clip for evaluation, (V, T, C, S, S), temporal views outermost.
@@ -334,15 +296,6 @@ class ClipDataset(Dataset):
             torch.stack([pixels[i] for i in np.searchsorted(places, one)]).permute(0, 3, 1, 2)
             for one in chosen
         ]
-
-    def _sample(self, image: Tensor, index: int, broken: list[tuple[str, str]]) -> dict[str, Any]:
-        return {
-            "image": image,
-            "label": int(self.source.targets[index]),
-            "index": index,
-            "name": self.source.names[index],
-            "broken": broken,
-        }
 
 
 def collate_clips(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -9,9 +9,7 @@ Shape legend: C channels, H and W of the resized picture.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb
-from saccade.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from saccade.errors import ConfigError, did_you_mean
+from saccade.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Fields
+from saccade.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class WholePreprocess:
+class WholePreprocess(Fields):
     """How a picture becomes a dense network's input."""
 
     size: int = 800
@@ -52,23 +50,6 @@ class WholePreprocess:
             )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ConfigError("preprocess.mean and preprocess.std should have three values, std positive")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Write the fields as JSON values, for a card."""
-        return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> WholePreprocess:
-        """Read what `to_dict` wrote; fields that are left out take their defaults.
-
-        Raises:
-            ConfigError: An unknown field or a value out of range.
-        """
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in names:
-                raise ConfigError(f"preprocess has no field {name!r}{did_you_mean(str(name), names)}")
-        return cls(**values)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after the resize; sides are rounded to the nearest pixel and at least 1."""

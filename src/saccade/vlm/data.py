@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
-from saccade.data.dataset import SampleKey
+from saccade.data.dataset import TolerantDataset
 from saccade.errors import ConfigError, DataError
 from saccade.kinematics.draw import WIDTH_PX, frames_key, frames_of, open_image
 from saccade.kinematics.records import Question, Track, read_questions, read_tracks
@@ -105,7 +104,7 @@ class Exchanges:
         return Exchange(turns, frames, times, name=question.id)
 
 
-class AnswerData(Dataset):
+class AnswerData(TolerantDataset):
     """Questions and conversations as tensors, made when they are asked for."""
 
     def __init__(
@@ -119,7 +118,8 @@ class AnswerData(Dataset):
             adapter: Of the base.
             replace: Put the next item in the place of one that cannot be read, as training does.
         """
-        self.items, self.exchanges, self.adapter, self.replace = list(items), exchanges, adapter, replace
+        self.items, self.exchanges, self.adapter = list(items), exchanges, adapter
+        self.names, self.where, self.replace = [item.id for item in self.items], "questions", replace
         kinds = [
             len(item.frame_times_s or ()) if isinstance(item, Question)
             else -1 if item.video else -2 if item.image else -3
@@ -128,25 +128,22 @@ class AnswerData(Dataset):
         self.groups = np.array(kinds, dtype=np.int64)
         """Alike items, which make one batch without padding."""
 
-    def __len__(self) -> int:
-        return len(self.items)
+    @property
+    def train(self) -> bool:
+        """Whether other items may stand in."""
+        return self.replace
 
-    def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
-        """Return {sample, index, name, broken}; sample is None for what cannot be read."""
-        index = key.index if isinstance(key, SampleKey) else int(key)
-        broken: list[tuple[str, str]] = []
-        tries = min(len(self), 20) if self.replace else 1
-        for place in range(tries):
-            item = self.items[(index + place) % len(self)]
-            try:
-                sample = self.adapter.encode(self.exchange(item))
-            except DataError as error:
-                broken.append((item.id, str(error)))
-                continue
-            return {"sample": sample, "index": index, "name": item.id, "broken": broken}
-        if self.replace:
-            raise DataError(f"{tries} samples in a row cannot be read, the first because {broken[0][1]}")
-        return {"sample": None, "index": index, "name": self.items[index].id, "broken": broken}
+    def make(self, index: int, seed: int) -> dict[str, Any]:
+        """Return {"sample": tensors of the item}.
+
+        Raises:
+            DataError: Its frames cannot be read.
+        """
+        return {"sample": self.adapter.encode(self.exchange(self.items[index]))}
+
+    def empty(self) -> dict[str, Any]:
+        """Return no sample."""
+        return {"sample": None}
 
     def exchange(self, item: Item) -> Exchange:
         """Open the frames of an item.
