@@ -25,7 +25,7 @@ from table import append
 from saccade.bench.machine import describe_machine
 from saccade.predict.sharpen import enhance
 from saccade.radar import Array, Grid, RadarImage, Waveform, make_path, reconstruct, simulate
-from saccade.radar.arithmetic import parts
+from saccade.radar.arithmetic import widest_vectors
 from saccade.radar.backproject import project, reference
 from saccade.radar.backproject_torch import project_torch
 from saccade.radar.echo_kernel import fast_echo
@@ -37,7 +37,7 @@ LANES = 512
 
 def peak_kernel():
     """Compile rounds * LANES * 64 multiply-adds a row, all operands in registers or first-level cache."""
-    parts()  # first: it lets the compiler use the widest vectors
+    widest_vectors(numba)
 
     @numba.njit(parallel=True, fastmath={"contract"})
     def run(rounds, values):

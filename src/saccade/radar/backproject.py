@@ -18,8 +18,16 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import DataError
-from saccade.extras import require
-from saccade.radar.arithmetic import parts, using_threads
+from saccade.radar.arithmetic import (
+    compiled,
+    cosine_sine,
+    distance,
+    f4,
+    prange,
+    small_turns,
+    turns,
+    using_threads,
+)
 from saccade.radar.waveform import C
 
 _PIECE = 4_000_000
@@ -120,51 +128,48 @@ def project(
 
 @functools.cache
 def _kernel() -> Callable[..., None]:
-    """Compile the tile kernel: a few seconds in the first process, read from numba's cache afterwards."""
-    numba: Any = require("numba", "radar", "for fast back-projection")
-    distance, turns, small_turns, cosine_sine = parts()
-    f4 = np.float32
+    """Compile the kernel: a few seconds once, then it is read from numba's cache."""
+    return compiled(_run, fastmath={"contract", "nsz", "nnan", "ninf"})
 
-    @numba.njit(parallel=True, fastmath={"contract", "nsz", "nnan", "ninf"}, cache=False)
-    def run(re, im, tx, rx, voxels, start, step, path_loss, out_re, out_im):
-        count, length = re.shape
-        for tile in numba.prange(voxels.shape[1] // TILE):
-            first = tile * TILE
-            total_re, total_im = np.zeros(TILE, np.float32), np.zeros(TILE, np.float32)
-            sum_re, sum_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-            wave_re, wave_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-            turn_re, turn_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-            weight = np.ones(TILE, np.float32)
-            for row in range(count):
-                for i in range(TILE):
-                    x, y, z = voxels[0, first + i], voxels[1, first + i], voxels[2, first + i]
-                    ax, ay, az = x - tx[row, 0], y - tx[row, 1], z - tx[row, 2]
-                    bx, by, bz = x - rx[row, 0], y - rx[row, 1], z - rx[row, 2]
-                    there, back = distance(ax, ay, az), distance(bx, by, bz)
-                    path = there + back
-                    if path_loss:
-                        weight[i] = f4(there * back)
-                    wave_re[i], wave_im[i] = cosine_sine(turns(path, start))
-                    turn_re[i], turn_im[i] = cosine_sine(small_turns(f4(path), f4(step)))
-                    sum_re[i], sum_im[i] = f4(0.0), f4(0.0)
-                # Horner: ((s_N-1 q + s_N-2) q + ...) q + s_0 with q the turn from one frequency to the next.
-                # Eight frequencies between loading and storing a voxel's sum, which stays in registers meanwhile.
-                for n in range(0, length, STRIDE):
-                    for i in range(TILE):
-                        p, q, e, f = turn_re[i], turn_im[i], sum_re[i], sum_im[i]
-                        e, f = e * p - f * q + re[row, n + 0], e * q + f * p + im[row, n + 0]
-                        e, f = e * p - f * q + re[row, n + 1], e * q + f * p + im[row, n + 1]
-                        e, f = e * p - f * q + re[row, n + 2], e * q + f * p + im[row, n + 2]
-                        e, f = e * p - f * q + re[row, n + 3], e * q + f * p + im[row, n + 3]
-                        e, f = e * p - f * q + re[row, n + 4], e * q + f * p + im[row, n + 4]
-                        e, f = e * p - f * q + re[row, n + 5], e * q + f * p + im[row, n + 5]
-                        e, f = e * p - f * q + re[row, n + 6], e * q + f * p + im[row, n + 6]
-                        e, f = e * p - f * q + re[row, n + 7], e * q + f * p + im[row, n + 7]
-                        sum_re[i], sum_im[i] = e, f
-                for i in range(TILE):
-                    total_re[i] += weight[i] * (sum_re[i] * wave_re[i] - sum_im[i] * wave_im[i])
-                    total_im[i] += weight[i] * (sum_re[i] * wave_im[i] + sum_im[i] * wave_re[i])
+
+def _run(re, im, tx, rx, voxels, start, step, path_loss, out_re, out_im):
+    """Back-project tiles of voxels."""
+    count, length = re.shape
+    for tile in prange(voxels.shape[1] // TILE):
+        first = tile * TILE
+        total_re, total_im = np.zeros(TILE, np.float32), np.zeros(TILE, np.float32)
+        sum_re, sum_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        wave_re, wave_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        turn_re, turn_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        weight = np.ones(TILE, np.float32)
+        for row in range(count):
             for i in range(TILE):
-                out_re[first + i], out_im[first + i] = total_re[i], total_im[i]
-
-    return run
+                x, y, z = voxels[0, first + i], voxels[1, first + i], voxels[2, first + i]
+                ax, ay, az = x - tx[row, 0], y - tx[row, 1], z - tx[row, 2]
+                bx, by, bz = x - rx[row, 0], y - rx[row, 1], z - rx[row, 2]
+                there, back = distance(ax, ay, az), distance(bx, by, bz)
+                path = there + back
+                if path_loss:
+                    weight[i] = f4(there * back)
+                wave_re[i], wave_im[i] = cosine_sine(turns(path, start))
+                turn_re[i], turn_im[i] = cosine_sine(small_turns(f4(path), f4(step)))
+                sum_re[i], sum_im[i] = f4(0.0), f4(0.0)
+            # Horner: ((s_N-1 q + s_N-2) q + ...) q + s_0 with q the turn from one frequency to the next.
+            # Eight frequencies between loading and storing a voxel's sum, which stays in registers meanwhile.
+            for n in range(0, length, STRIDE):
+                for i in range(TILE):
+                    p, q, e, f = turn_re[i], turn_im[i], sum_re[i], sum_im[i]
+                    e, f = e * p - f * q + re[row, n + 0], e * q + f * p + im[row, n + 0]
+                    e, f = e * p - f * q + re[row, n + 1], e * q + f * p + im[row, n + 1]
+                    e, f = e * p - f * q + re[row, n + 2], e * q + f * p + im[row, n + 2]
+                    e, f = e * p - f * q + re[row, n + 3], e * q + f * p + im[row, n + 3]
+                    e, f = e * p - f * q + re[row, n + 4], e * q + f * p + im[row, n + 4]
+                    e, f = e * p - f * q + re[row, n + 5], e * q + f * p + im[row, n + 5]
+                    e, f = e * p - f * q + re[row, n + 6], e * q + f * p + im[row, n + 6]
+                    e, f = e * p - f * q + re[row, n + 7], e * q + f * p + im[row, n + 7]
+                    sum_re[i], sum_im[i] = e, f
+            for i in range(TILE):
+                total_re[i] += weight[i] * (sum_re[i] * wave_re[i] - sum_im[i] * wave_im[i])
+                total_im[i] += weight[i] * (sum_re[i] * wave_im[i] + sum_im[i] * wave_re[i])
+        for i in range(TILE):
+            out_re[first + i], out_im[first + i] = total_re[i], total_im[i]

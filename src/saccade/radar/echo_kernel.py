@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from saccade.errors import DataError
-from saccade.extras import require
-from saccade.radar.arithmetic import parts, using_threads
+from saccade.radar.arithmetic import (
+    compiled,
+    cosine_sine,
+    distance,
+    f4,
+    prange,
+    small_turns,
+    turns,
+    using_threads,
+)
 from saccade.radar.waveform import C
 
 TILE = 64
@@ -101,63 +108,60 @@ def fast_echo(
 
 @functools.cache
 def _kernel() -> Callable[..., None]:
-    """Compile the kernel, once a process."""
-    numba: Any = require("numba", "radar", "for fast simulation")
-    distance, turns, small_turns, cosine_sine = parts()
-    f4 = np.float32
+    """Compile the kernel: a few seconds once, then it is read from numba's cache."""
+    return compiled(_run, fastmath={"contract", "nsz", "nnan", "ninf"})
 
-    @numba.njit(parallel=True, fastmath={"contract", "nsz", "nnan", "ninf"}, cache=False)
-    def run(points, reflectivity, tx, rx, start, step, path_loss, out_re, out_im):
-        size = out_re.shape[1]
-        for tile in numba.prange(out_re.shape[0]):
-            first = tile * TILE
-            # Flat arrays, so that the compiler sees that neighbouring frequencies do not overlap.
-            re, im = np.zeros(size, np.float32), np.zeros(size, np.float32)
-            wave_re, wave_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-            turn_re, turn_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-            for m in range(len(points)):
-                x, y, z, strength = points[m, 0], points[m, 1], points[m, 2], reflectivity[m]
+
+def _run(points, reflectivity, tx, rx, start, step, path_loss, out_re, out_im):
+    """Add up the echoes of all points, tiles of elements at a time."""
+    size = out_re.shape[1]
+    for tile in prange(out_re.shape[0]):
+        first = tile * TILE
+        # Flat arrays, so that the compiler sees that neighbouring frequencies do not overlap.
+        re, im = np.zeros(size, np.float32), np.zeros(size, np.float32)
+        wave_re, wave_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        turn_re, turn_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        for m in range(len(points)):
+            x, y, z, strength = points[m, 0], points[m, 1], points[m, 2], reflectivity[m]
+            for i in range(TILE):
+                ax, ay, az = x - tx[0, first + i], y - tx[1, first + i], z - tx[2, first + i]
+                bx, by, bz = x - rx[0, first + i], y - rx[1, first + i], z - rx[2, first + i]
+                there, back = distance(ax, ay, az), distance(bx, by, bz)
+                path = there + back
+                weight = strength
+                if path_loss:
+                    weight = strength / f4(there * back)
+                # cosine_sine gives the wave that imaging multiplies by, exp(-j ...): its conjugate is the echo.
+                c, s = cosine_sine(turns(path, start))
+                wave_re[i], wave_im[i] = weight * c, -weight * s
+                c, s = cosine_sine(small_turns(f4(path), f4(step)))
+                turn_re[i], turn_im[i] = c, -s
+            for n in range(0, size, TILE * STRIDE):
+                some_re, some_im = re[n : n + TILE * STRIDE], im[n : n + TILE * STRIDE]
                 for i in range(TILE):
-                    ax, ay, az = x - tx[0, first + i], y - tx[1, first + i], z - tx[2, first + i]
-                    bx, by, bz = x - rx[0, first + i], y - rx[1, first + i], z - rx[2, first + i]
-                    there, back = distance(ax, ay, az), distance(bx, by, bz)
-                    path = there + back
-                    weight = strength
-                    if path_loss:
-                        weight = strength / f4(there * back)
-                    # cosine_sine gives the wave that imaging multiplies by, exp(-j ...): its conjugate is the echo.
-                    c, s = cosine_sine(turns(path, start))
-                    wave_re[i], wave_im[i] = weight * c, -weight * s
-                    c, s = cosine_sine(small_turns(f4(path), f4(step)))
-                    turn_re[i], turn_im[i] = c, -s
-                for n in range(0, size, TILE * STRIDE):
-                    some_re, some_im = re[n : n + TILE * STRIDE], im[n : n + TILE * STRIDE]
-                    for i in range(TILE):
-                        a, b, p, q = wave_re[i], wave_im[i], turn_re[i], turn_im[i]
-                        some_re[i] += a
-                        some_im[i] += b
-                        a, b = a * p - b * q, a * q + b * p
-                        some_re[i + TILE] += a
-                        some_im[i + TILE] += b
-                        a, b = a * p - b * q, a * q + b * p
-                        some_re[i + 2 * TILE] += a
-                        some_im[i + 2 * TILE] += b
-                        a, b = a * p - b * q, a * q + b * p
-                        some_re[i + 3 * TILE] += a
-                        some_im[i + 3 * TILE] += b
-                        a, b = a * p - b * q, a * q + b * p
-                        some_re[i + 4 * TILE] += a
-                        some_im[i + 4 * TILE] += b
-                        a, b = a * p - b * q, a * q + b * p
-                        some_re[i + 5 * TILE] += a
-                        some_im[i + 5 * TILE] += b
-                        a, b = a * p - b * q, a * q + b * p
-                        some_re[i + 6 * TILE] += a
-                        some_im[i + 6 * TILE] += b
-                        a, b = a * p - b * q, a * q + b * p
-                        some_re[i + 7 * TILE] += a
-                        some_im[i + 7 * TILE] += b
-                        wave_re[i], wave_im[i] = a * p - b * q, a * q + b * p
-            out_re[tile], out_im[tile] = re, im
-
-    return run
+                    a, b, p, q = wave_re[i], wave_im[i], turn_re[i], turn_im[i]
+                    some_re[i] += a
+                    some_im[i] += b
+                    a, b = a * p - b * q, a * q + b * p
+                    some_re[i + TILE] += a
+                    some_im[i + TILE] += b
+                    a, b = a * p - b * q, a * q + b * p
+                    some_re[i + 2 * TILE] += a
+                    some_im[i + 2 * TILE] += b
+                    a, b = a * p - b * q, a * q + b * p
+                    some_re[i + 3 * TILE] += a
+                    some_im[i + 3 * TILE] += b
+                    a, b = a * p - b * q, a * q + b * p
+                    some_re[i + 4 * TILE] += a
+                    some_im[i + 4 * TILE] += b
+                    a, b = a * p - b * q, a * q + b * p
+                    some_re[i + 5 * TILE] += a
+                    some_im[i + 5 * TILE] += b
+                    a, b = a * p - b * q, a * q + b * p
+                    some_re[i + 6 * TILE] += a
+                    some_im[i + 6 * TILE] += b
+                    a, b = a * p - b * q, a * q + b * p
+                    some_re[i + 7 * TILE] += a
+                    some_im[i + 7 * TILE] += b
+                    wave_re[i], wave_im[i] = a * p - b * q, a * q + b * p
+        out_re[tile], out_im[tile] = re, im

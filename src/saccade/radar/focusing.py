@@ -35,8 +35,16 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import ConfigError, DataError
-from saccade.extras import require
-from saccade.radar.arithmetic import parts, using_threads
+from saccade.radar.arithmetic import (
+    compiled,
+    cosine_sine,
+    distance,
+    f4,
+    prange,
+    small_turns,
+    turns,
+    using_threads,
+)
 from saccade.radar.backproject import project
 from saccade.radar.grid import Grid
 from saccade.radar.imaging import reconstruct
@@ -295,70 +303,67 @@ def _sharpness(image: np.ndarray) -> float:
 
 @functools.cache
 def _kernel() -> Callable[..., None]:
-    """Compile the kernel, once a process."""
-    numba: Any = require("numba", "radar", "for focusing")
-    distance, turns, small_turns, cosine_sine = parts()
-    f4 = np.float32
+    """Compile the kernel: a few seconds once, then it is read from numba's cache."""
+    return compiled(_run, fastmath={"contract", "nsz", "nnan", "ninf", "reassoc"})
 
-    @numba.njit(parallel=True, fastmath={"contract", "nsz", "nnan", "ninf", "reassoc"}, cache=False)
-    def run(re, im, tx, rx, voxels, goal_re, goal_im, start, step, path_loss, wavenumber, out):
-        poses, channels, length = re.shape
-        for pose in numba.prange(poses):
-            sums = np.zeros(10)
-            wave_re, wave_im = np.empty(GROUP, np.float32), np.empty(GROUP, np.float32)
-            turn_re, turn_im = np.empty(GROUP, np.float32), np.empty(GROUP, np.float32)
-            sum_re, sum_im = np.empty(GROUP, np.float32), np.empty(GROUP, np.float32)
-            ux, uy, uz = np.empty(GROUP, np.float32), np.empty(GROUP, np.float32), np.empty(GROUP, np.float32)
-            for channel in range(channels):
-                t0, t1, t2 = tx[pose, channel, 0], tx[pose, channel, 1], tx[pose, channel, 2]
-                r0, r1, r2 = rx[pose, channel, 0], rx[pose, channel, 1], rx[pose, channel, 2]
-                row_re, row_im = re[pose, channel], im[pose, channel]
-                for first in range(0, voxels.shape[1], GROUP):
-                    px, py = voxels[0, first : first + GROUP], voxels[1, first : first + GROUP]
-                    pz = voxels[2, first : first + GROUP]
-                    g_re, g_im = goal_re[first : first + GROUP], goal_im[first : first + GROUP]
-                    for i in range(GROUP):
-                        ax, ay, az = t0 - px[i], t1 - py[i], t2 - pz[i]
-                        bx, by, bz = r0 - px[i], r1 - py[i], r2 - pz[i]
-                        there, back = distance(ax, ay, az), distance(bx, by, bz)
-                        path = there + back
-                        ia, ib = f4(1.0) / f4(there), f4(1.0) / f4(back)
-                        ux[i] = f4(ax) * ia + f4(bx) * ib
-                        uy[i] = f4(ay) * ia + f4(by) * ib
-                        uz[i] = f4(az) * ia + f4(bz) * ib
-                        weight = f4(1.0)
-                        if path_loss:
-                            weight = f4(there * back)
-                        c, s = cosine_sine(turns(path, start))
-                        # exp(-j k_0 R) times the conjugate of the goal.
-                        wave_re[i] = weight * (c * g_re[i] + s * g_im[i])
-                        wave_im[i] = weight * (s * g_re[i] - c * g_im[i])
-                        turn_re[i], turn_im[i] = cosine_sine(small_turns(f4(path), f4(step)))
-                        sum_re[i], sum_im[i] = f4(0.0), f4(0.0)
-                    for n in range(length):
-                        a, b = row_re[n], row_im[n]
-                        for i in range(GROUP):
-                            p, q, e, f = turn_re[i], turn_im[i], sum_re[i], sum_im[i]
-                            sum_re[i] = e * p - f * q + a
-                            sum_im[i] = e * q + f * p + b
-                    for i in range(GROUP):
-                        c = sum_re[i] * wave_re[i] - sum_im[i] * wave_im[i]
-                        s = sum_re[i] * wave_im[i] + sum_im[i] * wave_re[i]
-                        x, y, z = ux[i], uy[i], uz[i]
-                        sums[0] += c
-                        sums[1] += s * x
-                        sums[2] += s * y
-                        sums[3] += s * z
-                        sums[4] -= c * x * x
-                        sums[5] -= c * x * y
-                        sums[6] -= c * x * z
-                        sums[7] -= c * y * y
-                        sums[8] -= c * y * z
-                        sums[9] -= c * z * z
-            out[pose, 0] = sums[0]
-            for k in range(1, 4):
-                out[pose, k] = sums[k] * wavenumber
-            for k in range(4, 10):
-                out[pose, k] = sums[k] * wavenumber * wavenumber
 
-    return run
+def _run(re, im, tx, rx, voxels, goal_re, goal_im, start, step, path_loss, wavenumber, out):
+    """Sum the bound's value, gradient and curvature for each pose."""
+    poses, channels, length = re.shape
+    for pose in prange(poses):
+        sums = np.zeros(10)
+        wave_re, wave_im = np.empty(GROUP, np.float32), np.empty(GROUP, np.float32)
+        turn_re, turn_im = np.empty(GROUP, np.float32), np.empty(GROUP, np.float32)
+        sum_re, sum_im = np.empty(GROUP, np.float32), np.empty(GROUP, np.float32)
+        ux, uy, uz = np.empty(GROUP, np.float32), np.empty(GROUP, np.float32), np.empty(GROUP, np.float32)
+        for channel in range(channels):
+            t0, t1, t2 = tx[pose, channel, 0], tx[pose, channel, 1], tx[pose, channel, 2]
+            r0, r1, r2 = rx[pose, channel, 0], rx[pose, channel, 1], rx[pose, channel, 2]
+            row_re, row_im = re[pose, channel], im[pose, channel]
+            for first in range(0, voxels.shape[1], GROUP):
+                px, py = voxels[0, first : first + GROUP], voxels[1, first : first + GROUP]
+                pz = voxels[2, first : first + GROUP]
+                g_re, g_im = goal_re[first : first + GROUP], goal_im[first : first + GROUP]
+                for i in range(GROUP):
+                    ax, ay, az = t0 - px[i], t1 - py[i], t2 - pz[i]
+                    bx, by, bz = r0 - px[i], r1 - py[i], r2 - pz[i]
+                    there, back = distance(ax, ay, az), distance(bx, by, bz)
+                    path = there + back
+                    ia, ib = f4(1.0) / f4(there), f4(1.0) / f4(back)
+                    ux[i] = f4(ax) * ia + f4(bx) * ib
+                    uy[i] = f4(ay) * ia + f4(by) * ib
+                    uz[i] = f4(az) * ia + f4(bz) * ib
+                    weight = f4(1.0)
+                    if path_loss:
+                        weight = f4(there * back)
+                    c, s = cosine_sine(turns(path, start))
+                    # exp(-j k_0 R) times the conjugate of the goal.
+                    wave_re[i] = weight * (c * g_re[i] + s * g_im[i])
+                    wave_im[i] = weight * (s * g_re[i] - c * g_im[i])
+                    turn_re[i], turn_im[i] = cosine_sine(small_turns(f4(path), f4(step)))
+                    sum_re[i], sum_im[i] = f4(0.0), f4(0.0)
+                for n in range(length):
+                    a, b = row_re[n], row_im[n]
+                    for i in range(GROUP):
+                        p, q, e, f = turn_re[i], turn_im[i], sum_re[i], sum_im[i]
+                        sum_re[i] = e * p - f * q + a
+                        sum_im[i] = e * q + f * p + b
+                for i in range(GROUP):
+                    c = sum_re[i] * wave_re[i] - sum_im[i] * wave_im[i]
+                    s = sum_re[i] * wave_im[i] + sum_im[i] * wave_re[i]
+                    x, y, z = ux[i], uy[i], uz[i]
+                    sums[0] += c
+                    sums[1] += s * x
+                    sums[2] += s * y
+                    sums[3] += s * z
+                    sums[4] -= c * x * x
+                    sums[5] -= c * x * y
+                    sums[6] -= c * x * z
+                    sums[7] -= c * y * y
+                    sums[8] -= c * y * z
+                    sums[9] -= c * z * z
+        out[pose, 0] = sums[0]
+        for k in range(1, 4):
+            out[pose, k] = sums[k] * wavenumber
+        for k in range(4, 10):
+            out[pose, k] = sums[k] * wavenumber * wavenumber

@@ -17,7 +17,7 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.extras import require
-from saccade.radar.arithmetic import parts, using_threads
+from saccade.radar.arithmetic import compiled, cosine_sine, distance, f4, prange, turns, using_threads
 from saccade.radar.waveform import C
 
 PADDING = 32
@@ -96,50 +96,47 @@ def profiles(samples: np.ndarray, length: int, threads: int = 1) -> np.ndarray:
 
 @functools.cache
 def _kernel() -> Callable[..., None]:
-    """Compile the kernel, once a process."""
-    numba: Any = require("numba", "radar", "for fast back-projection")
-    distance, turns, _, cosine_sine = parts()
-    f4, i4 = np.float32, np.int32
+    """Compile the kernel: a few seconds once, then it is read from numba's cache."""
+    return compiled(_run, fastmath={"contract", "nsz", "nnan", "ninf"}, error_model="numpy")
 
-    @numba.njit(parallel=True, fastmath={"contract", "nsz", "nnan", "ninf"}, cache=False, error_model="numpy")
-    def run(re, im, tx, rx, voxels, centre, step, path_loss, out_re, out_im):
-        count, last = re.shape[0], re.shape[1] - 2
-        length = f4(last + 1)
-        for tile in numba.prange(voxels.shape[1] // TILE):
-            first = tile * TILE
-            total_re, total_im = np.zeros(TILE, np.float32), np.zeros(TILE, np.float32)
-            wave_re, wave_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-            place, share = np.empty(TILE, np.int32), np.empty(TILE, np.float32)
-            px, py, pz = (
-                voxels[0, first : first + TILE],
-                voxels[1, first : first + TILE],
-                voxels[2, first : first + TILE],
-            )
-            for row in range(count):
-                for i in range(TILE):
-                    x, y, z = px[i], py[i], pz[i]
-                    ax, ay, az = x - tx[row, 0], y - tx[row, 1], z - tx[row, 2]
-                    bx, by, bz = x - rx[row, 0], y - rx[row, 1], z - rx[row, 2]
-                    there, back = distance(ax, ay, az), distance(bx, by, bz)
-                    path = there + back
-                    c, s = cosine_sine(turns(path, centre))
-                    weight = f4(1.0)
-                    if path_loss:
-                        weight = f4(there * back)
-                    wave_re[i], wave_im[i] = weight * c, weight * s
-                    at = (turns(path, step) + f4(0.5)) * length
-                    whole = np.floor(at)
-                    place[i] = min(max(i4(whole), i4(0)), i4(last))
-                    share[i] = at - whole
-                table_re, table_im = re[row], im[row]
-                for i in range(TILE):
-                    k, w = place[i], share[i]
-                    a = table_re[k] + w * (table_re[k + 1] - table_re[k])
-                    b = table_im[k] + w * (table_im[k + 1] - table_im[k])
-                    total_re[i] += a * wave_re[i] - b * wave_im[i]
-                    total_im[i] += a * wave_im[i] + b * wave_re[i]
+
+def _run(re, im, tx, rx, voxels, centre, step, path_loss, out_re, out_im):
+    """Add what range profiles say to tiles of voxels."""
+    count, last = re.shape[0], re.shape[1] - 2
+    length = f4(last + 1)
+    for tile in prange(voxels.shape[1] // TILE):
+        first = tile * TILE
+        total_re, total_im = np.zeros(TILE, np.float32), np.zeros(TILE, np.float32)
+        wave_re, wave_im = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+        place, share = np.empty(TILE, np.int32), np.empty(TILE, np.float32)
+        px, py, pz = (
+            voxels[0, first : first + TILE],
+            voxels[1, first : first + TILE],
+            voxels[2, first : first + TILE],
+        )
+        for row in range(count):
             for i in range(TILE):
-                out_re[first + i] += total_re[i]
-                out_im[first + i] += total_im[i]
-
-    return run
+                x, y, z = px[i], py[i], pz[i]
+                ax, ay, az = x - tx[row, 0], y - tx[row, 1], z - tx[row, 2]
+                bx, by, bz = x - rx[row, 0], y - rx[row, 1], z - rx[row, 2]
+                there, back = distance(ax, ay, az), distance(bx, by, bz)
+                path = there + back
+                c, s = cosine_sine(turns(path, centre))
+                weight = f4(1.0)
+                if path_loss:
+                    weight = f4(there * back)
+                wave_re[i], wave_im[i] = weight * c, weight * s
+                at = (turns(path, step) + f4(0.5)) * length
+                whole = np.floor(at)
+                place[i] = min(max(np.int32(whole), np.int32(0)), np.int32(last))
+                share[i] = at - whole
+            table_re, table_im = re[row], im[row]
+            for i in range(TILE):
+                k, w = place[i], share[i]
+                a = table_re[k] + w * (table_re[k + 1] - table_re[k])
+                b = table_im[k] + w * (table_im[k + 1] - table_im[k])
+                total_re[i] += a * wave_re[i] - b * wave_im[i]
+                total_im[i] += a * wave_im[i] + b * wave_re[i]
+        for i in range(TILE):
+            out_re[first + i] += total_re[i]
+            out_im[first + i] += total_im[i]
