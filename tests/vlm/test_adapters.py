@@ -68,6 +68,11 @@ def seconds_in(text):
     return [float(part) for part in sentence[1].split(",")] if sentence else None
 
 
+def seconds_by_frame(text):
+    """Those that stand before the tokens of each frame."""
+    return [float(second) for second in re.findall(r"([\d.]+)s<\|video\|>", text)]
+
+
 def test_the_seconds_of_the_frames_are_told(adapter):
     """From 3.5 s on: a model that believes the clip to begin at 0 would answer in wrong seconds."""
     sample = adapter.encode(asked(start=3.5))
@@ -76,6 +81,10 @@ def test_the_seconds_of_the_frames_are_told(adapter):
         # Two frames are one step of time; the class writes their mean, to one decimal.
         assert re.findall(r"<([\d.]+) seconds>", text) == ["3.8", "4.8"]
         assert seconds_in(text) is None
+        return
+    if adapter.family == "saccade_vl":
+        assert seconds_by_frame(text) == [3.5, 4.0, 4.5, 5.0]
+        assert sample["frame_seconds"].tolist() == [[3.5, 4.0, 4.5, 5.0]]
         return
     assert seconds_in(text) == [3.5, 4.0, 4.5, 5.0]
     if adapter.family == "qwen2_5_vl":
@@ -96,7 +105,9 @@ def test_metadata_has_the_true_seconds_and_the_true_rate(times, spacing):
 def test_frames_with_uneven_seconds_are_named_one_by_one(adapter):
     exchange = Exchange([("How far?", "1 m.")], pictures(4), [0.0, 0.5, 2.0, 2.25])
     text = text_of(adapter, adapter.encode(exchange))
-    if adapter.family != "qwen3_vl":
+    if adapter.family == "saccade_vl":
+        assert seconds_by_frame(text) == [0.0, 0.5, 2.0, 2.25]
+    elif adapter.family != "qwen3_vl":
         assert seconds_in(text) == [0.0, 0.5, 2.0, 2.25]
     else:
         assert re.findall(r"<([\d.]+) seconds>", text) == ["0.2", "2.1"]

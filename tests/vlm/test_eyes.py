@@ -1,5 +1,7 @@
 """Eyes by themselves: shapes, seconds, boxes as channels, weights of classifiers, files."""
 
+from typing import Any
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,7 +15,7 @@ SMALL = {"encoder": "stvit/test_vit", "img_size": 64, "tokens": 4}
 """Semantic tokens of a transformer of 64 channels."""
 
 
-def make(**more) -> Eyes:
+def make(**more) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Eyes(EyesConfig(**{**SMALL, **more})).eval()
@@ -127,7 +129,7 @@ def test_recomputation_gives_the_same_gradients():
 @torch.no_grad()
 def test_weights_of_a_classifier_at_another_size_with_boxes_added(tmp_path):
     torch.manual_seed(1)
-    classifier = create_model("stvit_deit_tiny", num_classes=7, tokens=4, img_size=64).eval()
+    classifier: Any = create_model("stvit_deit_tiny", num_classes=7, tokens=4, img_size=64).eval()
     save_weights(classifier, tmp_path / "best.safetensors")
     eyes = make(encoder="stvit_deit_tiny", tokens=4, img_size=64, in_chans=5, mixer="none", depth=0)
     assert load_encoder(eyes, tmp_path) is eyes
@@ -157,7 +159,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
 def test_a_file_of_eyes_is_all_that_is_needed(tmp_path):
     eyes = make(in_chans=4, mixer="joint", depth=1)
     save_eyes(eyes, tmp_path / "eyes.safetensors")
-    again = load_eyes(tmp_path / "eyes.safetensors").eval()
+    again: Any = load_eyes(tmp_path / "eyes.safetensors").eval()
     assert again.config == eyes.config
     frames = clip(chans=4)
     assert torch.equal(again(frames, HALVES), eyes(frames, HALVES))

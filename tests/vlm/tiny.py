@@ -11,7 +11,10 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-FAMILIES = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "smolvlm")
+from saccade.vlm.assemble import TextPlan, new_base
+from saccade.vlm.eyes import EyesConfig
+
+FAMILIES = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "smolvlm", "saccade_vl")
 WORDS = (
     "Over this clip, what path length does the object in the red box cover? It covers 12.34 meters. "
     "These are 4 frames of a clip, taken at 0.0, 0.5, 1.0 seconds. system You are a helpful assistant. "
@@ -168,8 +171,17 @@ def make_processor(family: str, tokenizer) -> transformers.ProcessorMixin:
     return transformers.Qwen3VLProcessor(image_processor, tokenizer, video_processor, chat_template=template)
 
 
+def make_own_base(folder: Path, **eyes: Any) -> Path:
+    """Save a tiny base with our own eyes."""
+    seen = EyesConfig(**{"encoder": "stvit/test_vit", "img_size": 64, "tokens": 4, "depth": 1, **eyes})
+    new_base(folder, eyes=seen, words=[WORDS], plan=TextPlan(width=32, layers=2, vocabulary=400))
+    return folder
+
+
 def make_base(family: str, folder: Path) -> Path:
     """Save a tiny base of a family to a folder."""
+    if family == "saccade_vl":
+        return make_own_base(folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = make_tokenizer(family)

@@ -20,11 +20,14 @@ def prompt(question: Question) -> str:
     return f"{say_times(times)} {question.question}" if times else question.question
 
 
+def say_time(time_s: float) -> str:
+    """Write a second with one decimal, or two where it has them."""
+    return f"{time_s:.1f}" if abs(time_s * 10 - round(time_s * 10)) < 1e-6 else f"{time_s:.2f}"
+
+
 def say_times(times_s: Sequence[float]) -> str:
     """Return the sentence that tells a model when its frames were taken."""
-    shown = ", ".join(
-        f"{time:.1f}" if abs(time * 10 - round(time * 10)) < 1e-6 else f"{time:.2f}" for time in times_s
-    )
+    shown = ", ".join(map(say_time, times_s))
     return f"These are {len(times_s)} frames of a clip, taken at {shown} seconds."
 
 

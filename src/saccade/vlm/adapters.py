@@ -10,6 +10,7 @@ How seconds are told, since a model that is given frames alone knows nothing of 
                       and where the clip begins is not told that way, so the sentence stands in the prompt as well
     qwen3_vl          the processor writes "<0.2 seconds>" before every pair of frames, the mean of their seconds
     smolvlm           the processor writes minutes and whole seconds, which two frames a second share; so the sentence
+    saccade_vl        the processor writes "0.5s" before every frame, and the eyes are given the numbers
 
 Frames that were picked by the label's own instants are handed over with `VideoMetadata` in milliseconds and are never
 sampled again.
@@ -19,6 +20,7 @@ Shapes: B samples, L tokens, K positions that are learned from.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -32,7 +34,7 @@ from saccade.errors import ConfigError, DataError
 from saccade.kinematics.draw import WIDTH_PX
 from saccade.kinematics.forms import say_times
 from saccade.vlm.base import family_of, load_processor, transformers
-from saccade.vlm.clips import Exchange, fit_frames
+from saccade.vlm.clips import Exchange, fill_boxes, fit_frames
 
 IGNORED = -100
 """Label of tokens that are not learned."""
@@ -185,6 +187,8 @@ class Adapter:
         if exchange.image is not None:
             media["images"] = [exchange.image.convert("RGB")]
         first = self.prepare(pieces[0][0])
+        if self.tokenizer.bos_token and first.startswith(self.tokenizer.bos_token):
+            media["add_special_tokens"] = False  # the template has written the beginning already
         try:
             inputs = dict(self.processor(text=[first], return_tensors="pt", **media))
         except (ValueError, IndexError, StopIteration) as error:
@@ -192,6 +196,7 @@ class Adapter:
                 f"{exchange.name or 'clip'}: the processor of {self.base} refuses it "
                 f"({' '.join(str(error).split())[:160]}); expected text without the model's own marks for pictures"
             ) from None
+        inputs = self.complete(inputs, exchange, blank)
         ids = [inputs.pop("input_ids")[0]]
         labels = [torch.full_like(ids[0], IGNORED)]
         for number, (before, answer) in enumerate(pieces):
@@ -219,6 +224,11 @@ class Adapter:
     def prepare(self, text: str) -> str:
         """Change the rendered prompt before the processor fills in its marks."""
         return text
+
+    def complete(self, inputs: dict[str, Any], exchange: Exchange, blank: bool) -> dict[str, Any]:
+        """Add to what the processor made of an exchange."""
+        del exchange, blank
+        return inputs
 
     @functools.cached_property
     def ends(self) -> set[int]:
@@ -319,8 +329,40 @@ class SmolVLM(Adapter):
     projector = ("model.connector",)
 
 
+class SaccadeVL(Adapter):
+    """Our own eyes before any text model; boxes are drawn, or come in as channels where the eyes have them."""
+
+    family = "saccade_vl"
+    language = "language_model"
+    vision = ("eyes",)
+    projector = ("projector",)
+    says_times = False
+
+    def fit(self, exchange: Exchange, *, width: int = WIDTH_PX, blank: bool = False) -> list[Image.Image]:
+        """Resize frames, and draw boxes unless they are channels."""
+        bare = dataclasses.replace(exchange, boxes=[]) if self.processor.boxes else exchange
+        return super().fit(bare, width=width, blank=blank)
+
+    def encode(self, exchange: Exchange, *, width: int = WIDTH_PX, blank: bool = False) -> Sample:
+        """As before; a single picture is a clip of one frame."""
+        if exchange.image is not None:
+            exchange = dataclasses.replace(exchange, image=None, frames=[exchange.image], times_s=[0.0])
+        return super().encode(exchange, width=width, blank=blank)
+
+    def complete(self, inputs: dict[str, Any], exchange: Exchange, blank: bool) -> dict[str, Any]:
+        """Put the channels of boxes behind those of the frames."""
+        if not (self.processor.boxes and exchange.frames):
+            return inputs
+        frames = torch.as_tensor(inputs["pixel_values_videos"])
+        nothing = [{} for _ in exchange.frames]
+        boxes = exchange.boxes if exchange.boxes and not blank else nothing
+        size = (frames.shape[-1], frames.shape[-2])
+        filled = fill_boxes(boxes, exchange.frames[0].size, size, self.processor.boxes)
+        return inputs | {"pixel_values_videos": torch.cat([frames, torch.from_numpy(filled)[None]], 2)}
+
+
 ADAPTERS: dict[str, type[Adapter]] = {
-    kind.family: kind for kind in (LlavaOnevision, Qwen25VL, Qwen3VL, SmolVLM)
+    kind.family: kind for kind in (LlavaOnevision, Qwen25VL, Qwen3VL, SmolVLM, SaccadeVL)
 }
 
 

@@ -21,8 +21,9 @@ CLASSES = {
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "qwen3_vl": "Qwen3VLForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",
+    "saccade_vl": "SaccadeVLForConditionalGeneration",
 }
-"""Class in transformers of each family, by its `model_type`."""
+"""Class of each family, by its `model_type`: all but the last are transformers' own."""
 NO_VIDEOS = (
     "{base} has no video processor, so it takes no videos; expected processor_config.json with one, as transformers "
     "saves it beside the weights"
@@ -47,9 +48,19 @@ def load_config(base: str, *, trust_remote_code: bool = False) -> Any:
         WeightsError: No such folder, or a hub that cannot be reached.
         ConfigError: Not a model that takes videos.
     """
-    family_of(base)
+    model_class(family_of(base))
     with _fetching(base, "config.json"):
         return transformers().AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
+
+
+def model_class(family: str) -> Any:
+    """Return the class of a family, and tell transformers of ours."""
+    if family != "saccade_vl":
+        return getattr(transformers(), CLASSES[family])
+    transformers()  # or say what is missing
+    from saccade.vlm.assemble import register
+
+    return register()
 
 
 def family_of(base: str) -> str:
@@ -77,6 +88,7 @@ def load_processor(base: str, *, trust_remote_code: bool = False) -> Any:
         ConfigError: A processor without videos, or a tokenizer without a chat template.
     """
     family = family_of(base)
+    model_class(family)
     if family == "smolvlm":  # its processor writes numbers in words
         require("num2words", EXTRA, "by the processor of SmolVLM")
     with _fetching(base, "the processor's files"):
@@ -109,7 +121,7 @@ def load_base(
         ConfigError: Not a model that takes videos.
     """
     family = family_of(base)
-    kind = getattr(transformers(), CLASSES[family])
+    kind = model_class(family)
     if fresh:
         config = load_config(base, trust_remote_code=trust_remote_code)
         return kind(config).to(DTYPES[dtype])

@@ -90,6 +90,40 @@ def fit_frames(
     return fitted
 
 
+def fill_boxes(
+    boxes: Sequence[Boxes], frame: tuple[int, int], size: tuple[int, int], colours: Sequence[str]
+) -> np.ndarray:
+    """Make channels of boxes: 1 inside, 0 outside, at the size that the model sees.
+
+    A pixel belongs to a box that touches it, so even the smallest has one.
+
+    Args:
+        boxes: One entry a frame, in the pixels of the frames as given.
+        frame: (width, height) of those.
+        size: (width, height) that the model sees.
+        colours: One channel each, in this order.
+
+    Returns:
+        (frames, channels, height, width), float32.
+
+    Raises:
+        DataError: A colour that has no channel.
+    """
+    masks = np.zeros((len(boxes), len(colours), size[1], size[0]), np.float32)
+    across, down = size[0] / frame[0], size[1] / frame[1]
+    for place, drawn in enumerate(boxes):
+        for colour, box in drawn.items():
+            if colour not in colours:
+                raise DataError(
+                    f"these eyes take boxes as channels and have none for {colour}; expected {' or '.join(colours)}"
+                )
+            if box is not None:
+                x0, y0 = (max(0, math.floor(value)) for value in (box[0] * across, box[1] * down))
+                x1, y1 = math.ceil(box[2] * across), math.ceil(box[3] * down)
+                masks[place, colours.index(colour), y0:y1, x0:x1] = 1
+    return masks
+
+
 def clip_frames(
     path: Path | str, times_s: Sequence[float] | None = None
 ) -> tuple[list[Image.Image], list[float]]:

@@ -68,6 +68,10 @@ class EyesConfig:
     """One of `MIXERS`."""
     depth: int = 2
     """Blocks of the mixer."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """Subtracted from colours in [0, 1] before they come in: ImageNet's, as our classifiers have it."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Divisor after the mean."""
 
     def __post_init__(self) -> None:
         """Check every field that can be checked without building.
@@ -95,6 +99,12 @@ class EyesConfig:
             raise ConfigError(f"eyes.tokens is {self.tokens}; expected a square number, such as 16")
         if self.mixer not in MIXERS:
             raise ConfigError(f"eyes.mixer is {self.mixer!r}{did_you_mean(str(self.mixer), MIXERS)}")
+        for name in ("mean", "std"):
+            values = tuple(getattr(self, name))
+            good = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+            if not good or len(values) != _PLAIN or (name == "std" and min(values) <= 0):
+                raise ConfigError(f"eyes.{name} is {values}; expected three numbers, for std above 0")
+            object.__setattr__(self, name, values)
         if (self.mixer == "none") != (self.depth == 0):
             raise ConfigError(
                 f"eyes.mixer is {self.mixer} and depth {self.depth}; expected depth 0 with none, and only with it"
@@ -107,7 +117,7 @@ class EyesConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON has them."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EyesConfig:

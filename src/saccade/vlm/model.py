@@ -255,13 +255,13 @@ def build_vlm(base: str, options: Mapping[str, Any]) -> VideoLanguageModel:
 
 
 def _inject(base: nn.Module, kind: type[Adapter], options: TuneOptions) -> None:
-    """Put LoRA into every linear layer of the language part."""
+    """Put LoRA into every linear layer of the language part but the one that gives logits."""
     peft = require("peft", EXTRA, "to tune with LoRA")
-    stem = kind.language + "."
+    stem, last = kind.language + ".", base.get_output_embeddings()  # pyright: ignore[reportCallIssue]
     names = {
         name.rpartition(".")[2]
         for name, module in base.named_modules()
-        if name.startswith(stem) and isinstance(module, nn.Linear)
+        if name.startswith(stem) and isinstance(module, nn.Linear) and module is not last
     }
     config = peft.LoraConfig(
         r=options.lora,
