@@ -9,13 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from saccade.errors import ConfigError
+
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success flush it to disk and rename it over `path`.
 
-    The temporary may be written as a file or made as a folder. An existing *folder* at `path` is
-    removed just before the rename, so for folders the guarantee is "old, none or new", never a mixture.
+    The temporary may be written as a file or made as a folder. A folder at `path` is replaced by a new folder only:
+    it is removed just before the rename, so the guarantee there is "old, none or new", never a mixture. A file never
+    takes the place of a folder, whose contents would go with it.
     When the block raises (a full disk, an interrupt) the temporary is removed and `path` is untouched.
 
     Args:
@@ -23,16 +26,29 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
     Yields:
         A path in the same folder that does not exist yet, with the same suffix as `path`.
+
+    Raises:
+        ConfigError: The folder around `path` cannot be made or written to, or a file is to replace a folder.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
+    if not path.name:
+        raise ConfigError(f"{path}: is a folder; give the name of a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written there ({error.strerror}); choose another folder"
+        ) from None
+    with beside as folder:
         temporary = Path(folder) / path.name
         yield temporary
         if temporary.is_file():
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         if path.is_dir():
+            if not temporary.is_dir():
+                raise ConfigError(f"{path}: is a folder; give the name of a file in it, or another name")
             shutil.rmtree(path)
         temporary.replace(path)
 
