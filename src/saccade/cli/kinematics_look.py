@@ -11,8 +11,6 @@ from saccade.cli.kinematics_label import Tokens
 if TYPE_CHECKING:
     from saccade.kinematics.records import Track
 
-VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
-
 
 def overlay(
     source: Path,
@@ -44,6 +42,7 @@ def overlay(
     from saccade.cli.kinematics_label import _settings
     from saccade.errors import DataError
     from saccade.kinematics.overlay import write_overlay
+    from saccade.kinematics.video import VIDEOS
 
     chosen = _settings(settings)
     video = source if source.suffix.lower() in VIDEOS else None

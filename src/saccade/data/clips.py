@@ -17,14 +17,7 @@ from saccade.data.source import NO_LABEL, FileSource, index_labels, natural_sort
 from saccade.data.split import stratified_split
 from saccade.data.table import TABLE_SUFFIXES, Row, part_of, read_table
 from saccade.errors import DataError
-
-SUFFIXES = frozenset(
-    {
-        *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov"),
-        *(".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
-    }
-)
-"""Files that are taken for videos."""
+from saccade.kinematics.video import VIDEOS
 
 
 class ClipSource(FileSource):
@@ -72,7 +65,7 @@ class ClipSource(FileSource):
 
 def is_video_name(name: str | Path) -> bool:
     """Whether a file's name says that it is a video."""
-    return Path(name).suffix.lower() in SUFFIXES
+    return Path(name).suffix.lower() in VIDEOS
 
 
 def walk_videos(root: Path, below: str = "", seen: frozenset[tuple[int, int]] = frozenset()) -> list[str]:

@@ -13,6 +13,13 @@ import numpy as np
 from saccade.errors import DataError
 from saccade.extras import require
 
+VIDEOS = frozenset(
+    {
+        *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov"),
+        *(".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+    }
+)
+"""Files that are taken for videos, by the end of their name."""
 TOLERANCE_S = 0.25
 """Farthest frame from a wanted second."""
 MAX_PIXELS = 1 << 26
