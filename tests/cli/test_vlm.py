@@ -90,6 +90,22 @@ def test_ask(run, home, capsys):
     assert main(["vlm", "ask", f"{home}/clip0", "How far?", "--model", f"{home}/base", "--tokens", "2"]) == 0
 
 
+def test_new_makes_a_base_that_is_tuned_asked_and_scored(home, capsys):
+    """From nothing to a score, with boxes as channels, all by flags."""
+    base, data = home / "own", f"{home}/questions.jsonl"
+    new = f"vlm new --eyes stvit/test_vit --words {data} --size 64 --tokens 4 --boxes --width 32 --layers 1"
+    facts = json.loads(said(capsys, f"{new} --out {base} --json"))
+    assert facts["tokens_per_frame"] == 4
+    assert facts["parameters"] > facts["eyes_parameters"] > 0
+    given = f"--labels {home}/tracks.jsonl --pictures {home} --device cpu --threads 1"
+    tune = f"vlm tune --base {base} --data {data} {given} --lora 0 --vision --epochs 1 --batch 8 --out {home}/tuned"
+    assert json.loads(said(capsys, f"{tune} --data.workers 0 --json"))["count"] == 8
+    score = f"vlm score --model {home}/tuned --bench {home}/bench.jsonl {given} --tokens 4 --batch 8 --json"
+    assert "question only" in json.loads(said(capsys, score))["rows"]
+    ask = ["vlm", "ask", f"{home}/clip0", "How far?", "--model", f"{home}/tuned", "--box", "10,10,30,30@0.0"]
+    assert main([*ask, "--tokens", "2", "--device", "cpu"]) == 0
+
+
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
@@ -106,6 +122,22 @@ def test_ask(run, home, capsys):
         ("tune --base {home}/nothing --data {home}/questions.jsonl", "no such folder"),
         ("tune --base {home}/base --data x --recipe digits", "the recipe is for the task classify"),
         ("tune --base {home}/base --data x --model.options.lora 4", "unknown flag --model.options.lora"),
+        (
+            "new --out {home}/b --eyes stvit_diet_small --words {home}/questions.jsonl",
+            "did you mean 'stvit_deit_small'",
+        ),
+        ("new --out {home}/b", "say what the eyes stand before: --text MODEL, or --words"),
+        ("new --out {home}/b --words {home}/none.jsonl", "none.jsonl"),
+        ("new --out {home}/base --words {home}/questions.jsonl", "is there already"),
+        (
+            "new --out {home}/b --eyes none.safetensors --words {home}/questions.jsonl",
+            "expected eyes written by",
+        ),
+        (
+            "new --out {home}/b --eyes e.safetensors --size 64 --words {home}/questions.jsonl",
+            "leave out --size",
+        ),
+        ("new --out {home}/b --text {home}/nothing --width 64", "width, layers and vocabulary are those of"),
         ("tune --resume {home} --lora 4", "goes on with a run as it was begun"),
     ],
 )

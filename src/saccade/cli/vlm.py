@@ -3,6 +3,7 @@
 import cyclopts
 
 COMMANDS = {
+    "new": "saccade.cli.vlm_new:new",
     "tune": "saccade.cli.vlm_tune:tune",
     "ask": "saccade.cli.vlm_ask:ask",
     "score": "saccade.cli.vlm_score:score",

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from saccade.vlm.adapters import Adapter, adapter_for
     from saccade.vlm.answering import Answerer, open_answerer
+    from saccade.vlm.assemble import TextPlan, new_base, register
     from saccade.vlm.base import load_base
     from saccade.vlm.clips import Exchange
     from saccade.vlm.endpoint import Endpoint
+    from saccade.vlm.eyes import Eyes, EyesConfig, load_eyes, save_eyes
     from saccade.vlm.model import VideoLanguageModel, build_vlm
 
 _HOMES = {
@@ -19,22 +21,36 @@ _HOMES = {
     "Answerer": "answering",
     "Endpoint": "endpoint",
     "Exchange": "clips",
+    "Eyes": "eyes",
+    "EyesConfig": "eyes",
+    "TextPlan": "assemble",
     "VideoLanguageModel": "model",
     "adapter_for": "adapters",
     "build_vlm": "model",
     "load_base": "base",
+    "load_eyes": "eyes",
+    "new_base": "assemble",
     "open_answerer": "answering",
+    "register": "assemble",
+    "save_eyes": "eyes",
 }
 __all__ = [
     "Adapter",
     "Answerer",
     "Endpoint",
     "Exchange",
+    "Eyes",
+    "EyesConfig",
+    "TextPlan",
     "VideoLanguageModel",
     "adapter_for",
     "build_vlm",
     "load_base",
+    "load_eyes",
+    "new_base",
     "open_answerer",
+    "register",
+    "save_eyes",
 ]
 
 
