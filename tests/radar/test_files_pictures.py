@@ -202,6 +202,16 @@ class TestPictures:
         assert "<svg" in (tmp_path / "c.svg").read_text()
         assert all(path.stat().st_size > 5000 for path in tmp_path.iterdir())
 
+    def test_a_thin_volume_is_one_picture(self, tmp_path):
+        from PIL import Image
+
+        axis = np.arange(8) * 1e-3
+        for name, x, y in (("thin", axis, axis[:1]), ("thick", axis, axis)):
+            values = np.random.default_rng(0).random((len(x), len(y), 6))
+            plot_image(RadarImage(values, Grid(x, y, 0.3 + axis[:6]), "rma"), tmp_path / f"{name}.png")
+        with Image.open(tmp_path / "thin.png") as thin, Image.open(tmp_path / "thick.png") as thick:
+            assert thin.width < 0.5 * thick.width
+
     def test_refusals(self, tmp_path):
         with pytest.raises(ConfigError, match=r"\.png, \.svg or \.pdf"):
             plot_image(picture(), tmp_path / "a.gif")

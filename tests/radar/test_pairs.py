@@ -124,6 +124,8 @@ class TestPairs:
             make_pairs(folder, dataclasses.replace(SMALL, methods=("rma",)), 6, seed=1, shard_size=4)
         with pytest.raises(ConfigError, match="another config"):
             make_pairs(folder, SMALL, 6, shard_size=4)
+        with pytest.raises(DataError, match="0.99 to 1 of its 6 pairs holds none"):
+            RadarPairs(folder, (0.99, 1.0))
         with pytest.raises(DataError, match="did you mean 'empm'"):
             RadarPairs(folder, method="epm")
         with pytest.raises(DataError, match="no manifest"):
@@ -227,7 +229,15 @@ class TestEnhance:
         whole = self.image((32, 32, 2))
         found = enhance(whole)
         one = enhance(RadarImage(whole.values[..., 1], Grid.plane(whole.grid.x, whole.grid.y, 0.3), "empm"))
-        assert np.allclose(found.values[..., 1], one.values)
+        share = np.abs(whole.values[..., 1]).max() / np.abs(whole.values).max()
+        assert np.allclose(found.values[..., 1], share * one.values, rtol=1e-5)
+
+    def test_a_depth_that_holds_little_stays_dark(self):
+        axis = np.arange(32) * 1e-3
+        values = np.zeros((32, 32, 2))
+        values[12:20, 12:20, 0], values[12:20, 12:20, 1] = 1.0, 0.1
+        sharp = enhance(RadarImage(values, Grid(axis, axis, np.array([0.2, 0.3])), "rma")).values
+        assert sharp[..., 1].max() == pytest.approx(0.1 * sharp[..., 0].max(), rel=1e-5)
 
     def test_published_networks_get_their_own_scale(self, tmp_path):
         network = create_model("srvit_s").eval()

@@ -209,6 +209,14 @@ class TestFastEcho:
         assert np.abs(both[0].samples - both[1].samples).max() < 1e-4
         assert np.allclose((both[0].tx - path.positions[:, None])[..., 2], path.channel_shift[..., 2])
 
+    def test_more_than_memory_holds(self):
+        wave = Waveform.named("fmcw_v2")
+        array = Array.named("awr1x42", wave.wavelength)
+        with pytest.raises(ConfigError, match="take fewer poses"):
+            simulate(
+                np.array([[0, 0, 0.3]]), np.ones(1), wave, array, np.broadcast_to(np.zeros(3), (10**8, 3))
+            )
+
     def test_a_point_on_an_antenna(self):
         tx = np.zeros((1, 3))
         with pytest.raises(DataError, match="sits on an antenna"):

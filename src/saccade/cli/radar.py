@@ -1,16 +1,19 @@
-"""`saccade radar`: from a scan to a sharp image. Which sub-command lives where; each is imported when called."""
+"""`saccade radar`: from a scan to a sharp image, the list of its sub-commands."""
 
 import cyclopts
 
+from saccade.cli import radar_focus, radar_import, radar_scan, radar_sharpen
+
+# Their files import nothing heavy until they are called, and only what is imported shows its sentence in the list.
 COMMANDS = {
-    "simulate": "saccade.cli.radar_scan:simulate",
-    "import": "saccade.cli.radar_import:import_",
-    "image": "saccade.cli.radar_scan:image",
-    "enhance": "saccade.cli.radar_sharpen:enhance",
-    "focus": "saccade.cli.radar_focus:focus",
-    "dataset": "saccade.cli.radar_sharpen:dataset",
-    "train": "saccade.cli.radar_sharpen:train",
-    "eval": "saccade.cli.radar_sharpen:evaluate",
+    "simulate": radar_scan.simulate,
+    "import": radar_import.import_,
+    "image": radar_scan.image,
+    "focus": radar_focus.focus,
+    "enhance": radar_sharpen.enhance,
+    "dataset": radar_sharpen.dataset,
+    "train": radar_sharpen.train,
+    "eval": radar_sharpen.evaluate,
 }
 
 app = cyclopts.App(
@@ -18,6 +21,5 @@ app = cyclopts.App(
     help="From a hand-held millimetre-wave scan to a sharp image.\n\n"
     "Example: saccade radar simulate --geometry freehand --target star+points --out scan.h5",
 )
-# Their files import nothing heavy, so their own help can be read for the list.
-for _name, _home in COMMANDS.items():
-    app.command(_home, name=_name)
+for _name, _command in COMMANDS.items():
+    app.command(_command, name=_name)

@@ -54,13 +54,14 @@ def focus(
 
     import numpy as np
 
-    from saccade.cli.radar_scan import grid_of
+    from saccade.cli.radar_scan import grid_of, keep_input
     from saccade.radar.files import read_scan, write_scan
     from saccade.radar.focusing import focus as sharpen
     from saccade.radar.imaging import reconstruct
     from saccade.radar.pictures import check_name, plot_panel
 
     check_name(plot)
+    keep_input(scan, out)
     recorded = read_scan(scan)
     grid = grid_of(recorded, depth, x, y, side="-0.1:0.1:0.002")
     began = time.monotonic()

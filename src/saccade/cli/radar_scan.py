@@ -78,6 +78,11 @@ def simulate(
     path = make_path(geometry, radar, wave.wavelength, seed=seed, **chosen)
     around = geometry in ("cylindrical", "circular")
     scene = parse_target(target, depth=0.0 if around else depth, pitch=pitch, seed=seed)
+    if not around and scene.points[:, 2].min() <= (reach := float(path.positions[:, 2].max())):
+        raise ConfigError(
+            f"the target begins at z = {scene.points[:, 2].min():g} m and the radar's way reaches {reach:g} m; it "
+            "has to lie in front of it, so give a larger --depth or z"
+        )
     began = time.monotonic()
     with show.progress() as bar:
         elements = len(path.positions) * radar.num_channels
@@ -198,7 +203,8 @@ def image(
     from saccade.radar.imaging import reconstruct
     from saccade.radar.pictures import check_name, plot_image
 
-    check_name(plot)
+    check_name(plot, floor)
+    keep_input(scan, out)
     recorded = read_scan(scan)
     grid = grid_of(recorded, depth, x, y)
     began = time.monotonic()
@@ -229,6 +235,18 @@ def image(
             as_json=True,
         )
     show.note(f"wrote {out}: {size} voxels by {method} ({seconds:.1f} s){f'; {plot}' if plot else ''}")
+
+
+def keep_input(source: Path, out: Path) -> None:
+    """Refuse to write a result over what it is made of.
+
+    Raises:
+        ConfigError: The two are one file.
+    """
+    from saccade.errors import ConfigError
+
+    if source.exists() and out.exists() and source.samefile(out):
+        raise ConfigError(f"--out {out}: is the file to read; choose another name")
 
 
 def grid_of(

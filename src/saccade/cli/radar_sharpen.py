@@ -38,12 +38,15 @@ def enhance(
     """
     import time
 
+    from saccade.cli.radar_scan import keep_input
     from saccade.predict.sharpen import enhance as sharpen
     from saccade.predict.sharpen import pixel_notes
     from saccade.radar.files import read_image, write_image
     from saccade.radar.pictures import check_name, plot_image, plot_panel
 
-    check_name(plot)
+    check_name(plot, floor)
+    out = out or image.with_name(f"{image.stem}-sharp.h5")
+    keep_input(image, out)
     before = read_image(image)
     for line in pixel_notes(before):
         show.note(line)
@@ -53,7 +56,6 @@ def enhance(
         after = sharpen(before, weights, threads=threads, device=device)
         bar.update(task, completed=1)
     seconds = time.monotonic() - began
-    out = out or image.with_name(f"{image.stem}-sharp.h5")
     write_image(after, out)
     if plot:
         if before.values.ndim == 2:
@@ -118,13 +120,17 @@ def dataset(
     import time
 
     from saccade.data.radar_pairs import make_pairs
+    from saccade.errors import ConfigError
     from saccade.radar.dataset import PairConfig
     from saccade.radar.imaging import check_method
 
     low_high = {
-        "position_error": position_error, "snr_db": snr, "depth": depth, "swing": swing, "points": points,
+        "position_error": position_error, "snr": snr, "depth": depth, "swing": swing, "points": points,
     }  # fmt: skip
     ranges: dict[str, Any] = {name: _range(name, text) for name, text in low_high.items()}
+    ranges["snr_db"] = ranges.pop("snr")
+    if any(value != int(value) for value in ranges["points"]):
+        raise ConfigError(f"--points is {points!r}; expected whole numbers, such as 1:25")
     ranges["points"] = tuple(int(value) for value in ranges["points"])
     chosen = tuple(check_method(name.strip()) for name in methods.split(",") if name.strip())
     config = PairConfig(waveform, array, nx=nx, ny=ny, size=size, methods=chosen, **ranges)
@@ -233,9 +239,11 @@ def evaluate(
 
     from saccade.data.radar_pairs import RadarPairs
     from saccade.evaluate.sharpening import mark_pairs, plot_pairs
+    from saccade.radar.arithmetic import check_threads
     from saccade.radar.pictures import check_name
 
     check_name(plot)
+    check_threads(threads)
     if threads:
         torch.set_num_threads(threads)
     with show.progress() as bar:

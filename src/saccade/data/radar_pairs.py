@@ -226,10 +226,14 @@ class RadarPairs(Dataset):
                 )
             shape = self._shape(path)
             places += [(name, row) for row in range(shape[0])]
-        first, last = (round(share * len(places)) for share in part)
+        count = len(places)
+        first, last = (round(share * count) for share in part)
         self.offset, self.places = first, places[first:last]
         if not self.places:
-            raise DataError(f"{folder}: no pairs here; run `saccade radar dataset` to make some")
+            raise DataError(
+                f"{folder}: the part {part[0]:g} to {part[1]:g} of its {count} pairs holds none; make more with "
+                "`saccade radar dataset`, or name others to validate on with --val"
+            )
 
     def _shape(self, path: Path) -> list[int]:
         """Read the shape of a shard's images, bounded."""

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from saccade.errors import ConfigError, DataError
+from saccade.radar.arithmetic import check_threads
 from saccade.radar.grid import RadarImage
 from saccade.registry import task_of
 from saccade.weights import Card, load_model
@@ -34,7 +35,8 @@ def enhance(
     """Sharpen an image, or each depth of a volume by itself.
 
     Args:
-        image: Complex or magnitude, at any scale: only magnitudes relative to the largest one matter.
+        image: Complex or magnitude, at any scale: only magnitudes relative to the largest one matter. Depths of a
+            volume are sharpened each at its own scale and then take their place beside the brightest one.
         weights: A weights file or run folder of an srvit network; what ships with the package when left out.
         threads: Threads of torch; as they are when left out.
         device: Where to run.
@@ -47,6 +49,7 @@ def enhance(
         DataError: An image that holds NaN or infinite values.
         WeightsError: Weights that cannot be read.
     """
+    check_threads(threads)
     network, card = load_sharpener(weights)
     if threads:
         torch.set_num_threads(threads)
@@ -55,6 +58,9 @@ def enhance(
         raise DataError("image: holds NaN or infinite values; form it again")
     stack = size[None] if size.ndim == 2 else np.moveaxis(size, 2, 0)
     sharp = np.stack([sharpen(network, card, part, device) for part in stack])
+    # A network brings every image to full brightness; depths keep what they had relative to the brightest one.
+    tops = stack.max((1, 2))
+    sharp *= (tops / max(float(tops.max()), 1e-30))[:, None, None]
     values = sharp[0] if size.ndim == 2 else np.moveaxis(sharp, 0, 2)
     meta = {**image.meta, "sharpened_by": card.model, "from": image.method}
     return dataclasses.replace(image, values=values, method=f"{image.method}, {card.model}", meta=meta)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from saccade.errors import ConfigError
 from saccade.extras import require
 
 f4 = np.float32
@@ -24,13 +25,25 @@ prange = range
 """Stands for numba's loop over threads until a kernel is compiled."""
 
 
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads that cannot be.
+
+    Raises:
+        ConfigError: Less than one.
+    """
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is {threads}; expected at least 1, or leave it out to use all cores")
+
+
 @contextlib.contextmanager
 def using_threads(threads: int | None) -> Iterator[int]:
     """Let compiled kernels use so many cores inside the block (all by default); yields how many there are.
 
     Raises:
+        ConfigError: Less than one.
         MissingExtraError: numba (extra `radar`) is not installed.
     """
+    check_threads(threads)
     numba: Any = require("numba", "radar", "for fast radar kernels")
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads or before, numba.config.NUMBA_NUM_THREADS))

@@ -10,12 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from saccade.errors import DataError
+from saccade.errors import ConfigError, DataError
 from saccade.radar.array import Array
 from saccade.radar.echo_kernel import fast_echo
 from saccade.radar.scan import Scan, place
 from saccade.radar.waveform import Waveform
 
+MAX_VALUES = 2**30
+"""Samples of a scan: 8 GiB."""
 _PIECE = 2_000_000
 """Complex numbers of one temporary, about 32 MB."""
 
@@ -134,7 +136,19 @@ def simulate(
 
     Returns:
         The scan; `tx` and `rx` hold the believed positions, `true_tx` and `true_rx` the real ones.
+
+    Raises:
+        ConfigError: A noise level that is no number, or more samples than `MAX_VALUES`.
+        DataError: With path loss, a point on an antenna.
     """
+    if snr_db is not None and not np.isfinite(snr_db):
+        raise ConfigError(f"the signal-to-noise ratio is {snr_db}; expected dB, or nothing for no noise")
+    values = len(positions) * array.num_channels * waveform.num_samples
+    if values > MAX_VALUES:
+        raise ConfigError(
+            f"scan: {len(positions)} poses x {array.num_channels} channels x {waveform.num_samples} samples are "
+            f"{values} values; at most {MAX_VALUES}, so take fewer poses"
+        )
     random = np.random.default_rng(seed)
     tx, rx = place(array, np.asarray(positions, np.float64), rotations)
     if channel_shift is not None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from saccade.errors import ConfigError, did_you_mean
+from saccade.radar.arithmetic import check_threads
 from saccade.radar.backproject import project
 from saccade.radar.grid import Grid, RadarImage
 from saccade.radar.migrate import migrate
@@ -67,6 +68,7 @@ def reconstruct(
         DataError: A scan that is inconsistent or does not fit the method.
     """
     check_method(method)
+    check_threads(threads)
     scan.check()
     behind = scan.virtual[..., 2].max()
     if scan.geometry not in SURROUNDING and grid.z.min() <= behind:

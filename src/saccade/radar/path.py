@@ -21,6 +21,8 @@ from saccade.radar.scan import euler
 SMOOTHNESS = 3.0
 """Width, in cycles over the scan, of the spectrum of a smooth disturbance (F in the published code)."""
 
+MAX_POSES = 2_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class Path:
@@ -66,6 +68,11 @@ def make_path(geometry: str, array: Array, wavelength: float, *, seed: int = 0, 
             )
         if name in ("nx", "ny", "poses") and value is not None and value < 1:
             raise ConfigError(f"geometry {geometry}: {name} is {value}; expected at least 1")
+    counts = [{**known, **settings}.get(name) or 1 for name in ("nx", "ny", "poses")]
+    if np.prod(np.array(counts, float)) > MAX_POSES:
+        raise ConfigError(
+            f"geometry {geometry}: {' x '.join(str(n) for n in counts if n > 1)} poses; at most {MAX_POSES}"
+        )
     return function(array, wavelength, **settings)
 
 

@@ -17,17 +17,21 @@ from saccade.radar.scan import Scan
 COLOURS = "magma"
 
 
-def check_name(path: Path | str | None) -> None:
-    """Make sure that a picture of this name can be written; None is no picture.
+def check_name(path: Path | str | None, floor: float = -25.0) -> None:
+    """Make sure that a picture of this name can be written, down to `floor` dB; None is no picture.
 
     Raises:
-        ConfigError: Another ending.
+        ConfigError: Another ending, or a floor that leaves nothing to see.
         MissingExtraError: matplotlib (extra `plot`) is not installed.
     """
     if path is None:
         return
     if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"{path}: pictures are written as .png, .svg or .pdf; choose one of these endings")
+    if not (np.isfinite(floor) and floor < 0):
+        raise ConfigError(
+            f"the darkest value of a picture is {floor} dB; expected a number below 0, such as -25"
+        )
     require("matplotlib.figure", "plot", "to draw pictures")
 
 
@@ -115,8 +119,17 @@ def plot_scan(scan: Scan, path: Path | str) -> None:
 
 
 def _plot_volume(image: RadarImage, path: Path | str, floor: float, title: str) -> None:
-    """Draw slices through the brightest voxel above, maximum projections below."""
+    """Draw slices through the brightest voxel above, maximum projections below; the one plane of a thin volume."""
     values, grid = image.decibels(floor), image.grid
+    thin = [axis for axis in (0, 1) if values.shape[axis] == 1]
+    if len(thin) == 1:
+        axis, across, name = (0, grid.y, "y") if thin == [0] else (1, grid.x, "x")
+        figure, axes = _figure(1, 1, (5.6, 4.8))
+        mesh = _draw(axes[0, 0], np.take(values, 0, axis), across, grid.z, floor, name, "z")
+        axes[0, 0].set_title(f"{title}, {'xy'[axis]} = {(grid.x, grid.y)[axis][0]:.3f} m", fontsize=10)
+        _bar(figure, mesh, axes)
+        _save(figure, path)
+        return
     peak = np.unravel_index(int(values.argmax()), values.shape)
     views = (
         (2, grid.x, grid.y, "x", "y", f"z = {grid.z[peak[2]]:.3f} m"),

@@ -246,11 +246,16 @@ def parse_target(text: str, *, depth: float = 0.3, pitch: float = 1e-3, seed: in
         suffix = Path(part).suffix.lower()
         if name == "points" and (not count or count.isdecimal()):
             solid = np.concatenate([s.points for s in scenes]) if scenes else None
-            number = min(int(count or 12), 10_000)
-            box = ((-0.08, -0.08, depth), (0.08, 0.08, depth))
-            scenes.append(
-                random_points(number, random, low=box[0], high=box[1], apart=4.8e-3, away_from=solid)
-            )
+            number, box = int(count or 12), ((-0.08, -0.08, depth), (0.08, 0.08, depth))
+            if number < 1:
+                raise ConfigError(f"target {part!r}: expected at least one point")
+            dots = random_points(number, random, low=box[0], high=box[1], apart=4.8e-3, away_from=solid)
+            if len(dots.points) < number:
+                raise ConfigError(
+                    f"target {part!r}: {len(dots.points)} points found room, 4.8 mm apart in 160 x 160 mm; ask for "
+                    "fewer, or give a CSV of points"
+                )
+            scenes.append(dots)
         elif part in SHAPES:
             # So strong that an ideal image shows it about as bright as the points beside it.
             scale = BESIDE * (pitch / 1e-3) ** 2 if len(parts) > 1 else 1.0
@@ -277,7 +282,10 @@ def _literal(text: str) -> Scene:
     except ValueError:
         row = []
     if len(row) not in (3, 4):
-        near, known = did_you_mean(text, [*SHAPES, "points"]), ", ".join(SHAPES)
+        near, known = (
+            did_you_mean(text, [*SHAPES, "points"]).partition(" choose")[0].rstrip(";"),
+            ", ".join(SHAPES),
+        )
         raise ConfigError(
             f"target {text!r} is no shape, file or x,y,z[,reflectivity] in metres{near}; shapes: points, {known}"
         )
