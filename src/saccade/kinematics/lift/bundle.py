@@ -58,8 +58,8 @@ def solve(
     points: np.ndarray,
     seen: Observations,
     *,
-    ray_sigma: float,
-    depth_sigma: float,
+    ray_sigma: float | np.ndarray,
+    depth_sigma: float | np.ndarray,
     basis: np.ndarray | None = None,
     fixed: np.ndarray | None = None,
     prior: np.ndarray | None = None,
@@ -74,8 +74,8 @@ def solve(
         shifts: (T, 3).
         points: (P, 3).
         seen: Observations.
-        ray_sigma: Standard deviation of an observed ray: pixels over focal length.
-        depth_sigma: Standard deviation of a measured logarithm of depth; gross errors are expected.
+        ray_sigma: Standard deviation of an observed ray, pixels over focal length: one, or (N,).
+        depth_sigma: Standard deviation of a measured logarithm of depth, one or (N,); gross errors are expected.
         basis: (T, 6, D) directions in which poses may change; all six by default.
         fixed: (T,) bool: poses that stay; the first by default where there is no prior.
         prior: (T * D, T * D) quadratic form on `start` plus all changes, such as smoothness.
@@ -85,6 +85,8 @@ def solve(
     """
     turns, shifts, points = turns.copy(), shifts.copy(), points.copy()
     count = len(turns)
+    ray_sigma = np.broadcast_to(np.asarray(ray_sigma, np.float64), len(seen.pose))
+    depth_sigma = np.broadcast_to(np.asarray(depth_sigma, np.float64), len(seen.pose))
     basis = np.tile(np.eye(6), (count, 1, 1)) if basis is None else basis
     dim = basis.shape[2]
     if fixed is None:
@@ -135,13 +137,13 @@ class _Parts:
 
 def _cost(
     turns: np.ndarray, shifts: np.ndarray, points: np.ndarray, seen: Observations,
-    ray_sigma: float, depth_sigma: float, state: np.ndarray, prior: np.ndarray | None,
+    ray_sigma: np.ndarray, depth_sigma: np.ndarray, state: np.ndarray, prior: np.ndarray | None,
 ) -> tuple[float, _Parts]:  # fmt: skip
     """Sum of robust errors."""
     camera = (turns[seen.pose] @ points[seen.point][..., None])[..., 0] + shifts[seen.pose]
     depth = np.maximum(camera[:, 2], NEAREST * max(float(np.median(np.abs(camera[:, 2]))), 1e-9))
     camera = np.concatenate([camera[:, :2], depth[:, None]], 1)
-    flat = (camera[:, :2] / depth[:, None] - seen.rays) / ray_sigma
+    flat = (camera[:, :2] / depth[:, None] - seen.rays) / ray_sigma[:, None]
     have = np.isfinite(seen.log_depth)
     deep = np.where(have, np.log(depth) - np.where(have, seen.log_depth, 0.0), 0.0) / depth_sigma
     # Huber for the image, Cauchy for depths, whose gross errors are frequent.
@@ -158,16 +160,16 @@ def _cost(
 
 def _normal(
     turns: np.ndarray, points: np.ndarray, seen: Observations, parts: _Parts,
-    ray_sigma: float, depth_sigma: float, basis: np.ndarray, count: int, number: int,
+    ray_sigma: np.ndarray, depth_sigma: np.ndarray, basis: np.ndarray, count: int, number: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Blocks of the normal equations: poses (T, D, D), points (P, 3, 3), mixed (T D, P, 3) and both right sides."""
     x, y, z = parts.camera.T
     zero = np.zeros_like(z)
     to_error = np.stack(
         [
-            np.stack([1 / z, zero, -x / z**2], 1) / ray_sigma,
-            np.stack([zero, 1 / z, -y / z**2], 1) / ray_sigma,
-            np.stack([zero, zero, 1 / z], 1) / depth_sigma,
+            np.stack([1 / z, zero, -x / z**2], 1) / ray_sigma[:, None],
+            np.stack([zero, 1 / z, -y / z**2], 1) / ray_sigma[:, None],
+            np.stack([zero, zero, 1 / z], 1) / depth_sigma[:, None],
         ],
         1,
     )

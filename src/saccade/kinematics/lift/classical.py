@@ -1,6 +1,7 @@
 """The camera's path without weights: corners, PnP against a map of points at rest, and bundle adjustment.
 
-Points get their first place from the depth of the frame that shows them first. Later frames are placed against the
+Points get their first place from the depth of the frame that shows them first, those on the ground from the plane
+that fits most of what is below the horizon. Later frames are placed against the
 map and not against the frame before, so errors do not add up along the clip. What may move is masked out. At the end
 all poses and points are adjusted together, with every depth as a weak prior: parallax decides where there is some,
 depth where there is none. The result has the unit of the depths.
@@ -13,8 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from saccade.kinematics.lift.bundle import Observations, solve
-from saccade.kinematics.lift.features import corners, depth_at, follow, grey, opencv
+from saccade.kinematics.lift.features import corners, depth_at, flow, follow, follow_plane, grey, opencv
+from saccade.kinematics.lift.ground import RATIO, Ground, find_ground
 from saccade.kinematics.lift.stages import ClipRejected, Reconstruction
+
+FORWARD = (0.25, 0.5, 0.75, 1.0, 1.4)
+"""Ways that a camera may have gone on when nothing else fits, in heights above the ground."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,14 @@ class ClassicalPose:
     features: int = 350
     """Points followed at a time."""
     apart_px: float = 8.0
-    """Least distance between new points."""
+    """Least distance between new points in a picture 320 pixels wide; larger in larger ones."""
     window: int = 13
     """Side of the followed patch, pixels."""
     levels: int = 4
     """Halvings of the pyramid."""
     inlier_px: float = 2.5
-    """Reprojection error of a point that agrees with a pose."""
-    min_inliers: int = 15
+    """Reprojection error of a point that agrees with a pose, in a picture 320 pixels wide."""
+    min_inliers: int = 12
     """A frame with fewer cannot be placed."""
     margin_px: int = 4
     """Masks of what may move are widened by this."""
@@ -52,6 +57,24 @@ class ClassicalPose:
         return _Mapper(self, images, moving, depths, np.asarray(intrinsics, np.float64)).run()
 
 
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """A frame with its pose and the points that agree with it."""
+
+    turn: np.ndarray
+    shift: np.ndarray
+    numbers: np.ndarray
+    pixels: np.ndarray
+    inliers: int
+
+
+def _better(one: _Placed | None, two: _Placed | None) -> _Placed | None:
+    """The one that more points agree with, the later one if equal."""
+    if one is None or two is None:
+        return one or two
+    return two if two.inliers >= one.inliers else one
+
+
 class _Mapper:
     """The state of one clip."""
 
@@ -67,12 +90,18 @@ class _Mapper:
         self.cv2, self.settings, self.intrinsics, self.depths = cv2, settings, intrinsics, depths
         self.inverse = np.linalg.inv(intrinsics)
         self.pictures = [grey(image) for image in images]
+        wide = max(1.0, images.shape[2] / 320)
+        self.apart, self.inlier = wide * settings.apart_px, wide * settings.inlier_px
         side = 2 * settings.margin_px + 1
         kernel = np.ones((side, side), np.uint8)
         self.rest = [cv2.dilate(mask.astype(np.uint8), kernel) == 0 for mask in moving]
+        self.grounds: list[Ground | None] = []
+        """Per frame: the ground in the camera's frame."""
         self.turns: list[np.ndarray] = [np.eye(3)]
         self.shifts: list[np.ndarray] = [np.zeros(3)]
         self.points = np.empty((0, 3))
+        self.flat = np.empty(0, bool)
+        """Points that lie on the ground."""
         self.seen: list[tuple[np.ndarray, np.ndarray]] = []
         """Per frame: numbers of points and their pixels (m, 2)."""
 
@@ -91,95 +120,124 @@ class _Mapper:
         flat = camera / np.where(front, camera[:, 2], 1.0)[:, None]
         return (flat @ self.intrinsics.T)[:, :2], front
 
+    def _rays(self, pixels: np.ndarray) -> np.ndarray:
+        """Directions (n, 3) of length 1 along the axis."""
+        return np.concatenate([pixels, np.ones((len(pixels), 1))], 1) @ self.inverse.T
+
+    def _ground(self, frame: int) -> Ground | None:
+        """Find the ground in one frame."""
+        depth = self.depths[frame]
+        rows, columns = np.nonzero(self.rest[frame][2::4, 2::4])
+        pixels = np.stack([4 * columns + 2, 4 * rows + 2], 1)
+        deep = depth[pixels[:, 1], pixels[:, 0]].astype(np.float64)
+        rays = self._rays(pixels)
+        return find_ground(np.zeros_like(rays), rays, deep, np.array([0.0, -1.0, 0.0]))
+
     def _add(self, frame: int, numbers: np.ndarray, pixels: np.ndarray) -> None:
         """Take the points that a frame shows, and new ones where there are none."""
         depth = self.depths[frame]
         where = self.rest[frame] & np.isfinite(depth) & (depth > 0)
         room = self.settings.features - len(numbers)
-        fresh = corners(self.pictures[frame], where, pixels, room, self.settings.apart_px)
-        far = depth_at(depth, fresh)
+        fresh = corners(self.pictures[frame], where, pixels, room, self.apart)
+        far = depth_at(depth, fresh, reach=4)
         fresh, far = fresh[np.isfinite(far)], far[np.isfinite(far)]
+        ground = self._ground(frame)
+        self.grounds.append(ground)
         if len(fresh):
-            rays = np.concatenate([fresh, np.ones((len(fresh), 1))], 1) @ self.inverse.T
-            camera = rays * far[:, None]
-            world = (camera - self.shifts[frame]) @ self.turns[frame]
+            rays = self._rays(fresh)
+            flat = np.zeros(len(fresh), bool)
+            if ground is not None:
+                fall = -(rays @ ground.up)
+                expected = ground.height / np.maximum(fall, 1e-9)
+                flat = (fall > 1e-9) & (np.abs(np.log(far / expected)) < 1.5 * RATIO)
+                far = np.where(flat, expected, far)
+            world = (rays * far[:, None] - self.shifts[frame]) @ self.turns[frame]
             numbers = np.concatenate([numbers, len(self.points) + np.arange(len(fresh))])
             pixels = np.concatenate([pixels, fresh])
             self.points = np.concatenate([self.points, world])
+            self.flat = np.concatenate([self.flat, flat])
         if len(numbers) < self.settings.min_inliers:
             raise ClipRejected("too_few_features", f"frame {frame} shows {len(numbers)} points at rest")
         self.seen.append((numbers, pixels))
 
     def _place(self, frame: int) -> None:
         """Find the pose of the next frame and the points that it still shows."""
-        before = frame - 1
-        numbers, pixels = self.seen[before]
-        turn, shift = self.turns[before], self.shifts[before]
+        numbers, pixels = self.seen[frame - 1]
+        best: _Placed | None = None
         if frame > 1:  # as it went on so far
-            step = turn @ self.turns[before - 1].T
-            guess_turn, guess_shift = step @ turn, step @ (shift - self.shifts[before - 1]) + shift
-        else:
-            guess_turn, guess_shift = turn, shift
-        best: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
-        guesses = [(guess_turn, guess_shift), None] if frame > 1 else [None]
-        for guess in guesses:
+            turn, shift = self.turns[-1], self.shifts[-1]
+            step = turn @ self.turns[-2].T
+            guess = step @ turn, step @ (shift - self.shifts[-2]) + shift
             best = self._try(frame, numbers, pixels, guess)
-            if best is not None and len(best[2]) >= 0.4 * len(numbers):
-                break
+        if best is None or len(best.numbers) < 0.4 * len(numbers):
+            best = _better(best, self._try(frame, numbers, pixels, None))
+        ground = self.grounds[-1]
+        if ground is not None and (best is None or len(best.numbers) < 0.4 * len(numbers)):
+            for heights in FORWARD:  # straight on, at other speeds
+                guess = self.turns[-1], self.shifts[-1] - np.array([0, 0, heights * ground.height])
+                best = _better(best, self._try(frame, numbers, pixels, guess))
         if best is None:
             raise ClipRejected(
                 "lost_camera", f"frame {frame} does not fit the points of the frames before it"
             )
         # Once the pose is known, where every point must be is known too.
-        again = self._try(frame, numbers, pixels, (best[0], best[1]))
-        if again is not None and len(again[2]) >= len(best[2]):
-            best = again
-        turn, shift, kept, where = best
-        self.turns.append(turn)
-        self.shifts.append(shift)
-        self._add(frame, kept, where)
+        for _ in range(2):
+            best = _better(best, self._try(frame, numbers, pixels, (best.turn, best.shift)))
+            assert best is not None
+        self.turns.append(best.turn)
+        self.shifts.append(best.shift)
+        self._add(frame, best.numbers, best.pixels)
 
     def _try(
         self, frame: int, numbers: np.ndarray, pixels: np.ndarray, guess: tuple[np.ndarray, np.ndarray] | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-        """Follow points into a frame and place it: rotation, shift, numbers and pixels of the points that agree."""
-        start, levels = None, self.settings.levels
-        if guess is not None:
-            old, _ = self._project(self.points[numbers], self.turns[frame - 1], self.shifts[frame - 1])
-            new, front = self._project(self.points[numbers], *guess)
-            inside = (new > -50).all(1) & (new < np.array(self.pictures[0].shape[::-1]) + 50).all(1)
-            flow = np.where((front & inside)[:, None], new - old, 0.0)
-            start, levels = pixels + flow, 2
-        there, found = follow(
-            self.pictures[frame - 1], self.pictures[frame], pixels, start, self.settings.window, levels
-        )
+    ) -> _Placed | None:
+        """Follow points into a frame and place it."""
+        there, found = self._follow(frame, numbers, pixels, guess)
         columns, rows = np.rint(np.where(found[:, None], there, 0)).astype(int).T
         found &= self.rest[frame][rows, columns]
         if found.sum() < self.settings.min_inliers:
             return None
-        numbers, there = numbers[found], there[found]
+        numbers, there = numbers[found], there[found].astype(np.float64)
         cv2 = self.cv2
         cv2.setRNGSeed(frame)
         good, turn, shift, inliers = cv2.solvePnPRansac(
-            self.points[numbers], there.astype(np.float64), self.intrinsics, None, iterationsCount=200,
-            reprojectionError=self.settings.inlier_px, confidence=0.999, flags=cv2.SOLVEPNP_SQPNP,
+            self.points[numbers], there, self.intrinsics, None, iterationsCount=200,
+            reprojectionError=self.inlier, confidence=0.999, flags=cv2.SOLVEPNP_SQPNP,
         )  # fmt: skip
         if not good or inliers is None or len(inliers) < self.settings.min_inliers:
             return None
         inliers = inliers.ravel()
         turn, shift = cv2.solvePnPRefineLM(
-            self.points[numbers[inliers]],
-            there[inliers].astype(np.float64),
-            self.intrinsics,
-            None,
-            turn,
-            shift,
+            self.points[numbers[inliers]], there[inliers], self.intrinsics, None, turn, shift
         )
         turn, shift = cv2.Rodrigues(turn)[0], shift.ravel()
         pixels, front = self._project(self.points[numbers], turn, shift)
         # Points whose first depth was wrong fit no pose well until they are adjusted: they are kept a while.
-        kept = front & (np.linalg.norm(pixels - there, axis=1) < 4 * self.settings.inlier_px)
-        return turn, shift, numbers[kept], there[kept]
+        kept = front & (np.linalg.norm(pixels - there, axis=1) < 4 * self.inlier)
+        return _Placed(turn, shift, numbers[kept], there[kept].astype(np.float32), len(inliers))
+
+    def _follow(
+        self, frame: int, numbers: np.ndarray, pixels: np.ndarray, guess: tuple[np.ndarray, np.ndarray] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Follow points from the frame before: (n, 2) where they are and (n,) whether they were found."""
+        before, after = self.pictures[frame - 1], self.pictures[frame]
+        window, levels = self.settings.window, self.settings.levels
+        if guess is None:
+            limits = np.array(after.shape[::-1]) - 1
+            columns, rows = np.clip(np.rint(pixels).astype(int), 0, limits).T
+            return follow(before, after, pixels, pixels + flow(before, after)[rows, columns], window, 2)
+        old, _ = self._project(self.points[numbers], self.turns[frame - 1], self.shifts[frame - 1])
+        new, front = self._project(self.points[numbers], *guess)
+        inside = (new > -50).all(1) & (new < np.array(after.shape[::-1]) + 50).all(1)
+        start = pixels + np.where((front & inside)[:, None], new - old, 0.0)
+        there, found = follow(before, after, pixels, start, window, 2)
+        ground = self.grounds[frame - 1]
+        if ground is not None and (flat := self.flat[numbers]).any():
+            turn = guess[0] @ self.turns[frame - 1].T
+            shift = guess[1] - turn @ self.shifts[frame - 1]
+            plane = self.intrinsics @ (turn - np.outer(shift, ground.up) / ground.height) @ self.inverse
+            there[flat], found[flat] = follow_plane(before, after, pixels[flat], plane, window, levels)
+        return there, found
 
     def _finish(self) -> Reconstruction:
         """Adjust all poses and points together, twice: what does not fit the first time is left out the second."""

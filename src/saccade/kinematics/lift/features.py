@@ -10,6 +10,8 @@ from saccade.extras import require
 
 BACK_PX = 0.7
 """A corner that does not come back to so near where it started is lost."""
+QUALITY = 0.0005
+"""Weakest corner that is taken, as a share of the strongest: soft ground counts where there is nothing better."""
 PURPOSE = "to follow points through a clip"
 
 
@@ -48,7 +50,7 @@ def corners(
     free = where.astype(np.uint8)
     for x, y in taken:
         cv2.circle(free, (round(float(x)), round(float(y))), max(1, round(apart_px)), 0, -1)
-    found = cv2.goodFeaturesToTrack(picture, count, 0.005, apart_px, mask=free, blockSize=5)
+    found = cv2.goodFeaturesToTrack(picture, count, QUALITY, apart_px, mask=free, blockSize=5)
     if found is None:
         return np.empty((0, 2), np.float32)
     found = found.reshape(-1, 1, 2).astype(np.float32)
@@ -104,6 +106,48 @@ def follow(
         (there[:, 0] >= 2) & (there[:, 1] >= 2) & (there[:, 0] <= width - 3) & (there[:, 1] <= height - 3)
     )
     return there, (found.ravel() > 0) & (again.ravel() > 0) & (gap < BACK_PX) & inside
+
+
+def flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Dense flow (H, W, 2) x, y from one picture (H, W) uint8 to another: a first guess for `follow`.
+
+    Dense inverse search (Kroeger et al., ECCV 2016) finds its way on soft surfaces where patches alone slip.
+    """
+    cv2 = opencv()
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(before, after, None)
+
+
+def follow_plane(
+    before: np.ndarray, after: np.ndarray, points: np.ndarray, plane: np.ndarray, window: int, levels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find points of a plane: the second picture is first drawn as seen from where the first one was taken.
+
+    What lies flat before a moving camera changes its shape so much within half a second that patches as they are do
+    not find themselves again.
+
+    Args:
+        before: (H, W) uint8.
+        after: (H, W) uint8.
+        points: (n, 2) in the first.
+        plane: (3, 3) homography, from pixels of the first to where they should be in the second.
+        window: Side of the patch, pixels.
+        levels: Halvings of the pyramid.
+
+    Returns:
+        (n, 2) float32 in the second and (n,) bool: found, and found again on the way back.
+    """
+    if not len(points):
+        return np.empty((0, 2), np.float32), np.empty(0, bool)
+    cv2 = opencv()
+    height, width = before.shape
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    drawn = cv2.warpPerspective(after, plane, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    there, found = follow(before, drawn, points, points, window, levels)
+    ends = np.concatenate([there, np.ones((len(there), 1))], 1) @ plane.T
+    front = ends[:, 2] > 1e-9
+    ends = ends[:, :2] / np.where(front, ends[:, 2], 1.0)[:, None]
+    inside = (ends >= 2).all(1) & (ends <= np.array([width, height]) - 3).all(1)
+    return ends.astype(np.float32), found & front & inside
 
 
 def depth_at(

@@ -7,14 +7,30 @@ the fields of `PseudoSettings`, and the place of its model-based ones is taken b
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from saccade.errors import ShapeError
 from saccade.kinematics.engine import Product
+from saccade.kinematics.labels import TrackLabel, label_track
+from saccade.kinematics.lift.barycentre import Barycentre
+from saccade.kinematics.lift.filters import Evidence, Flows, disagree, refuse
+from saccade.kinematics.lift.metric import Measured, guess_intrinsics, measure, measure_depths
+from saccade.kinematics.lift.rigid import Rigid
 from saccade.kinematics.lift.settings import DEFAULT_PSEUDO, PseudoSettings
-from saccade.kinematics.lift.stages import CameraPose, Find, MetricDepth
+from saccade.kinematics.lift.stages import (
+    CameraPose,
+    ClipRejected,
+    Find,
+    Lift,
+    MaskTrack,
+    MetricDepth,
+    Placed,
+)
+from saccade.kinematics.records import Rejected, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 
 
@@ -40,7 +56,8 @@ def pseudo_label(
     source: str = "video",
     split: str = "train",
     group: str = "",
-    image_paths: Sequence[str] | None = None,
+    image_paths: Sequence[str | None] | None = None,
+    lift: Lift | None = None,
     settings: PseudoSettings = DEFAULT_PSEUDO,
     label_settings: Settings = DEFAULT,
 ) -> Product:
@@ -59,6 +76,7 @@ def pseudo_label(
         split: Of the records.
         group: Of the records; the clip itself when empty.
         image_paths: T names of the pictures, for the records.
+        lift: How objects are placed; by default what `settings.lift` names.
         settings: How objects are placed and what is refused.
         label_settings: Definitions of labels.
 
@@ -70,4 +88,146 @@ def pseudo_label(
         ShapeError: Images, times or intrinsics that do not fit each other.
         ConfigError: No intrinsics, and the depth stage gives no focal length either.
     """
-    raise NotImplementedError
+    images, times = np.asarray(images), np.asarray(times_s, np.float64)
+    _check(images, times, intrinsics, image_paths)
+    lift = lift or make_lift(settings, label_settings)
+    tracks = find(images, settings.names)
+    if not tracks:
+        names = ", ".join(settings.names)
+        return Product(rejected=[Rejected(clip_id, "nothing_found", f"clip: no {names} in it")])
+    moving = np.zeros(images.shape[:3], bool)
+    for track in tracks:
+        for frame, mask in enumerate(track.masks):
+            if mask is not None:
+                moving[frame] |= mask
+    try:
+        first = _measure(images, times, moving, intrinsics, stack, settings, label_settings)
+    except ClipRejected as error:
+        return Product(rejected=[Rejected(clip_id, error.reason, f"clip: {error}")])
+    other = None
+    if second is not None:
+        try:
+            other = _measure(images, times, moving, intrinsics, second, settings, label_settings)
+        except ClipRejected as error:
+            text = f"clip: {error.reason} in the second stack: {error}"
+            return Product(rejected=[Rejected(clip_id, "second_stack", text)])
+    kept, rejected, flows = [], [], Flows(images)
+    for track in tracks:
+        try:
+            placed, label = _label(track, first, lift, label_settings)
+            evidence = Evidence(track, first.scene, placed, label, flows)
+            if found := refuse(evidence, settings, label_settings):
+                raise ClipRejected(*found)
+            if other is not None and (
+                found := disagree(label, _label(track, other, lift, label_settings)[1], settings)
+            ):
+                raise ClipRejected(*found)
+        except ClipRejected as error:
+            text = f"track {track.track_id} ({track.category}): {error}"
+            rejected.append(Rejected(clip_id, error.reason, text))
+            continue
+        record = _record(clip_id, track, placed, first, stack, image_paths)
+        kept.append(dataclasses.replace(record, source=source, split=split, group=group))
+    return Product(kept, rejected)
+
+
+def make_lift(settings: PseudoSettings = DEFAULT_PSEUDO, label_settings: Settings = DEFAULT) -> Lift:
+    """The stage that `settings.lift` names."""
+    return Rigid(settings) if settings.lift == "rigid" else Barycentre(settings, label_settings)
+
+
+def _check(
+    images: np.ndarray, times: np.ndarray, intrinsics: np.ndarray | None, paths: Sequence | None
+) -> None:
+    """Refuse arguments that do not fit each other."""
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) < 2:
+        raise ShapeError(
+            f"images have shape {images.shape} and type {images.dtype}; expected (T, H, W, 3) uint8 with T at least 2"
+        )
+    if times.shape != (len(images),) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        raise ShapeError(
+            f"times_s has shape {times.shape}; expected {len(images)} rising numbers, one a frame"
+        )
+    if intrinsics is not None and np.shape(intrinsics) != (3, 3):
+        raise ShapeError(f"intrinsics have shape {np.shape(intrinsics)}; expected (3, 3)")
+    if paths is not None and len(paths) != len(images):
+        raise ShapeError(f"{len(paths)} image_paths for {len(images)} frames; expected one each")
+
+
+def _measure(
+    images: np.ndarray,
+    times: np.ndarray,
+    moving: np.ndarray,
+    intrinsics: np.ndarray | None,
+    stack: Stack,
+    settings: PseudoSettings,
+    label_settings: Settings,
+) -> Measured:
+    """Find a clip's geometry with one stack."""
+    depths, focals = measure_depths(images, stack.depth)
+    if intrinsics is None:
+        intrinsics = guess_intrinsics(focals, *images.shape[1:3])
+    intrinsics = np.asarray(intrinsics, np.float64)
+    return measure(images, times, moving, depths, intrinsics, stack.pose, settings, label_settings)
+
+
+def _label(
+    track: MaskTrack, measured: Measured, lift: Lift, label_settings: Settings
+) -> tuple[Placed, TrackLabel]:
+    """Place an object and measure its path."""
+    scene = measured.scene
+    placed = lift(track, scene)
+    return placed, label_track(scene.times_s, placed.points, up=scene.up.tolist(), settings=label_settings)
+
+
+def _record(
+    clip_id: str,
+    track: MaskTrack,
+    placed: Placed,
+    measured: Measured,
+    stack: Stack,
+    image_paths: Sequence[str | None] | None,
+) -> Track:
+    """Write down one object. Boxes and intrinsics have whole numbers at the corners of pixels, as all records do."""
+    scene, scale = measured.scene, measured.scale
+    height, width = scene.images.shape[1:3]
+    intrinsics = scene.intrinsics.copy()
+    intrinsics[:2, 2] += 0.5
+    times = [round(float(time), 9) for time in scene.times_s]
+    notes = {
+        "scale": scale.scale,
+        "spread": scale.spread,
+        "frame_scales": list(scale.frame_scales),
+        "pixels": scale.n_used,
+        "reprojection_px": measured.reconstruction.reprojection_px,
+        "stack": stack.name,
+        "lift": placed.method,
+        "score": track.score,
+        **measured.reconstruction.notes,
+        **placed.notes,
+    }
+    return Track(
+        clip_id=clip_id,
+        source="video",
+        split="train",
+        track_id=track.track_id,
+        category=track.category,
+        timestamps_s=times,
+        xyz_world=[row.tolist() if np.isfinite(row).all() else None for row in placed.points],
+        label_origin="pseudo",
+        boxes_2d=[box_of(mask) for mask in track.masks],
+        camera={"K": intrinsics.tolist(), "width": width, "height": height, "name": "camera"},
+        T_world_cam=scene.world_from_camera.tolist(),
+        up=scene.up.tolist(),
+        scale_info=notes,
+        image_paths=None if image_paths is None else list(image_paths),
+        image_times_s=list(times),
+    )
+
+
+def box_of(mask: np.ndarray | None) -> list[float] | None:
+    """Box x0 y0 x1 y1 around a mask (H, W), which holds its pixels whole; None where there is none."""
+    if mask is None or not mask.any():
+        return None
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]

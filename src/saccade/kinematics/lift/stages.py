@@ -171,6 +171,9 @@ class MetricScene:
     """(3, 3) pixels."""
     up: np.ndarray
     """(3,) unit vector."""
+    ground_m: float | None = None
+    """Height of the world's origin above the ground, metres; the ground is where up . X + ground_m = 0. None where no
+    ground was found."""
 
 
 @dataclass(frozen=True, eq=False)
