@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def seen_track():
     lens = Lens(np.array([[100.0, 0, 70], [0, 100, 45], [0, 0, 1]]), 160, 90, (-0.1, 0.01, 0.002, 0.003, 0.0))
     camera = Camera("front", lens, times, [f"{t}.jpg" for t in times], np.broadcast_to(axes, (10, 4, 4)))
     thing = Thing("a", "car", (4.0, 1.8, 1.5), times, centres, np.broadcast_to(np.eye(3), (10, 3, 3)))
-    (track,) = clip_tracks(Scene("s", "s", "made", "train", "gt"), [thing], camera)
+    (track,) = clip_tracks(Scene("s", "s", "made", "train", "gt", Path("s")), [thing], camera)
     return track
 
 

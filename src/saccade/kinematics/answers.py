@@ -29,6 +29,8 @@ TASKS = (
 """The seven tasks of the benchmark."""
 MULTI_STEP = ("travel_time", "speed_ratio")
 """Two further ones of ours, in which the object's speed is a step on the way; not part of the mean."""
+LARGEST = 1e12
+"""Metres, km/h, seconds or times: nothing on a video is more. As an answer it would be the whole of a mean error."""
 MAX_TEXT = 6_000
 """Characters of an answer that are read, its last ones: a conclusion stands at the end."""
 
@@ -119,7 +121,9 @@ def parse_answer(task: str, text: Any, context: Mapping[str, Any] | None = None)
     if task == "direction_timestamp":
         duration = context.get("duration_s")
         interval = directions.read_interval(words, None if duration is None else float(duration))
-        return Parsed("ok", interval_s=interval) if interval else _nothing(words)
+        if interval is None:
+            return _nothing(words)
+        return Parsed("ok", interval_s=interval) if max(map(abs, interval)) <= LARGEST else UNPARSABLE
     name, kind = {
         "traveled_distance": ("value_m", "length"),
         "traveling_speed": ("value_kmh", "speed"),
@@ -129,6 +133,8 @@ def parse_answer(task: str, text: Any, context: Mapping[str, Any] | None = None)
     value = _ratio(words) if kind == "ratio" else _quantity(words, kind)
     if value is None:
         return _nothing(words)
+    if abs(value) > LARGEST:
+        return UNPARSABLE
     found: dict[str, Any] = {name: value / 3600 if kind == "time" else value}
     return Parsed("ok", **found)
 

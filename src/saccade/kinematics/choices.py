@@ -48,8 +48,9 @@ def check_options(options: Any) -> dict[str, list[str]]:
         )
     found = {}
     for name, aliases in options.items():
-        aliases = [aliases] if isinstance(aliases, str) else list(aliases)
-        if not aliases or not all(isinstance(alias, str) and alias.strip() for alias in aliases):
+        aliases = [aliases] if isinstance(aliases, str) else aliases
+        texts = isinstance(aliases, list | tuple) and all(isinstance(alias, str) for alias in aliases)
+        if not texts or not aliases or not all(alias.strip() for alias in aliases):
             raise ConfigError(
                 f"options: {name!r} has the aliases {aliases!r}; expected texts that are not empty"
             )

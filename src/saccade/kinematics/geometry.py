@@ -32,10 +32,12 @@ def unit_quaternion(value: Any, where: str) -> np.ndarray:
     """
     try:
         found = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = np.empty(0)
     if found.shape[-1:] != (4,) or not np.isfinite(found).all():
         raise DataError(f"{where} is {_short(value)}; expected four finite numbers of a quaternion, w x y z")
+    if (np.abs(found) > 1e6).any():
+        raise DataError(f"{where} is {_short(value)}; expected a quaternion of length 1, w x y z")
     length = np.linalg.norm(found, axis=-1, keepdims=True)
     if (length < 1e-6).any():
         raise DataError(f"{where} is a quaternion of length 0; expected length 1, so the record is damaged")

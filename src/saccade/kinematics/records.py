@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from saccade.atomic import replacing
-from saccade.errors import DataError, SaccadeError
+from saccade.errors import ConfigError, DataError, SaccadeError
 from saccade.extras import require
+from saccade.kinematics.choices import check_options
 from saccade.kinematics.schema import (
     QUESTION_FORMAT,
     QUESTION_SCHEMA,
@@ -24,6 +25,8 @@ from saccade.kinematics.schema import (
 
 MAX_LINE = 1 << 26
 """Bytes of one JSON line."""
+LONGEST_S = 86_400.0
+"""No clip, scene or log is longer, seconds."""
 _PER_SAMPLE = (
     "xyz_world", "yaw", "boxes_2d", "T_world_cam", "image_paths", "image_times_s", "visibility", "num_points",
 )  # fmt: skip
@@ -144,6 +147,11 @@ def check_track(value: Any, where: str) -> Track:
         raise DataError(
             f"{where}: field timestamps_s is empty; expected at least one time, so leave the track out"
         )
+    if max(map(abs, value["timestamps_s"])) > LONGEST_S:
+        raise DataError(
+            f"{where}: field timestamps_s holds {max(value['timestamps_s'], key=abs):g}; expected seconds from the "
+            "clip's start, at most a day"
+        )
     for index, box in enumerate(value.get("boxes_2d") or ()):
         if box is not None and (box[2] <= box[0] or box[3] <= box[1]):
             raise DataError(f"{where}: field boxes_2d[{index}] is {box}; expected x0 < x1 and y0 < y1")
@@ -166,11 +174,12 @@ def check_question(value: Any, where: str) -> Question:
         numbers = (
             isinstance(truth, list) and len(truth) == 2 and all(isinstance(x, int | float) for x in truth)
         )
-        wrong, expected = not numbers or not truth[0] < truth[1], "[start, end] in seconds with start < end"
+        wrong = not numbers or not -LONGEST_S <= truth[0] < truth[1] <= LONGEST_S
+        expected = "[start, end] in seconds with start < end"
     elif task == "direction_comparison":
         wrong, expected = truth not in ("same", "different"), "same or different"
     elif task in ("distance_comparison", "speed_comparison"):
-        names = list(value.get("options") or [thing["colour"] for thing in value["objects"]])
+        names = list(_options(value, where))
         wrong, expected = (
             truth not in names or len(names) < 2,
             f"one of at least two options, and they are {names}",
@@ -180,6 +189,19 @@ def check_question(value: Any, where: str) -> Question:
     if wrong:
         raise DataError(f"{where}: field value is {truth!r}; expected {expected} for task {task}")
     return Question(**_known(Question, value))
+
+
+def _options(value: dict[str, Any], where: str) -> dict[str, list[str]]:
+    """Check what a comparison chooses from.
+
+    Raises:
+        DataError: Fewer than two names, or names that are no texts.
+    """
+    options = value.get("options") or [thing["colour"] for thing in value["objects"]]
+    try:
+        return check_options(options)
+    except ConfigError as error:
+        raise DataError(f"{where}: field {error}") from None
 
 
 def read_tracks(path: Path | str, rejected: list[Rejected] | None = None) -> Iterator[Track]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saccade.errors import DataError
-from saccade.kinematics.answers import MULTI_STEP, TASKS
+from saccade.kinematics.answers import LARGEST, MULTI_STEP, TASKS
 
 VERSION = 1
 TRACK_FORMAT = f"saccade-track/{VERSION}"
@@ -21,8 +21,10 @@ ORIGINS = ("gt", "offline_perception", "slam", "pseudo", "synthetic")
 """Where labels come from: people, a perception system run afterwards, SLAM, our pipeline, or a made-up world."""
 
 _TEXT = {"type": "string", "minLength": 1}
-_NUMBER = {"type": "number"}
-_MAYBE = {"type": ["number", "null"]}
+_BOUNDS = {"minimum": -LARGEST, "maximum": LARGEST}
+_NUMBER = {"type": "number", **_BOUNDS}
+_MAYBE = {"type": ["number", "null"], **_BOUNDS}
+_PIXELS = {"type": "integer", "minimum": 1, "maximum": 1 << 20}
 
 
 def _list(items: Mapping[str, Any], length: int | None = None, *, maybe: bool = False) -> dict[str, Any]:
@@ -60,7 +62,7 @@ TRACK_SCHEMA: dict[str, Any] = {
             **_list(_list(_MAYBE, 3, maybe=True)),
             "description": "Metres in one fixed frame; null where missing.",
         },
-        "size_lwh": {**_list({"type": "number", "minimum": 0}, 3, maybe=True), "description": "Metres."},
+        "size_lwh": {**_list({**_NUMBER, "minimum": 0}, 3, maybe=True), "description": "Metres."},
         "yaw": {**_list(_MAYBE, maybe=True), "description": "Radians about z, anticlockwise from above."},
         "boxes_2d": {
             **_list(_list(_NUMBER, 4, maybe=True), maybe=True),
@@ -71,8 +73,8 @@ TRACK_SCHEMA: dict[str, Any] = {
             "required": ["K", "width", "height"],
             "properties": {
                 "K": _list(_list(_NUMBER, 3), 3),
-                "width": {"type": "integer", "minimum": 1},
-                "height": {"type": "integer", "minimum": 1},
+                "width": _PIXELS,
+                "height": _PIXELS,
                 "name": {"type": "string"},
                 "distortion": {**_list(_NUMBER, maybe=True), "description": "4: fisheye; 5: k1 k2 p1 p2 k3."},
             },
@@ -105,7 +107,7 @@ QUESTION_SCHEMA: dict[str, Any] = {
         "task": {"type": "string", "enum": [*TASKS, *MULTI_STEP]},
         "question": _TEXT,
         "answer": {"type": "string"},
-        "value": {"type": ["number", "string", "array"]},
+        "value": {"type": ["number", "string", "array"], **_BOUNDS},
         "unit": {"type": ["string", "null"]},
         "objects": _list(
             {
@@ -115,7 +117,11 @@ QUESTION_SCHEMA: dict[str, Any] = {
             }
         ),
         "window_s": _list(_NUMBER, 2, maybe=True),
-        "options": {"type": ["object", "null"]},
+        "options": {
+            "type": ["object", "null"],
+            "additionalProperties": {"type": ["string", "array"], "items": _TEXT},
+            "description": "What the answer may be, and the words that say so.",
+        },
         "polarity": {"type": ["string", "null"], "enum": ["more", "less", "same", "different", None]},
         "clock": {
             "type": ["integer", "null"],
@@ -127,7 +133,7 @@ QUESTION_SCHEMA: dict[str, Any] = {
         "source": _TEXT,
         "split": _TEXT,
         "config_hash": {"type": ["string", "null"]},
-        "duration_s": {"type": ["number", "null"], "minimum": 0},
+        "duration_s": {**_MAYBE, "minimum": 0},
         "frame_times_s": _list(_NUMBER, maybe=True),
         "camera_name": {"type": ["string", "null"], "description": "The rig, for a breakdown by it."},
     },
@@ -185,11 +191,13 @@ def _check(value: Any, schema: Mapping[str, Any], where: str, field: str) -> Non
         _refuse(value, "one of " + ", ".join(str(item) for item in schema["enum"] if item), where, field)
     if isinstance(value, str) and len(value) < schema.get("minLength", 0):
         _refuse(value, "a text that is not empty", where, field)
+    if isinstance(value, str) and not is_writable(value):
+        _refuse(value, "a text without halves of characters", where, field)
     if isinstance(value, (int, float)):
         if value < schema.get("minimum", -math.inf):
-            _refuse(value, f"at least {schema['minimum']}", where, field)
+            _refuse(value, f"at least {schema['minimum']:g}", where, field)
         if value > schema.get("maximum", math.inf):
-            _refuse(value, f"at most {schema['maximum']}", where, field)
+            _refuse(value, f"at most {schema['maximum']:g}", where, field)
     if isinstance(value, (list, tuple)):
         if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
             _refuse(value, f"{schema['minItems']} items", where, field)
@@ -207,16 +215,27 @@ def _check(value: Any, schema: Mapping[str, Any], where: str, field: str) -> Non
         for name, inner in schema.get("properties", {}).items():
             if name in value:
                 _check(value[name], inner, where, f"{field}.{name}" if field else name)
+        for name in value if "additionalProperties" in schema else ():
+            _check(name, _TEXT, where, f"{field}, a name in it,")
+            _check(value[name], schema["additionalProperties"], where, f"{field}.{name}")
 
 
 def _are_plain_numbers(values: list[Any] | tuple[Any, ...], schema: Mapping[str, Any]) -> bool:
     """Whether a list is numbers and nothing else: most of a file is, and looking at each one is slow."""
-    if schema.keys() - {"type"} or schema["type"] not in ("number", ["number", "null"]):
+    if schema.keys() - {"type", *_BOUNDS} or schema["type"] not in ("number", ["number", "null"]):
         return False
     if schema["type"] != "number":
         values = [value for value in values if value is not None]
-    # What is not finite, or overflows, is looked at one by one.
-    return {*map(type, values)} <= {int, float} and math.isfinite(sum(values))
+    if not {*map(type, values)} <= {int, float}:
+        return False
+    # What is not finite, or too large, is looked at one by one.
+    low, high = schema.get("minimum", -LARGEST), schema.get("maximum", LARGEST)
+    return not values or (low <= min(values) and max(values) <= high and math.isfinite(sum(values)))
+
+
+def is_writable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON's escapes can name halves of characters, which cannot."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 _NAMES = {

@@ -14,6 +14,7 @@ import numpy as np
 
 from saccade.errors import DataError, did_you_mean
 from saccade.extras import require
+from saccade.kinematics.answers import LARGEST
 from saccade.kinematics.geometry import Lens, rigid, unit_quaternion
 from saccade.kinematics.records import Rejected, Track
 from saccade.kinematics.settings import DEFAULT, Settings
@@ -23,6 +24,7 @@ from saccade.kinematics.sources.assemble import (
     Thing,
     clip_tracks,
     intrinsic_matrix,
+    pixels,
     require_file,
 )
 
@@ -83,6 +85,8 @@ def _log(log: Path, cameras: Sequence[str], need_images: bool, settings: Setting
     poses = _columns(poses_file, ("timestamp_ns", *_POSE))
     times = poses["timestamp_ns"]
     values, first, counts = np.unique(times, return_index=True, return_counts=True)
+    if not len(times):
+        raise DataError(f"{poses_file}: holds no rows; expected one pose for every sweep and image")
     if (counts > 1).any():
         at = values[int(np.argmax(counts > 1))]
         raise DataError(f"{poses_file}: timestamp_ns {at} occurs twice; expected one pose for each time")
@@ -101,7 +105,7 @@ def _log(log: Path, cameras: Sequence[str], need_images: bool, settings: Setting
     start = int(boxes["timestamp_ns"].min()) if len(boxes["timestamp_ns"]) else 0
     things = _things(annotations, boxes, city_from_ego, start)
     split = log.parent.name if log.parent.name in ("train", "val", "test") else "train"
-    scene = Scene(log.name, log.name, "argoverse2", split, "gt")
+    scene = Scene(log.name, log.name, "argoverse2", split, "gt", annotations)
     for name in cameras:
         yield from clip_tracks(scene, things, _camera(log, name, city_from_ego, start, need_images), settings)
 
@@ -114,6 +118,7 @@ def _things(path: Path, boxes: dict[str, Any], city_from_ego: Any, start: int) -
     motions = city_from_ego(times, path.name) @ _motions(path, boxes)
     sizes = np.stack([boxes[name] for name in ("length_m", "width_m", "height_m")], 1)
     _finite(path, sizes, "length_m, width_m or height_m", above=0.0)
+    _finite(path, boxes["num_interior_pts"][:, None], "num_interior_pts")
     names, index = np.unique(np.asarray(boxes["track_uuid"], dtype=str), return_inverse=True)
     things = []
     for number, name in enumerate(names):
@@ -165,7 +170,11 @@ def _camera(log: Path, name: str, city_from_ego: Any, start: int, need_images: b
         [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], f"{optics_file}: record {name}: the intrinsics"
     )
     # The images are rectified well enough for boxes; the API of the data set leaves k1, k2, k3 out as well.
-    lens = Lens(matrix, int(optics["width_px"][row]), int(optics["height_px"][row]))
+    width, height = (
+        pixels(optics[column][row], f"{optics_file}: record {name}: {column}")
+        for column in ("width_px", "height_px")
+    )
+    lens = Lens(matrix, width, height)
     times = np.array([int(path.stem) for path in images], np.int64)
     world_from_camera = city_from_ego(times, f"camera {name}") @ _motions(mounts_file, mounts)[mount]
     return Camera(name, lens, (times - start) / 1e9, [path.as_posix() for path in images], world_from_camera)
@@ -185,7 +194,8 @@ def _row_of(path: Path, columns: dict[str, Any], name: str) -> int:
 def _motions(path: Path, columns: dict[str, Any]) -> np.ndarray:
     """Rigid motions of every row."""
     quaternions = np.stack([columns[name] for name in _POSE[:4]], 1)
-    bad = ~np.isfinite(quaternions).all(1) | (np.linalg.norm(np.nan_to_num(quaternions), axis=1) < 1e-6)
+    bad = ~(np.abs(quaternions) <= 1e6).all(1)
+    bad |= np.linalg.norm(np.where(bad[:, None], 1.0, quaternions), axis=1) < 1e-6
     if bad.any():
         at = int(np.argmax(bad))
         unit_quaternion(quaternions[at], f"{path}: record {at + 1}: qw qx qy qz")
@@ -196,7 +206,7 @@ def _motions(path: Path, columns: dict[str, Any]) -> np.ndarray:
 
 def _finite(path: Path, values: np.ndarray, names: str, above: float = -np.inf) -> None:
     """Refuse rows with numbers that are none."""
-    bad = ~(np.isfinite(values) & (values > above)).all(1)
+    bad = ~((np.abs(values) <= LARGEST) & (values > above)).all(1)
     if bad.any():
         at = int(np.argmax(bad))
         expected = "finite numbers above 0" if above == 0 else "finite numbers"
@@ -222,9 +232,13 @@ def _columns(path: Path, names: Sequence[str]) -> dict[str, Any]:
         if name in ("track_uuid", "category", "sensor_name"):
             found[name] = [str(value) for value in column.to_pylist()]
         else:
-            kind = np.int64 if name == "timestamp_ns" else np.float64
+            whole = name == "timestamp_ns"
+            fits = arrow.types.is_integer if whole else lambda kind: arrow.types.is_primitive(kind)
             try:
-                found[name] = np.asarray(column.to_numpy()).astype(kind)
+                if not fits(column.type):
+                    raise TypeError(column.type)
+                found[name] = np.asarray(column.to_numpy()).astype(np.int64 if whole else np.float64)
             except (TypeError, ValueError):
-                raise DataError(f"{path}: column {name} is {column.type}; expected numbers") from None
+                expected = "whole numbers" if whole else "numbers"
+                raise DataError(f"{path}: column {name} is {column.type}; expected {expected}") from None
     return found

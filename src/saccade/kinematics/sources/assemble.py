@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from saccade.errors import DataError
+from saccade.kinematics.answers import LARGEST
 from saccade.kinematics.geometry import Lens, corners, inverse, move, yaw_of
-from saccade.kinematics.records import Track
+from saccade.kinematics.records import LONGEST_S, Track
+from saccade.kinematics.schema import is_writable
 from saccade.kinematics.settings import DEFAULT, Settings
 
+MOST_PIXELS = 1 << 20
+"""Longest side of a picture."""
 IMAGE_GAP_S = 0.25
 """An image farther than this from an annotation does not show it, seconds."""
 
@@ -59,6 +63,8 @@ class Scene:
     source: str
     split: str
     label_origin: str
+    file: Path
+    """What an error about it names."""
     up: list[float] = field(default_factory=lambda: [0.0, 0.0, 1.0])
 
 
@@ -75,9 +81,22 @@ def clip_tracks(
         things: Objects.
         camera: Whose images are shown; None gives tracks without boxes.
         settings: dt, max_points, min_points and max_gap_s are used.
+
+    Raises:
+        DataError: No objects, or times that cannot belong to one scene.
     """
+    things = [thing for thing in things if len(thing.times)]
+    if not things:
+        raise DataError(f"{scene.file}: scene {scene.name}: holds no boxes; expected at least one object")
+    for thing in things:
+        for time in (float(thing.times[0]), float(thing.times[-1])):
+            if not -1e-6 <= time <= LONGEST_S:
+                raise DataError(
+                    f"{scene.file}: scene {scene.name}: object {thing.track_id}: a timestamp lies {time:g} s after "
+                    "the scene's start; expected between its start and a day later"
+                )
     length = settings.max_points * settings.dt
-    last = max((float(thing.times[-1]) for thing in things if len(thing.times)), default=0.0)
+    last = max(float(thing.times[-1]) for thing in things)
     name = scene.name if camera is None else f"{scene.name}:{camera.name}"
     for number in range(int(last // length) + 1):
         start = number * length
@@ -178,15 +197,66 @@ def numbers(value: object, count: int, where: str) -> np.ndarray:
         where: File, record and field.
 
     Raises:
-        DataError: Anything else.
+        DataError: Anything else, or numbers beyond `LARGEST`.
     """
-    try:
-        found = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        found = np.empty(0)
-    if found.shape != (count,) or not np.isfinite(found).all():
-        raise DataError(f"{where} is {str(value)[:60]}; expected {count} finite numbers")
+    found = _array(value)
+    if found.shape != (count,) or not (np.abs(found) <= LARGEST).all():
+        raise DataError(f"{where} is {shortened(value)}; expected {count} finite numbers")
     return found
+
+
+def one_number(value: object, where: str, low: float = -LARGEST, high: float = LARGEST) -> float:
+    """Check one number.
+
+    Raises:
+        DataError: No number, not finite, or out of range.
+    """
+    found = _array(value)
+    if found.shape != () or isinstance(value, bool | str) or not low <= float(found) <= high:
+        raise DataError(f"{where} is {shortened(value)}; expected a finite number from {low:g} to {high:g}")
+    return float(found)
+
+
+def pixels(value: object, where: str) -> int:
+    """Check the width or height of a picture. Errors as for `one_number`."""
+    return int(one_number(value, where, 1, MOST_PIXELS))
+
+
+def text(value: object, where: str) -> str:
+    """Check a name.
+
+    Raises:
+        DataError: No text, an empty one, or one that cannot be written.
+    """
+    if not isinstance(value, str) or not value or not is_writable(value) or "\0" in value:
+        raise DataError(f"{where} is {shortened(value)}; expected a text")
+    return value
+
+
+def inside(root: Path, value: object, where: str) -> Path:
+    """Path of a file that a record names, which has to lie in the data set's folder.
+
+    Raises:
+        DataError: No relative path, or one that leads out of the folder.
+    """
+    name = Path(text(value, where))
+    if name.is_absolute() or ".." in name.parts:
+        raise DataError(f"{where} is {shortened(value)}; expected a path inside {root}")
+    return root / name
+
+
+def shortened(value: object) -> str:
+    """Value as an error shows it."""
+    found = repr(value) if isinstance(value, str | bytes) or value is None else str(value)
+    return found if len(found) <= 60 else found[:57] + "..."
+
+
+def _array(value: object) -> np.ndarray:
+    """Numbers of a value; an array that is empty for anything else."""
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.empty(0)
 
 
 def intrinsic_matrix(value: object, where: str) -> np.ndarray:
@@ -195,12 +265,9 @@ def intrinsic_matrix(value: object, where: str) -> np.ndarray:
     Raises:
         DataError: Not nine finite numbers, or no positive focal length.
     """
-    try:
-        found = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        found = np.empty(0)
-    if found.shape != (3, 3) or not np.isfinite(found).all() or found[0, 0] <= 0 or found[1, 1] <= 0:
-        raise DataError(f"{where} is {str(value)[:60]}; expected a 3 x 3 matrix with positive focal lengths")
+    found = _array(value)
+    if found.shape != (3, 3) or not (np.abs(found) <= LARGEST).all() or min(found[0, 0], found[1, 1]) <= 0:
+        raise DataError(f"{where} is {shortened(value)}; expected a 3 x 3 matrix with positive focal lengths")
     return found
 
 
@@ -210,6 +277,10 @@ def require_file(path: Path, what: str) -> Path:
     Raises:
         DataError: It is not there.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected {what}")
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        found = False
+    if not found:
+        raise DataError(f"{str(path)[:300]}: no such file; expected {what}")
     return path

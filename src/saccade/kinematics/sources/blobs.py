@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from typing import Any
 
@@ -108,6 +109,7 @@ def read_numbers(blob: Any, where: str) -> list[Any]:
     if len(blob) > MAX_BYTES:
         raise DataError(f"{where} has {len(blob)} bytes; expected pickled numbers in at most {MAX_BYTES}")
     try:
+        _check_memo(blob)
         value = _Reader(io.BytesIO(blob)).load()
         budget = [_MAX_NUMBERS]
         found = _plain(value, budget, 0)
@@ -120,6 +122,13 @@ def read_numbers(blob: Any, where: str) -> list[Any]:
     if not isinstance(found, list):
         raise DataError(f"{where} holds one number; expected a list")
     return found
+
+
+def _check_memo(blob: bytes) -> None:
+    """Refuse a place in the memo that the blob is too short to need: making room up to there takes all memory."""
+    for code, argument, _ in pickletools.genops(blob):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(blob):
+            raise pickle.UnpicklingError(f"memo {argument}")
 
 
 def _plain(value: Any, budget: list[int], depth: int) -> Any:

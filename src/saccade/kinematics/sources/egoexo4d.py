@@ -17,16 +17,21 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import DataError, did_you_mean
+from saccade.kinematics.answers import LARGEST
 from saccade.kinematics.geometry import Lens, rigid, unit_quaternion
-from saccade.kinematics.records import Rejected, Track
+from saccade.kinematics.records import LONGEST_S, Rejected, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.sources.assemble import (
     Camera,
     Scene,
     Thing,
     clip_tracks,
+    inside,
     intrinsic_matrix,
+    pixels,
     require_file,
+    shortened,
+    text,
 )
 
 BODY_LWH = (0.6, 0.6, 1.8)
@@ -74,15 +79,17 @@ def read(
         takes = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: no JSON ({str(error)[:80]}); expected a list of takes") from None
-    if not isinstance(takes, list):
-        raise DataError(f"{path}: holds no list; expected a list of takes")
+    if not isinstance(takes, list) or not takes:
+        raise DataError(f"{path}: holds no list of takes; expected at least one")
     seen: set[str] = set()
     for number, take in enumerate(takes, 1):
-        name = take.get("take_name") if isinstance(take, dict) else None
+        name: Any = take.get("take_name") if isinstance(take, dict) else None
         where = f"{path}: record {number}"
         try:
-            if not isinstance(name, str) or not name or Path(name).name != name:
-                raise DataError(f"{where}: field take_name is {name!r}; expected a name")
+            if Path(text(name, f"{where}: field take_name")).name != name or name == "..":
+                raise DataError(
+                    f"{where}: field take_name is {shortened(name)}; expected the name of a folder"
+                )
             if name in seen:
                 raise DataError(f"{where}: take {name} was there before; expected each only once")
             seen.add(name)
@@ -101,7 +108,10 @@ def _take(
     """Read one take."""
     calibration = require_file(folder / "trajectory" / "gopro_calibs.csv", "the still cameras")
     rows: dict[str, list[dict[str, str]]] = {}
-    for row in _rows(calibration, ("cam_uid", "graph_uid")):
+    for number, row in enumerate(_rows(calibration, ("cam_uid", "graph_uid")), 2):
+        for field in ("cam_uid", "graph_uid"):
+            text(row[field], f"{calibration}: line {number}: {field}")
+        inside(folder, row["cam_uid"], f"{calibration}: line {number}: cam_uid")
         rows.setdefault(row["cam_uid"], []).append(row)
     if not rows:
         raise DataError(f"{calibration}: no rows; expected one for each still camera")
@@ -121,7 +131,7 @@ def _take(
         video = folder / "frame_aligned_videos" / f"{uid}.mp4"
         if need_images:
             require_file(video, f"the video of camera {uid}")
-        scene = Scene(name, name, "egoexo4d", split, "slam", up)
+        scene = Scene(name, name, "egoexo4d", split, "slam", trajectory, up)
         yield from clip_tracks(
             scene, [thing], _camera(calibration, rows[uid], video, float(thing.times[-1])), settings
         )
@@ -137,11 +147,16 @@ def _trajectories(path: Path) -> dict[str, tuple[Thing, list[float]]]:
     for number, row in enumerate(_rows(path, names), 2):
         time = _number(path, number, row, "tracking_timestamp_us")
         start = int(time) if start is None else start
-        graph = row["graph_uid"]
+        graph = text(row["graph_uid"], f"{path}: line {number}: graph_uid")
         if graph in last and int(time) <= last[graph]:
             raise DataError(
                 f"{path}: line {number}: tracking_timestamp_us {int(time)} does not come after the row before; "
                 "expected rising times"
+            )
+        if int(time) - start > LONGEST_S * 1e6:
+            raise DataError(
+                f"{path}: line {number}: tracking_timestamp_us {int(time)} is more than a day after the first; "
+                "expected microseconds"
             )
         last[graph] = int(time)
         have = kept.setdefault(graph, [])
@@ -210,13 +225,18 @@ def _still(path: Path, row: dict[str, str], stop: float) -> tuple[Lens, np.ndarr
         raise DataError(f"{path}: {where}: intrinsics_type is {kind!r}; expected KANNALABRANDTK3")
     fx, fy, cx, cy, *bend = (value(f"intrinsics_{index}") for index in range(8))
     matrix = intrinsic_matrix([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], f"{path}: {where}: the intrinsics")
-    lens = Lens(matrix, int(value("image_width")), int(value("image_height")), tuple(bend))
+    width, height = (
+        pixels(value(name), f"{path}: {where}: {name}") for name in ("image_width", "image_height")
+    )
+    lens = Lens(matrix, width, height, tuple(bend))
     quaternion = unit_quaternion(
         [value(f"q{axis}_world_cam") for axis in "wxyz"], f"{path}: {where}: its quaternion"
     )
     motion = rigid(quaternion, [value(f"t{axis}_world_cam") for axis in "xyz"])
     first, last = int(value("start_frame_idx")), int(value("end_frame_idx"))
-    frames = np.arange(max(first, 0), int(stop * FRAME_RATE) + 1 if last < 0 else last + 1)
+    # A camera may run longer than the glasses; frames without a wearer are of no use.
+    end = int(stop * FRAME_RATE) + 1
+    frames = np.arange(max(first, 0), end if last < 0 else min(last, end) + 1)
     return lens, frames, motion
 
 
@@ -241,7 +261,7 @@ def _number(path: Path, place: Any, row: dict[str, str], name: str) -> float:
         value = float(text or "")
     except ValueError:
         value = np.nan
-    if not np.isfinite(value):
+    if not abs(value) <= LARGEST * (1e6 if name.endswith("_us") else 1):
         where = f"line {place}" if isinstance(place, int) else place
         raise DataError(f"{path}: {where}: {name} is {(text or 'missing')[:40]!r}; expected a finite number")
     return value

@@ -16,16 +16,20 @@ import numpy as np
 
 from saccade.errors import DataError, did_you_mean
 from saccade.kinematics.geometry import Lens, rigid, unit_quaternion, yaw_turn
-from saccade.kinematics.records import Rejected, Track
+from saccade.kinematics.records import LONGEST_S, Rejected, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.sources.assemble import (
     Camera,
     Scene,
     Thing,
     clip_tracks,
+    inside,
     intrinsic_matrix,
     numbers,
+    pixels,
     require_file,
+    shortened,
+    text,
 )
 from saccade.kinematics.sources.blobs import read_numbers
 
@@ -124,6 +128,8 @@ def _log(
             f"SELECT token, channel, translation, rotation, intrinsic, distortion, {size} FROM camera"
         )
     }
+    for name in found:
+        text(name, f"{file}: table camera: field channel")
     for name in cameras:
         if name not in found:
             raise DataError(f"{file}: table camera has no channel {name!r}{did_you_mean(name, found)}")
@@ -143,7 +149,7 @@ def _log(
         name = f"{file.stem}/{_shown(token)}"
         try:
             things, start, stop = _things(data, file, token)
-            scene = Scene(name, file.stem, "nuplan", split, "offline_perception")
+            scene = Scene(name, file.stem, "nuplan", split, "offline_perception", file)
             for channel in cameras:
                 camera = _camera(data, file, base, found[channel], start, stop, need_images)
                 yield from clip_tracks(scene, things, camera, settings)
@@ -167,6 +173,19 @@ def _things(data: sqlite3.Connection, file: Path, scene: Any) -> tuple[list[Thin
         raise DataError(
             f"{file}: scene {_shown(scene)}: no row of lidar_pc belongs to it; expected its sweeps"
         )
+    if not all(isinstance(time, int) for time in span) or span[1] - span[0] > LONGEST_S * 1e6:
+        raise DataError(
+            f"{file}: scene {_shown(scene)}: field timestamp of lidar_pc goes from {shortened(span[0])} to "
+            f"{shortened(span[1])}; expected microseconds, at most a day of them"
+        )
+    unknown = data.execute(
+        "SELECT token FROM lidar_pc WHERE scene_token = ? AND typeof(timestamp) != 'integer' LIMIT 1",
+        (scene,),
+    ).fetchone()
+    if unknown:
+        raise DataError(
+            f"{file}: lidar_pc {_shown(unknown[0])}: field timestamp is no time; expected microseconds"
+        )
     rows: dict[Any, list[tuple[int, np.ndarray]]] = {}
     names: dict[Any, str] = {}
     for token, track, time, *values, known, category in data.execute(_BOXES, (scene,)):
@@ -188,7 +207,7 @@ def _things(data: sqlite3.Connection, file: Path, scene: Any) -> tuple[list[Thin
                 f"{where}: track {_shown(track)} has two boxes at timestamp {time}; expected one a sweep"
             )
         have.append((time, box))
-        names[track] = category
+        names[track] = text(category, f"{where}: the category of its track {_shown(track)}")
     things = []
     for track, pairs in rows.items():
         boxes = np.stack([box for _, box in pairs])
@@ -230,8 +249,8 @@ def _camera(
     )
     lens = Lens(
         matrix,
-        int(width or IMAGE_SIZE[0]),
-        int(height or IMAGE_SIZE[1]),
+        pixels(IMAGE_SIZE[0] if width is None else width, f"{where} width"),
+        pixels(IMAGE_SIZE[1] if height is None else height, f"{where} height"),
         tuple(float(k) for k in bend) if any(bend) else (),
     )
     times, paths, motions = [], [], []
@@ -244,8 +263,8 @@ def _camera(
         quaternion = unit_quaternion(
             [np.nan if value is None else value for value in values[3:]], f"{at}: qw qx qy qz"
         )
-        path = base / "sensor_blobs" / (name or "")
-        if not name or not path.is_file():
+        path = inside(base / "sensor_blobs", name, f"{where}: field filename_jpg") if name else base
+        if not path.is_file():
             path = base / "sensor_blobs" / file.stem / channel / f"{_shown(image)}.jpg"
         if need_images:
             require_file(path, f"the image of {where}")

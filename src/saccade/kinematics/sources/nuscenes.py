@@ -7,7 +7,6 @@ of the car; only its projection does, and that takes the pose at the image's own
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,9 +23,14 @@ from saccade.kinematics.sources.assemble import (
     Scene,
     Thing,
     clip_tracks,
+    inside,
     intrinsic_matrix,
     numbers,
+    one_number,
+    pixels,
     require_file,
+    shortened,
+    text,
 )
 
 # Fields that are used; the rest is dropped while reading, since the annotation table has a million rows.
@@ -85,10 +89,11 @@ def read(
     instances = tables.instances_by_scene(rejected)
     images = tables.images_by_scene(cameras)
     for token, row in tables["scene"].items():
-        name = str(row["name"])
+        name = row["name"]
         try:
             split = (splits or {}).get(name, tables.version.removeprefix("v1.0-"))
-            scene = Scene(name, str(row.get("log_token") or name), "nuscenes", split, "gt")
+            group = str(row.get("log_token") or name)
+            scene = Scene(name, group, "nuscenes", split, "gt", tables.path("sample_annotation"))
             start = _first_time(tables, token)
             things = [_thing(tables, instance, start) for instance in instances.get(token, ())]
             for channel in cameras:
@@ -191,11 +196,15 @@ class _Tables:
         for field in TABLES[name]:
             if field not in row and field not in _OPTIONAL:
                 raise DataError(f"{self.path(name)}: record {token}: field {field} is missing")
-            if field.endswith("_token") and field in row and not isinstance(row[field], str):
-                raise DataError(f"{self.where(name, token, field)} is {row[field]!r}; expected a token")
+            if field.endswith(("_token", "next")) and not isinstance(row.get(field, ""), str):
+                raise DataError(
+                    f"{self.where(name, token, field)} is {shortened(row[field])}; expected a token"
+                )
+            if field in ("name", "channel"):
+                text(row[field], self.where(name, token, field))
         if "timestamp" in row and not _is_time(row["timestamp"]):
             raise DataError(
-                f"{self.where(name, token, 'timestamp')} is {row['timestamp']!r}; expected microseconds"
+                f"{self.where(name, token, 'timestamp')} is {shortened(row['timestamp'])}; expected microseconds"
             )
 
     def instances_by_scene(self, rejected: list[Rejected] | None) -> dict[str, list[str]]:
@@ -241,7 +250,7 @@ class _Tables:
 
 def _is_time(value: Any) -> bool:
     """Whether a value is a number of microseconds."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 60
 
 
 def _first_time(tables: _Tables, scene: str) -> int:
@@ -311,7 +320,15 @@ def _thing(tables: _Tables, instance: str, start: int) -> Thing:
         values("translation", 3),
         rotation(np.stack(quaternions)),
         [float(level) if level.isdigit() else None for level in levels],
-        [float((found.get("num_lidar_pts") or 0) + (found.get("num_radar_pts") or 0)) for _, found in rows],
+        [_points(tables, found) for _, found in rows],
+    )
+
+
+def _points(tables: _Tables, row: dict[str, Any]) -> float:
+    """Measured points in a box."""
+    return sum(
+        one_number(row.get(field) or 0, tables.where("sample_annotation", row["token"], field), 0)
+        for field in ("num_lidar_pts", "num_radar_pts")
     )
 
 
@@ -337,7 +354,7 @@ def _camera(
         sensor = tables.follow("sample_data", token, "calibrated_sensor_token", "calibrated_sensor")
         ego = tables.follow("sample_data", token, "ego_pose_token", "ego_pose")
         motions.append(_pose(tables, "ego_pose", ego) @ _pose(tables, "calibrated_sensor", sensor))
-        path = root / row["filename"]
+        path = inside(root, row["filename"], tables.where("sample_data", token, "filename"))
         if need_images:
             require_file(path, f"the image of {tables.where('sample_data', token, 'filename')}")
         paths.append(path.as_posix())
@@ -345,7 +362,11 @@ def _camera(
     matrix = intrinsic_matrix(
         sensor["camera_intrinsic"], tables.where("calibrated_sensor", sensor["token"], "camera_intrinsic")
     )
-    lens = Lens(matrix, int(rows[0]["width"]), int(rows[0]["height"]))
+    width, height = (
+        pixels(rows[0][field], tables.where("sample_data", rows[0]["token"], field))
+        for field in ("width", "height")
+    )
+    lens = Lens(matrix, width, height)
     times = (np.array([row["timestamp"] for row in rows], np.int64) - start) / 1e6
     return Camera(channel, lens, times, paths, np.stack(motions))
 
