@@ -3,15 +3,14 @@
 Every clip has a rig of its own. Camera heights and focal lengths are cut into bands, every other one for training and
 the rest for measuring, so that a network is always measured on rigs whose like it has never seen.
 
-A set is a folder of chunks (`images-00012.npy`, `tracks-00012.jsonl`) with `set.json`, which says how to draw it
-again. A set that was not finished goes on with the chunks that are missing.
+A set is a folder of chunks (`images-00012.npy`, `senses-00012.npy`, `tracks-00012.jsonl`) with `set.json`, which says
+how to draw it again. A set that was not finished goes on with the chunks that are missing.
 
-Shape legend: N clips, T frames, H by W pixels, K objects at most.
+Shape legend: T frames, H by W pixels, S numbers seen of a frame.
 """
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
@@ -21,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from saccade.atomic import replacing, write_text
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.kinematics.records import Track, read_tracks, write_records
 from saccade.kinematics.settings import Settings, make_settings
 from saccade.kinematics.sources.world import tracks_of
+from saccade.models.motion import senses_of
 from saccade.worlds import CAMERAS, Clip, make_world, render
 from saccade.worlds.world import World
 
@@ -96,14 +97,14 @@ def draw_world(plan: MotionPlan, number: int) -> World:
     """Draw the world of one clip, with a rig out of the plan's bands."""
     random = np.random.default_rng([plan.seed, number, 0x816])
     first = RIGS.index(plan.rigs)
-    bands = [2 * int(random.integers(3)) + first for _ in range(2)]
+    high, far = (2 * int(random.integers(3)) + first for _ in range(2))
     return make_world(
         plan.seed * PER_SEED + number,
         seconds=0.5 * (plan.frames - 1),
         visible=VISIBLE,
         motions=MOTIONS,
-        height_m=HEIGHTS_M[bands[0] : bands[0] + 2],
-        focal=FOCALS[bands[1] : bands[1] + 2],
+        height_m=(HEIGHTS_M[high], HEIGHTS_M[high + 1]),
+        focal=(FOCALS[far], FOCALS[far + 1]),
         **LEVELS[plan.level],
     )
 
@@ -169,15 +170,19 @@ def draw_set(
     return MotionSet(folder)
 
 
-def _files(folder: Path, place: int) -> tuple[Path, Path]:
-    """Images and tracks of a chunk."""
-    return folder / f"images-{place:05d}.npy", folder / f"tracks-{place:05d}.jsonl"
+def _files(folder: Path, place: int) -> tuple[Path, Path, Path]:
+    """Images, senses and tracks of a chunk."""
+    return (
+        folder / f"images-{place:05d}.npy",
+        folder / f"senses-{place:05d}.npy",
+        folder / f"tracks-{place:05d}.jsonl",
+    )
 
 
 def _is_whole(folder: Path, place: int, length: int) -> bool:
     """Whether a chunk is there, and as long as it should be (the last one of a set that grew is not)."""
-    images, tracks = _files(folder, place)
-    return images.is_file() and tracks.is_file() and len(np.load(images, mmap_mode="r")) == length
+    files = _files(folder, place)
+    return all(file.is_file() for file in files) and len(np.load(files[0], mmap_mode="r")) == length
 
 
 def _draw_chunk(folder: Path, plan: MotionPlan, place: int) -> None:
@@ -190,11 +195,21 @@ def _draw_chunk(folder: Path, plan: MotionPlan, place: int) -> None:
         clip = draw_clip(plan, number)
         images[row] = clip.images
         tracks += tracks_of(clip, clip_name(plan, number), split)
-    pictures, written = _files(folder, place)
+    pictures, seen, written = _files(folder, place)
     written.unlink(missing_ok=True)
-    with replacing(pictures) as temporary, temporary.open("wb") as file:
-        np.save(file, images)
+    for path, values in ((pictures, images), (seen, see(images))):
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, values)
     write_records(tracks, written)
+
+
+def see(images: np.ndarray) -> np.ndarray:
+    """See clips (N, T, H, W, 3) uint8 forwards and backwards in time: (N, 2, T, S) float16, see `senses_of`."""
+    found = []
+    for clip in images:
+        colours = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1
+        found.append(senses_of(torch.stack([colours, colours.flip(0)])).half().numpy())
+    return np.stack(found)
 
 
 class MotionSet:
@@ -218,23 +233,26 @@ class MotionSet:
                 f"{folder}: no set of motion clips; expected a folder that `saccade vlm demo` or `draw_set` made"
             ) from None
         count = -(-self.plan.clips // CHUNK)
-        files = [_files(self.folder, place)[0] for place in range(count)]
+        files = [file for place in range(count) for file in _files(self.folder, place)]
         if lost := [file for file in files if not file.is_file()]:
             raise DataError(
                 f"{lost[0]}: is missing; expected {count} chunks, so draw the set to its end first"
             )
-        self._chunks = [np.load(file, mmap_mode="r") for file in files]
-        self._starts = [place * CHUNK for place in range(count)]
+        self._chunks = [np.load(_files(self.folder, place)[0], mmap_mode="r") for place in range(count)]
+        self._senses = [np.load(_files(self.folder, place)[1], mmap_mode="r") for place in range(count)]
 
     def __len__(self) -> int:
         return self.plan.clips
 
     def images(self, number: int) -> np.ndarray:
         """Return the frames of a clip, (T, H, W, 3) uint8."""
-        place = bisect.bisect_right(self._starts, number) - 1
-        return np.asarray(self._chunks[place][number - self._starts[place]])
+        return np.array(self._chunks[number // CHUNK][number % CHUNK])
+
+    def senses(self, number: int, *, backwards: bool = False) -> np.ndarray:
+        """Return what is seen of a clip, or of the clip run backwards, (T, S) float32."""
+        return self._senses[number // CHUNK][number % CHUNK, int(backwards)].astype(np.float32)
 
     def tracks(self) -> Iterator[Track]:
         """Yield the tracks of all clips, in order."""
         for place in range(len(self._chunks)):
-            yield from read_tracks(_files(self.folder, place)[1])
+            yield from read_tracks(_files(self.folder, place)[2])

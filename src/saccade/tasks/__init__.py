@@ -13,6 +13,7 @@ TASKS = {
     "restore": "saccade.tasks.restore:Restore",
     "video": "saccade.tasks.video:Video",
     "answer": "saccade.tasks.answer:Answer",
+    "motion": "saccade.tasks.motion:Motion",
 }
 
 

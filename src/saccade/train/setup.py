@@ -339,14 +339,14 @@ def check_sharded(recipe: Recipe, sharded: bool) -> None:
         raise ConfigError("adaptive clipping needs whole parameters; with FSDP pass --optim.clip norm")
 
 
-def autocast_copy(session: Session) -> Callable[[torch.Tensor], Any]:
+def autocast_copy(session: Session) -> Callable[..., Any]:
     """Return the running average under the run's precision, as the loss sees it."""
     assert session.ema is not None
     module, accelerator = session.ema.module, session.accelerator
 
-    def forward(images: torch.Tensor) -> Any:
+    def forward(*inputs: torch.Tensor) -> Any:
         with accelerator.autocast():
-            return module(images)
+            return module(*inputs)
 
     return forward
 

@@ -157,6 +157,10 @@ def build_model(card: Card) -> nn.Module:
         from saccade.vlm.model import build_vlm
 
         return build_vlm(card.model, card.options)
+    if card.task == "motion":
+        from saccade.models.motion import build_motion
+
+        return build_motion(card.model, card.options)
     if card.task == "video":
         return registry.create_video_model(
             card.model,

@@ -1,0 +1,317 @@
+"""Eyes for motion: small enough to learn from random weights what moves where, and how the camera does.
+
+What is seen and what is made of it are two things. Seeing has no weights: where a box is and how large follows from
+sums over its mask, how the picture flows from the likeness of every cell with the cells around it in the next frame
+(block matching), where the ground ends from the means of rows. So a clip is seen once and for all, and a million
+steps of learning cost what a few blocks over 30 tokens cost: one token of the whole frame and one of every box.
+Everything else is learned: what a flow says of the camera, what a path in the picture says of one on the ground, how
+large things usually are.
+
+Shape legend: B clips, T frames, C = 3 + K channels, K boxes, N = 1 + K tokens a frame, D channels of a token,
+S numbers seen of a frame, F facts of a box.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saccade.errors import ConfigError, ShapeError, did_you_mean
+from saccade.nn.transformer import Block, init_transformer
+
+COLOURS = 3
+GRID = (6, 8)
+"""Cells of the flow, down and across."""
+FLOW_SIZE = (36, 48)
+"""Pixels, down and across, among which flow is looked for."""
+REACH = (2, 5)
+"""Farthest flow that is looked for, in those pixels."""
+ROWS = 72
+FLOW_CHANNELS = 3
+ROW_CHANNELS = 4
+SENSES = GRID[0] * GRID[1] * FLOW_CHANNELS + ROWS * ROW_CHANNELS
+"""Numbers S seen of a frame."""
+FACTS = 8
+"""Numbers F of a box: middle x, middle y and bottom from -1 to 1 over the picture's width, halves of the logs of its
+width and height in widths of the picture, whether it is there, and whether it touches a side and the bottom."""
+WAVES = 7
+"""Octaves of the waves that tell a place in the picture."""
+PERIODS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Periods of the waves that tell a second."""
+DIRECTION, HOURS, LENGTH, MOVING, STEP_OUTPUTS = slice(0, 2), slice(2, 14), 14, 15, 16
+"""What `MotionNet` says of a step: direction towards (front, right) of the first camera, clock hours 12 and 1 to 11,
+log of the metres, whether it moves."""
+YAW, FORWARD, EGO_OUTPUTS = 0, 1, 2
+"""What it says of the camera between two frames: radians clockwise, and metres forward in camera heights."""
+RIG_OUTPUTS = 3
+"""What it says of the rig: log of the height in metres, log of the focal length in widths, pitch in radians."""
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """What the network is made of."""
+
+    width: int = 128
+    """Channels D of a token."""
+    depth: int = 3
+    """Blocks over the tokens of all frames."""
+    boxes: int = 2
+    """Boxes K that come in as masks."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if self.width < 32 or self.width % 32 or self.depth < 1 or self.boxes < 1:
+            raise ConfigError(
+                f"width {self.width}, depth {self.depth}, boxes {self.boxes}; expected a width that is a multiple of "
+                "32, and at least one block and box"
+            )
+
+
+def facts_of_masks(masks: Tensor) -> Tensor:
+    """Measure filled boxes (..., height, width) in 0..1: (..., F), all 0 where there is none."""
+    height, width = masks.shape[-2:]
+    across, down = masks.amax(-2), masks.amax(-1)
+    wide, high = across.sum(-1), down.sum(-1)
+    there = (wide > 0).to(masks.dtype)
+    columns = torch.arange(width, device=masks.device, dtype=masks.dtype) + 0.5
+    rows = torch.arange(height, device=masks.device, dtype=masks.dtype) + 0.5
+    x = (across * columns).sum(-1) / wide.clamp_min(1e-6)
+    y = (down * rows).sum(-1) / high.clamp_min(1e-6)
+    side = torch.maximum(across[..., 0], across[..., -1])
+    scale = 2.0 / width
+    found = torch.stack([
+        (x - width / 2) * scale, (y - height / 2) * scale, (y + high / 2 - height / 2) * scale,
+        (wide.clamp_min(0.5) / width).log() / 2, (high.clamp_min(0.5) / width).log() / 2, there, side, down[..., -1],
+    ], -1)  # fmt: skip
+    return found * there[..., None]
+
+
+def flow_of(now: Tensor, after: Tensor) -> Tensor:
+    """Find where every cell of a picture is in the next one, by block matching with parts of a pixel.
+
+    Args:
+        now: (M, 3, height, width).
+        after: The same.
+
+    Returns:
+        (M, 3, 6, 8): flow to the right and down, as shares of `REACH` times how sure it is, and how sure it is
+        (0: the cell has no texture, or nothing is like it; to 1).
+    """
+    up, side = REACH
+    pair = [F.adaptive_avg_pool2d(x.mean(1, keepdim=True), FLOW_SIZE) for x in (now, after)]
+    # What changes slowly over the picture is light; texture is what is left.
+    flat = [x - F.avg_pool2d(x, 7, 1, 3, count_include_pad=False) for x in pair]
+    cell = FLOW_SIZE[0] // GRID[0]
+    energy = F.avg_pool2d(flat[0].square(), cell)[:, 0]
+    padded = F.pad(flat[1], (side, side, up, up), mode="replicate")
+    height, width = FLOW_SIZE
+    costs = []
+    for dy in range(2 * up + 1):
+        for dx in range(2 * side + 1):
+            gap = (flat[0] - padded[..., dy : dy + height, dx : dx + width]).square()
+            costs.append(F.avg_pool2d(gap, cell))
+    cost = torch.cat(costs, 1).unflatten(1, (2 * up + 1, 2 * side + 1))
+    best = cost.flatten(1, 2).argmin(1)
+    rows, columns = best // (2 * side + 1), best % (2 * side + 1)
+    moves = []
+    for axis, places, most in ((1, rows, up), (2, columns, side)):
+        inner = places.clamp(1, 2 * most - 1)
+        line = cost.gather(3 - axis, (columns if axis == 1 else rows)[:, None, None].expand(
+            -1, *((2 * up + 1, 1) if axis == 1 else (1, 2 * side + 1)), -1, -1
+        )).squeeze(3 - axis)  # fmt: skip
+        low, mid, high = (line.gather(1, (inner + step)[:, None])[:, 0] for step in (-1, 0, 1))
+        # A parabola through the best place and its neighbours.
+        part = ((low - high) / (2 * (low - 2 * mid + high)).clamp_min(1e-6)).clamp(-0.5, 0.5)
+        moves.append((inner + part - most) / most)
+    least = cost.flatten(1, 2).amin(1)
+    sure = (1 - least / energy.clamp_min(1e-6)).clamp(0, 1) * (energy / (energy + 0.001))
+    return torch.stack([moves[1] * sure, moves[0] * sure, sure], 1)
+
+
+def senses_of(colours: Tensor) -> Tensor:
+    """See frames, without weights.
+
+    Args:
+        colours: (B, T, 3, height, width) from -1 to 1.
+
+    Returns:
+        (B, T, S): flow to the next frame (0 behind the last), then for every row of the picture the means of the
+        three colours and how much it varies.
+    """
+    with torch.no_grad():
+        clips, count = colours.shape[:2]
+        flow = colours.new_zeros(clips, count, GRID[0] * GRID[1] * FLOW_CHANNELS)
+        if count > 1:
+            pairs = flow_of(colours[:, :-1].flatten(0, 1), colours[:, 1:].flatten(0, 1))
+            flow[:, :-1] = pairs.flatten(1).unflatten(0, (clips, count - 1))
+        flat = colours.flatten(0, 1)
+        means = F.adaptive_avg_pool2d(flat, (ROWS, 1))[..., 0]
+        spread = F.adaptive_avg_pool2d(flat.std(-1, keepdim=True).mean(1, keepdim=True), (ROWS, 1))[..., 0]
+        rows = torch.cat([means, spread], 1).flatten(1).unflatten(0, (clips, count))
+        return torch.cat([flow, rows], -1)
+
+
+def mirror_senses(senses: Tensor) -> Tensor:
+    """Turn what is seen (..., S) of frames into what is seen of their mirror images."""
+    cells = GRID[0] * GRID[1] * FLOW_CHANNELS
+    flow = senses[..., :cells].unflatten(-1, (FLOW_CHANNELS, *GRID)).flip(-1)
+    flow = flow * flow.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
+    return torch.cat([flow.flatten(-3), senses[..., cells:]], -1)
+
+
+class MotionEyes(nn.Module):
+    """Frames with boxes and their seconds in, tokens of the frame and of every box out.
+
+    Args:
+        config: What it is made of.
+    """
+
+    def __init__(self, config: MotionConfig) -> None:
+        super().__init__()
+        dim = config.width
+        self.config, self.dim, self.tokens = config, dim, 1 + config.boxes
+        waves = FACTS * (1 + 2 * WAVES)
+        self.frame = nn.Sequential(nn.Linear(SENSES, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.place = nn.Sequential(nn.Linear(waves, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.kind_embed = nn.Parameter(torch.zeros(1, 1, self.tokens, dim))
+        self.time_embed = nn.Linear(2 * len(PERIODS_S), dim)
+        self.blocks = nn.ModuleList([Block(dim, dim // 32) for _ in range(config.depth)])
+        self.norm = nn.LayerNorm(dim)
+        for part in (self.time_embed, self.blocks):
+            part.apply(init_transformer)
+        nn.init.trunc_normal_(self.kind_embed, std=0.02)
+
+    def weight_decay_exempt(self) -> set[str]:
+        """Names of the parameters that recipes do not decay."""
+        return {name for name, p in self.named_parameters() if p.ndim <= 1 or name.endswith("kind_embed")}
+
+    def forward(self, frames: Tensor, seconds: Tensor) -> Tensor:
+        """Look at clips.
+
+        Args:
+            frames: (B, T, 3 + K, height, width): colours from -1 to 1, then filled boxes, 1 inside and 0 outside.
+            seconds: (B, T) or (T,), when the frames were taken.
+
+        Returns:
+            (B, T, 1 + K, D).
+
+        Raises:
+            ShapeError: Frames or seconds of another shape.
+        """
+        boxes = self.config.boxes
+        if frames.ndim != 5 or frames.shape[2] != COLOURS + boxes:
+            raise ShapeError(
+                f"the frames have shape {tuple(frames.shape)}; expected (clips, frames, {COLOURS + boxes} channels, "
+                "height, width)"
+            )
+        if seconds.shape not in (frames.shape[:2], frames.shape[1:2]):
+            raise ShapeError(
+                f"the seconds have shape {tuple(seconds.shape)}; expected one for each frame, "
+                f"{tuple(frames.shape[:2])}"
+            )
+        dtype = self.norm.weight.dtype
+        senses = senses_of(frames[:, :, :COLOURS].float()).to(dtype)
+        return self.think(senses, facts_of_masks(frames[:, :, COLOURS:].float()).to(dtype), seconds)
+
+    def think(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
+        """Make tokens of what was seen.
+
+        Args:
+            senses: (B, T, S), from `senses_of`.
+            facts: (B, T, K, F), from `facts_of_masks`.
+            seconds: (B, T) or (T,).
+
+        Returns:
+            (B, T, 1 + K, D).
+        """
+        octaves = math.pi * 2.0 ** torch.arange(WAVES, device=facts.device, dtype=facts.dtype)
+        angles = (facts[..., None] * octaves).flatten(-2)
+        things = self.place(torch.cat([facts, angles.sin(), angles.cos()], -1))
+        x = torch.cat([self.frame(senses)[:, :, None], things], 2) + self.kind_embed
+        count, tokens = x.shape[1:3]
+        x = x + self.time_embed(self._waves(seconds)).view(-1, count, 1, self.dim)
+        x = x.flatten(1, 2)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x).unflatten(1, (count, tokens))
+
+    def _waves(self, seconds: Tensor) -> Tensor:
+        """Tell seconds (..., T) by waves."""
+        periods = torch.tensor(PERIODS_S, device=seconds.device)
+        angles = (2 * math.pi / periods) * seconds.float()[..., None]
+        return torch.cat([angles.sin(), angles.cos()], -1).to(self.time_embed.weight.dtype)
+
+
+class MotionNet(nn.Module):
+    """Eyes with heads that say how everything moves: what the eyes are taught by.
+
+    Args:
+        config: Of the eyes.
+    """
+
+    def __init__(self, config: MotionConfig) -> None:
+        super().__init__()
+        dim = config.width
+        self.config = config
+        self.eyes = MotionEyes(config)
+        self.step = nn.Sequential(nn.Linear(2 * dim, dim), nn.GELU(), nn.Linear(dim, STEP_OUTPUTS))
+        self.way = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 1))
+        self.ego = nn.Sequential(nn.Linear(2 * dim, dim), nn.GELU(), nn.Linear(dim, EGO_OUTPUTS))
+        self.rig = nn.Linear(dim, RIG_OUTPUTS)
+
+    def weight_decay_exempt(self) -> set[str]:
+        """Names of the parameters that recipes do not decay."""
+        return {name for name, p in self.named_parameters() if p.ndim <= 1 or name.endswith("kind_embed")}
+
+    def forward(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> dict[str, Tensor]:
+        """Say how boxed things and the camera move.
+
+        Args:
+            senses: As of `MotionEyes.think`.
+            facts: As of `MotionEyes.think`.
+            seconds: As of `MotionEyes.think`.
+
+        Returns:
+            steps (B, K, T - 1, 16), way (B, K) log of the metres travelled, ego (B, T - 1, 2), rig (B, 3).
+        """
+        x = self.eyes.think(senses, facts, seconds)
+        pairs = torch.cat([x[:, :-1], x[:, 1:]], -1)
+        return {
+            "steps": self.step(pairs[:, :, 1:]).transpose(1, 2),
+            "way": self.way(x[:, :, 1:].mean(1))[..., 0],
+            "ego": self.ego(pairs[:, :, 0]),
+            "rig": self.rig(x[:, :, 0].mean(1)),
+        }
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "motion_tiny": {"width": 64, "depth": 2},
+    "motion_small": {},
+}
+"""Networks by name, as differences from `MotionConfig`."""
+
+
+def build_motion(name: str, options: Mapping[str, Any]) -> MotionNet:
+    """Make a network by name.
+
+    Args:
+        name: One of `VARIANTS`.
+        options: Fields of `MotionConfig` that differ.
+
+    Raises:
+        ConfigError: An unknown name or option.
+    """
+    if name not in VARIANTS:
+        raise ConfigError(f"no motion network {name!r}{did_you_mean(name, VARIANTS)}")
+    known = [entry.name for entry in dataclasses.fields(MotionConfig)]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"model.options has no {option!r}{did_you_mean(option, known)}")
+    return MotionNet(MotionConfig(**{**VARIANTS[name], **options}))
