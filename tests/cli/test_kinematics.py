@@ -183,6 +183,11 @@ def test_clips_without_pictures_are_listed_and_the_rest_goes_on(labels, tmp_path
         (["label", "nuplan", "x", "--out", "y", "--label.min-steps-m", "1"], "label.min_step_m"),
         (["label", "nuplan", "x", "--out", "y", "--label.dt", "fast"], "--label.dt is 'fast'"),
         (["label", "nuplan", "x", "--out", "y", "--label.dt", "0"], "dt above 0"),
+        (["label", "nuplan", "x", "--out", "y", "--label.max-points", "1000000000"], "max_points <= 100000"),
+        (["label", "world", "--out", "y", "--clips", "0"], "expected 1 to 1000000 clips"),
+        (["questions", "x", "--out", "y.jsonl", "--per-task", "0"], "per_task is 0; expected at least 1"),
+        (["questions", "x", "--out", "y.jsonl", "--seed", "-1"], "seed is -1; expected at least 0"),
+        (["questions", "x", "--out", "y.jsonl", "--size", "-5"], "--size is -5; expected at least 8"),
         (["questions", "x", "--out", "y.csv"], "expected a name that ends in .jsonl"),
         (["questions", "x", "--out", "y.jsonl", "--val-share", "2"], "--val-share"),
         (["score", "a.jsonl", "--bench", "b.jsonl"], "b.jsonl: no such file"),
@@ -194,6 +199,31 @@ def test_refusals_are_one_sentence(tokens, words, tmp_path, monkeypatch, capsys)
     printed = capsys.readouterr()
     assert words in printed.err
     assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []  # not even an empty folder
+
+
+def test_a_failed_run_leaves_what_an_earlier_one_wrote(labels, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["kinematics", "label", "tracks", str(labels), "--out", str(out)]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (tmp_path / "tracks.jsonl").write_text("nonsense\n")
+    assert main(["kinematics", "label", "tracks", str(tmp_path / "tracks.jsonl"), "--out", str(out)]) == 2
+    assert "no track could be used and 1 parts were rejected, the first because" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_nothing_of_others_is_replaced(labels, tmp_path, capsys):
+    out = tmp_path / "one" / "q.jsonl"
+    command = ["kinematics", "questions", str(labels), "--size", "0", "--out"]
+    assert main([*command, str(out)]) == 0
+    assert main([*command, str(out)]) == 0  # the same again
+    assert main([*command, str(out.with_name("bench.jsonl"))]) == 2
+    assert "give --out a folder of its own, such as" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("three years")
+    assert main(["kinematics", "overlay", str(labels), "--out", str(tmp_path / "mine")]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "three years"
 
 
 def test_files_of_another_kind_and_version_are_refused(labels, tmp_path, capsys):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from saccade.errors import ConfigError, DataError
+from saccade.kinematics.draw import pictures_root
 from saccade.kinematics.records import Rejected, write_records, write_rejected
 from saccade.kinematics.report import read_rejected, reason_kind, write_report
 
@@ -129,3 +130,16 @@ def test_reasons_are_grouped():
     one = Rejected("clip-1", "7", "clip clip-1: scale spread 0.31 is above 0.15")
     two = Rejected("clip-2", "9", "clip clip-2: scale spread 1e-3 is above 0.15")
     assert reason_kind(one) == reason_kind(two) == "clip …: scale spread # is above #"
+
+
+def test_pictures_are_found_beside_their_labels(tmp_path):
+    (tmp_path / "labels" / "frames").mkdir(parents=True)
+    track = many(1, images=["frames/a.png"] * 20)[0]
+    assert pictures_root([track], tmp_path / "labels") is None
+    (tmp_path / "labels" / "frames" / "a.png").write_bytes(b"")
+    for labels in (tmp_path / "labels", tmp_path / "labels" / "tracks.jsonl"):
+        assert pictures_root([track], labels) == tmp_path / "labels"
+    # Written as "labels/frames/a.png" from another working folder.
+    other = dataclasses.replace(track, image_paths=["labels/frames/a.png#t=1.000"] * 20)
+    assert pictures_root([other], tmp_path / "labels") == tmp_path
+    assert pictures_root([other], tmp_path / "labels", "mine") == "mine"

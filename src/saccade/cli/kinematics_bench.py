@@ -39,7 +39,7 @@ def variants(
     """
     from saccade.cli.kinematics_label import write_forms
     from saccade.errors import DataError
-    from saccade.kinematics.draw import write_frames
+    from saccade.kinematics.draw import pictures_root, write_frames
     from saccade.kinematics.records import (
         Rejected,
         read_questions,
@@ -81,7 +81,7 @@ def variants(
                             variant.question,
                             variant.tracks,
                             out / kind / "frames",
-                            root=pictures,
+                            root=pictures_root(tracks[question.clip_id], labels, pictures),
                             size=size,
                             region=variant.region,
                             mirror=variant.mirror,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,9 +65,8 @@ def label(
     """
     from saccade.errors import ConfigError, DataError
     from saccade.kinematics.forms import write_json
-    from saccade.kinematics.labels import label_track
     from saccade.kinematics.records import write_records, write_rejected
-    from saccade.kinematics.selection import select
+    from saccade.kinematics.selection import label_row
     from saccade.kinematics.sources import read_source
 
     if form not in ("jsonl", "parquet"):
@@ -100,28 +100,29 @@ def label(
 
     def labelled(bar: Any, task: Any) -> Iterator[Track]:
         for track in read_source(source, root, **options):
-            found = label_track(track.timestamps_s, track.points, up=track.up, settings=chosen)
-            verdict = select(track, found, chosen).reason
+            rows.append(label_row(track, chosen))
             clip_ids.add(track.clip_id)
-            statuses[verdict] += 1
-            names = {"clip_id": track.clip_id, "track_id": track.track_id, "category": track.category}
-            rows.append({**names, **found.to_dict(), "selection": verdict, "config_hash": chosen.config_hash})
+            statuses[rows[-1]["selection"]] += 1
             bar.update(task, completed=len(rows), total=None, info=f"{len(clip_ids)} clips")
             yield track
 
-    out.mkdir(parents=True, exist_ok=True)
     with show.progress() as bar:
         task = bar.add_task("labelling", total=None, info="")
-        count = write_records(labelled(bar, task), out / f"tracks.{form}")
+        # What is wrong from the start leaves no folder behind, and what an earlier run wrote stays.
+        tracks = labelled(bar, task)
+        first = next(tracks, None)
+        if first is None:
+            why = f", the first because: {rejected[0].reason}" if rejected else ""
+            if rejected and not (out / "rejected.jsonl").exists():
+                write_rejected(rejected, out / "rejected.jsonl")
+            raise DataError(
+                f"{root}: no track could be used and {len(rejected or ())} parts were rejected{why}"
+            )
+        count = write_records(itertools.chain([first], tracks), out / f"tracks.{form}")
     # Another form from an earlier run would hold every track a second time.
     (out / f"tracks.{'parquet' if form == 'jsonl' else 'jsonl'}").unlink(missing_ok=True)
     write_json(rows, out / "labels.jsonl")
     write_rejected(rejected or (), out / "rejected.jsonl")
-    if not count:
-        first = f", the first because: {rejected[0].reason}" if rejected else ""
-        raise DataError(
-            f"{root}: no track could be used and {len(rejected or ())} parts were rejected{first}"
-        )
     show.result(
         {"out": str(out), "clips": len(clip_ids), "tracks": count, "rejected": len(rejected or ()),
          **{f"selection {name}": number for name, number in statuses.most_common()}},
@@ -182,6 +183,14 @@ def questions(
         raise ConfigError(f"--out is {out}; expected a name that ends in .jsonl or .parquet")
     if val_share is not None and not 0 <= val_share <= 1:
         raise ConfigError(f"--val-share is {val_share}; expected a share from 0 to 1")
+    if size < 0 or 0 < size < 8:
+        raise ConfigError(f"--size is {size}; expected at least 8 pixels, or 0 for no frames")
+    folder = out.parent
+    if not out.exists() and any((folder / name).exists() for name in ("mixture.yaml", "rejected.jsonl")):
+        raise ConfigError(
+            f"{folder.absolute()}: holds the forms and rejections of other questions or labels, which would be "
+            f"replaced; give --out a folder of its own, such as {out.with_suffix('') / out.name}"
+        )
     chosen = _settings(settings)
     plan = Plan(seed=seed, per_clip=per_clip, per_task=per_task, num_frames=frames, held_out=held_out)
     rejected: list[Rejected] = []
@@ -201,9 +210,8 @@ def questions(
         raise DataError(
             f"{labels}: no question can be asked ({reasons}); expected tracks that move and are seen"
         )
-    folder = out.parent
     if size:
-        asked = _draw(asked, tracks, folder / "frames", pictures, size, rejected, chosen)
+        asked = _draw(asked, tracks, folder / "frames", labels, pictures, size, rejected, chosen)
         if not asked:
             raise DataError(f"{labels}: no frame could be drawn, the first because: {rejected[-1].reason}")
     write_records(asked, out)
@@ -245,33 +253,55 @@ def _settings(tokens: tuple[str, ...]) -> Settings:
     Raises:
         ConfigError: No such setting, or a value of another kind.
     """
+    from saccade.kinematics.settings import Settings, make_settings
+
+    return make_settings(**read_fields(tokens, label=Settings)["label"])
+
+
+def read_fields(tokens: tuple[str, ...], **groups: type) -> dict[str, dict[str, Any]]:
+    """Read flags --GROUP.NAME VALUE, where a group is a data class whose fields have defaults.
+
+    Returns:
+        Values by group and name, of the defaults' types; those that were not given are not in it.
+
+    Raises:
+        ConfigError: No such setting, or a value of another kind.
+    """
     import dataclasses
 
     from saccade.cli.train import read_settings
     from saccade.errors import ConfigError
-    from saccade.kinematics.settings import Settings, make_settings
 
-    fields = {field.name: field.default for field in dataclasses.fields(Settings)}
-    values: dict[str, Any] = {}
-    for dotted, text in read_settings(tokens, [f"label.{name}" for name in fields]).items():
-        name = dotted.removeprefix("label.")
-        default = fields[name]
+    defaults = {
+        f"{group}.{field.name}": field.default
+        for group, kind in groups.items()
+        for field in dataclasses.fields(kind)
+    }
+    values: dict[str, dict[str, Any]] = {group: {} for group in groups}
+    for dotted, text in read_settings(tokens, list(defaults)).items():
+        group, _, name = dotted.partition(".")
+        default = defaults[dotted]
         try:
-            if isinstance(default, tuple):
-                values[name] = tuple(float(part) for part in str(text).split(","))
-            elif isinstance(default, str):
-                values[name] = str(text)
-            else:
-                values[name] = int(text) if isinstance(default, int) else float(text)
-        except (TypeError, ValueError):
+            values[group][name] = _read_value(str(text), default)
+        except (KeyError, TypeError, ValueError):
             raise ConfigError(f"--{dotted} is {text!r}; expected a value such as {default}") from None
-    return make_settings(**values)
+    return values
+
+
+def _read_value(text: str, default: Any) -> Any:
+    """Read text as the type of a default."""
+    if isinstance(default, tuple):
+        return tuple(_read_value(part.strip(), default[0]) for part in text.split(","))
+    if isinstance(default, bool):
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+    return type(default)(text)
 
 
 def _draw(
     asked: list[Question],
     tracks: list[Track],
     folder: Path,
+    labels: Path,
     pictures: Path | None,
     size: int,
     rejected: list[Rejected],
@@ -279,20 +309,20 @@ def _draw(
 ) -> list[Question]:
     """Draw the frames of every question; those whose frames cannot be drawn go to the dead letters."""
     from saccade.errors import DataError
-    from saccade.kinematics.draw import write_frames
+    from saccade.kinematics.draw import pictures_root, write_frames
     from saccade.kinematics.records import Rejected
 
     of: dict[str, list[Track]] = {}
     for track in tracks:
         of.setdefault(track.clip_id, []).append(track)
     kept = []
+    roots = {name: pictures_root(part, labels, pictures) for name, part in of.items()}
     with show.progress() as bar:
         task = bar.add_task("drawing frames", total=len(asked), info="")
         for question in asked:
             try:
-                write_frames(
-                    question, of[question.clip_id], folder, root=pictures, size=size, settings=settings
-                )
+                root = roots[question.clip_id]
+                write_frames(question, of[question.clip_id], folder, root=root, size=size, settings=settings)
                 kept.append(question)
             except DataError as error:
                 rejected.append(Rejected(question.clip_id, question.id, str(error)))

@@ -41,6 +41,7 @@ def overlay(
     """
     from saccade.cli.kinematics_label import _settings
     from saccade.errors import DataError
+    from saccade.kinematics.draw import pictures_root
     from saccade.kinematics.overlay import write_overlay
     from saccade.kinematics.video import VIDEOS
 
@@ -53,7 +54,8 @@ def overlay(
     name = tracks[0].clip_id
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
     out = out or Path(f"{safe}-overlay.mp4")
-    count = write_overlay(tracks, out, video=video, root=pictures, size=size, rate=rate, settings=chosen)
+    root = pictures_root(tracks, where, pictures)
+    count = write_overlay(tracks, out, video=video, root=root, size=size, rate=rate, settings=chosen)
     show.result({"out": str(out), "clip": name, "tracks": len(tracks), "frames": count}, as_json=json)
 
 

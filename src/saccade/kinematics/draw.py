@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,27 @@ def open_image(path: Path | str, where: str = "") -> Image.Image:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{name}{path}: cannot be read as a picture ({str(error)[:80]})") from None
+
+
+def pictures_root(
+    tracks: Iterable[Track], labels: Path | str, root: Path | str | None = None
+) -> Path | str | None:
+    """Find the folder that a clip's paths of pictures are relative to.
+
+    Args:
+        tracks: Of the clip.
+        labels: Folder or file of its labels: where a picture is not at its path, it is looked for beside the labels
+            and in the folder that holds theirs.
+        root: That of the user, which is taken as it is.
+    """
+    if root is not None:
+        return root
+    name = next((path for track in tracks for path in track.image_paths or () if path is not None), None)
+    if name is None or Path(name := split_fragment(name)[0]).is_file():
+        return None
+    labels = Path(labels).absolute()
+    beside = labels if labels.is_dir() else labels.parent
+    return next((folder for folder in (beside, beside.parent) if (folder / name).is_file()), None)
 
 
 def frames_key(question: Question) -> str:

@@ -61,6 +61,10 @@ def write_overlay(
     scene = open_scene(tracks, settings)
     found, frames = frames_of(scene.tracks, video, root, rate)
     painted = (paint(image, scene, time, size=size, inset=True) for time, image in frames)
+    if out.is_dir() and any(file.suffix != ".png" or not file.stem.isdigit() for file in out.iterdir()):
+        raise ConfigError(
+            f"{out}: holds other files than 000.png, 001.png ..., which a new folder would replace"
+        )
     with replacing(out) as temporary:
         if out.suffix:
             return _encode(painted, temporary, found)

@@ -52,11 +52,9 @@ class Plan:
             raise ConfigError(f"tasks: no task {unknown[0]!r}; choose from {', '.join(WORDINGS)}")
         if len(set(self.colours)) != 2:
             raise ConfigError(f"colours is {self.colours}; expected two different ones")
-        if self.per_clip < 1 or (self.per_task or 1) < 1 or (self.num_frames or 2) < 2:
-            raise ConfigError(
-                f"per_clip {self.per_clip}, per_task {self.per_task}, num_frames {self.num_frames}; expected "
-                "at least 1, 1 and 2"
-            )
+        for name, least in (("per_clip", 1), ("per_task", 1), ("num_frames", 2), ("seed", 0)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ConfigError(f"{name} is {value}; expected at least {least}")
         if not 0 < self.max_hour_share <= 1 or not 0 < self.max_interval_share <= 1:
             raise ConfigError("max_hour_share and max_interval_share: expected shares above 0, at most 1")
 

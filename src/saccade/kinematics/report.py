@@ -21,6 +21,7 @@ from saccade.errors import ConfigError, DataError
 from saccade.kinematics.answers import TASKS
 from saccade.kinematics.birdseye import birdseye_svg
 from saccade.kinematics.candidates import candidates_of, clips_of, open_clip
+from saccade.kinematics.draw import pictures_root
 from saccade.kinematics.overlay import frames_of
 from saccade.kinematics.page import CSS, Markup, bars, curves, table, tiles
 from saccade.kinematics.records import Rejected, Track, read_tracks
@@ -69,7 +70,7 @@ def write_report(
         out: The page.
         clips: At most so many are shown, drawn evenly from the sources, those with something to ask about first.
         size: Width of their frames, pixels; a page of 12 clips takes about 1 MB at 320.
-        root: Folder that paths of pictures are relative to; that of the labels when they are not found.
+        root: Folder that paths of pictures are relative to; see `draw.pictures_root`.
         seed: Of the choice.
         settings: Definitions.
 
@@ -312,9 +313,8 @@ def _strip(scene: Scene, size: int, root: Path | str | None, labels: Path) -> st
     wanted = np.linspace(float(times[0]), float(times[-1]), FRAMES)
     parts = []
     try:
-        for time, image in frames_of(scene.tracks, root=_root(scene, root, labels), times_s=wanted.tolist())[
-            1
-        ]:
+        found = pictures_root(scene.tracks, labels, root)
+        for time, image in frames_of(scene.tracks, root=found, times_s=wanted.tolist())[1]:
             buffer = io.BytesIO()
             paint(image, scene, time, size=size).save(buffer, "JPEG", quality=84, subsampling=0)
             data = base64.b64encode(buffer.getvalue()).decode()
@@ -325,16 +325,6 @@ def _strip(scene: Scene, size: int, root: Path | str | None, labels: Path) -> st
     except DataError as error:
         return f"<p>No frames: {escape(str(error))}</p>"
     return f'<div class="strip">{"".join(parts)}</div>'
-
-
-def _root(scene: Scene, root: Path | str | None, labels: Path) -> Path | str | None:
-    """Folder that pictures are relative to: the labels' own where they are there and nowhere else."""
-    if root is not None:
-        return root
-    names = [path for track in scene.tracks for path in track.image_paths or () if path is not None]
-    beside = labels if labels.is_dir() else labels.parent
-    name = names[0].rpartition("#t=")[0] or names[0] if names else ""
-    return beside if names and not Path(name).is_file() and (beside / name).is_file() else None
 
 
 def _table(scene: Scene) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from saccade.kinematics.labels import TIME_SLACK, TrackLabel
+from saccade.kinematics.labels import TIME_SLACK, TrackLabel, label_track
 from saccade.kinematics.records import Track
 from saccade.kinematics.settings import DEFAULT, Settings
 
@@ -122,3 +123,11 @@ def covers(
 def _at(values: Sequence[float | None] | None, rows: Sequence[int | None]) -> list[float | None]:
     """Values at rows; None where there is no row."""
     return [None if values is None or row is None else values[row] for row in rows]
+
+
+def label_row(track: Track, settings: Settings = DEFAULT) -> dict[str, Any]:
+    """Label a track: the row of labels.jsonl, with what selection says and the hash of the settings."""
+    found = label_track(track.timestamps_s, track.points, up=track.up, settings=settings)
+    names = {"clip_id": track.clip_id, "track_id": track.track_id, "category": track.category}
+    verdict = select(track, found, settings).reason
+    return {**names, **found.to_dict(), "selection": verdict, "config_hash": settings.config_hash}

@@ -16,6 +16,8 @@ from saccade.errors import ConfigError, did_you_mean
 
 PROFILES = ("signed", "paper_unsigned")
 """Ways to measure a direction."""
+MOST_POINTS = 100_000
+"""Of one clip."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,10 @@ class Settings:
                 raise ConfigError(f"{field.name} is {value!r}; expected a finite number, not negative")
             elif isinstance(field.default, int) and value != int(value):
                 raise ConfigError(f"{field.name} is {value!r}; expected a whole number")
-        if self.dt <= 0 or self.max_points < 2 or not 2 <= self.min_points <= self.max_points:
+        if self.dt <= 0 or not 2 <= self.min_points <= self.max_points <= MOST_POINTS:
             raise ConfigError(
                 f"dt {self.dt}, min_points {self.min_points} and max_points {self.max_points} make no path; expected "
-                "dt above 0 and 2 <= min_points <= max_points"
+                f"dt above 0 and 2 <= min_points <= max_points <= {MOST_POINTS}"
             )
         if self.same_max_deg > self.diff_min_deg or self.cmp_ratio < 1:
             raise ConfigError(
