@@ -15,6 +15,7 @@ from saccade.extras import require
 from saccade.hub import fetching, load_network, model_type_of, quiet
 from saccade.vlm.base import EXTRA, transformers
 from saccade.vlm.eyes import Eyes, EyesConfig, load_encoder, load_eyes
+from saccade.vlm.motion_eyes import ClipEyes
 from saccade.weights import locate, read_weights
 
 TEXT_EXAMPLE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -65,7 +66,7 @@ class TextPlan:
 def new_base(
     out: Path | str,
     *,
-    eyes: EyesConfig | Eyes | Path | str,
+    eyes: EyesConfig | Eyes | ClipEyes | Path | str,
     text: str = "",
     words: Sequence[str] = (),
     plan: TextPlan | None = None,
@@ -120,7 +121,8 @@ def new_base(
         model.projector = eyes_model.Projector(seeing.dim, config.get_text_config().hidden_size)
         model.generation_config = network.generation_config
         model.to(network.dtype)
-        side = {"height": seeing.config.img_size, "width": seeing.config.img_size}
+        height, across = seeing.config.frame_size
+        side = {"height": height, "width": across}
         video_processor = eyes_processor.SaccadeVLVideoProcessor(
             size=side, image_mean=list(seeing.config.mean), image_std=list(seeing.config.std)
         )
@@ -138,7 +140,9 @@ def new_base(
     }  # fmt: skip
 
 
-def _open_eyes(eyes: EyesConfig | Eyes | Path | str, weights: Path | str) -> Eyes:
+def _open_eyes(eyes: EyesConfig | Eyes | ClipEyes | Path | str, weights: Path | str) -> Eyes | ClipEyes:
+    if isinstance(eyes, ClipEyes):
+        return eyes
     if isinstance(eyes, Eyes):
         made = eyes
     elif isinstance(eyes, EyesConfig):

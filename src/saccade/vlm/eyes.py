@@ -115,6 +115,11 @@ class EyesConfig:
         """Colours of the boxes that come in as channels."""
         return BOX_CHANNELS[: self.in_chans - _PLAIN]
 
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of a frame, in pixels."""
+        return self.img_size, self.img_size
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON has them."""
         return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from saccade.errors import ConfigError, ShapeError
 from saccade.extras import require
-from saccade.vlm.eyes import Eyes, EyesConfig
+from saccade.vlm.motion_eyes import build_eyes, eyes_config
 
 transformers: Any = require("transformers", "vlm", "for vision-language models")
 SubConfigSpec: Any = require("transformers.configuration_utils", "vlm", "for them").SubConfigSpec
@@ -30,7 +30,7 @@ class SaccadeVLConfig(transformers.PreTrainedConfig):
 
     Args:
         text_config: Configuration of a causal language model of transformers, or its dictionary with `model_type`.
-        eyes: Fields of `saccade.vlm.eyes.EyesConfig` that differ from their defaults.
+        eyes: Fields of `EyesConfig`, or of `MotionEyesConfig` for its encoders, that differ from their defaults.
         video_token_id: Token in whose places visual tokens are put.
 
     Raises:
@@ -48,7 +48,7 @@ class SaccadeVLConfig(transformers.PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Complete and check the eyes."""
         super().__post_init__(**kwargs)
-        self.eyes = EyesConfig.from_dict(self.eyes or {}).to_dict()
+        self.eyes = eyes_config(self.eyes or {}).to_dict()
         # The text model ties its own; this field is what general code looks at.
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
 
@@ -89,7 +89,7 @@ class SaccadeVLForConditionalGeneration(transformers.PreTrainedModel, transforme
         super().__init__(config)
         # transformers builds on the meta device before it loads, where buffers that are in no file would be lost.
         with torch.device("cpu"):
-            self.eyes = Eyes(EyesConfig.from_dict(config.eyes or {}))
+            self.eyes = build_eyes(eyes_config(config.eyes or {}))
         for module in self.eyes.modules():  # begin as we say, not as transformers would
             module._is_hf_initialized = True  # pyright: ignore[reportArgumentType]
         self.projector = Projector(self.eyes.dim, config.get_text_config().hidden_size)

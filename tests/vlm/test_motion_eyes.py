@@ -1,0 +1,66 @@
+"""Eyes that were taught motion stand before a text model as any eyes do."""
+
+import pytest
+import torch
+
+from saccade.errors import ConfigError
+from saccade.models.motion import build_motion
+from saccade.vlm import Exchange, new_base, open_answerer
+from saccade.vlm.adapters import adapter_for
+from saccade.vlm.assemble import TextPlan
+from saccade.vlm.eyes import EyesConfig
+from saccade.vlm.motion_eyes import ClipEyes, MotionEyesConfig, eyes_config, eyes_of_run
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    torch.manual_seed(0)
+    eyes = eyes_of_run(build_motion("motion_tiny", {}), "motion_tiny", {}, 32)
+    folder = tmp_path_factory.mktemp("bases") / "base"
+    words = ["How far does the object in the red box go? It goes 12.34 meters."]
+    facts = new_base(folder, eyes=eyes, words=words, plan=TextPlan(width=32, layers=1, vocabulary=300))
+    assert facts["tokens_per_frame"] == 3
+    return folder, eyes
+
+
+def exchange(box):
+    from PIL import Image
+
+    frames = [Image.effect_noise((64, 48), 60).convert("RGB") for _ in range(4)]
+    return Exchange([("How far?", "")], frames, [0.0, 0.5, 1.0, 1.5], [{"red": box}] * 4)
+
+
+def test_a_saved_base_sees_what_the_eyes_see(base):
+    folder, eyes = base
+    adapter = adapter_for(str(folder))
+    sample = adapter.encode(exchange([8, 8, 24, 40]))
+    frames = sample["pixel_values_videos"]
+    assert frames.shape == (1, 4, 5, 24, 32)
+    assert frames[:, :, :3].min() >= -1
+    assert frames[0, 0, 3, 4:20, 4:12].min() == 1
+    assert frames[0, 0, 3].sum() == 16 * 8
+    with torch.no_grad():
+        seen = eyes.eval()(frames, sample["frame_seconds"])
+        again = open_answerer(folder).model.network.eyes(frames, sample["frame_seconds"])
+    assert torch.allclose(seen, again)
+
+
+def test_it_answers_something(base):
+    assert isinstance(open_answerer(base[0], max_new_tokens=3).answer([exchange(None)])[0], str)
+
+
+def test_configurations_of_both_kinds_are_read():
+    assert isinstance(eyes_config({"encoder": "motion_tiny"}), MotionEyesConfig)
+    assert isinstance(eyes_config({"tokens": 4}), EyesConfig)
+    back = eyes_config(MotionEyesConfig("motion_tiny").to_dict())
+    assert back == MotionEyesConfig("motion_tiny")
+    assert ClipEyes(back).dim == 64
+
+
+def test_bad_configurations_are_one_sentence():
+    with pytest.raises(ConfigError, match="no 'token'"):
+        eyes_config({"encoder": "motion_tiny", "token": 3})
+    with pytest.raises(ConfigError, match="5 and 3"):
+        MotionEyesConfig(tokens=4)
+    with pytest.raises(ConfigError, match="divisible by 4"):
+        MotionEyesConfig(img_size=97)
