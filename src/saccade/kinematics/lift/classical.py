@@ -182,8 +182,10 @@ class _Mapper:
             )
         # Once the pose is known, where every point must be is known too.
         for _ in range(2):
-            best = _better(best, self._try(frame, numbers, pixels, (best.turn, best.shift)))
-            assert best is not None
+            before = best.inliers
+            best = _better(best, self._try(frame, numbers, pixels, (best.turn, best.shift))) or best
+            if best.inliers <= 1.05 * before:
+                break
         self.turns.append(best.turn)
         self.shifts.append(best.shift)
         self._add(frame, best.numbers, best.pixels)
@@ -202,7 +204,7 @@ class _Mapper:
         cv2.setRNGSeed(frame)
         good, turn, shift, inliers = cv2.solvePnPRansac(
             self.points[numbers], there, self.intrinsics, None, iterationsCount=200,
-            reprojectionError=self.inlier, confidence=0.999, flags=cv2.SOLVEPNP_SQPNP,
+            reprojectionError=self.inlier, confidence=0.999, flags=cv2.SOLVEPNP_P3P,
         )  # fmt: skip
         if not good or inliers is None or len(inliers) < self.settings.min_inliers:
             return None

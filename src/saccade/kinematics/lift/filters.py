@@ -27,7 +27,6 @@ REASONS = {
     "no_scale": "no pixel tells the scale",
     "unsteady_scale": "the frames' scales disagree",
     "reversal_differs": "the clip played backwards gives another path",
-    "second_stack": "the second stack refuses the clip",
     # One object.
     "too_few_pixels": "no mask is large enough to be placed",
     "too_short": "placed at too few grid points in a row",
@@ -38,6 +37,7 @@ REASONS = {
     "too_fast": "a step faster than such things move",
     "accelerates": "a change of velocity that such things do not make",
     "not_seen_moving": "the label says that it moves and the pixels do not",
+    "second_stack": "the second stack refuses the clip",
     "status_disagrees": "it moves for one stack and not for the other",
     "distance_disagrees": "two stacks, two distances",
     "hour_disagrees": "two stacks, two end hours",

@@ -14,6 +14,8 @@ import numpy as np
 
 TRIES = 200
 """Planes that are tried."""
+JUDGES = 800
+"""Pixels that choose among them."""
 RATIO = 0.15
 """Largest difference between measured and expected depth, of the logarithm."""
 LEAST_SHARE = 0.15
@@ -52,45 +54,44 @@ def find_ground(eyes: np.ndarray, rays: np.ndarray, depths: np.ndarray, up: np.n
         return None
     points = eyes + depths[:, None] * rays
     below = np.flatnonzero(rays @ up < 0)
-    rng = np.random.default_rng(0)
-    best, most = None, 0
-    for _ in range(TRIES):
-        if len(below) < 3:
-            return None
-        a, b, c = points[rng.choice(below, 3, replace=False)]
-        normal = np.cross(b - a, c - a)
-        length = np.linalg.norm(normal)
-        if length < 1e-9:
-            continue
-        normal *= np.sign(normal @ up or 1.0) / length
-        if normal @ up < np.cos(np.radians(MOST_TILT)):
-            continue
-        count = int(_agrees(normal, -float(normal @ a), eyes, rays, depths, RATIO).sum())
-        if count > most:
-            best, most = (normal, -float(normal @ a)), count
-    if best is None:
+    if len(below) < 3:
         return None
+    rng = np.random.default_rng(0)
+    corners = points[below[rng.integers(0, len(below), (TRIES, 3))]]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1)
+    normals = normals * np.where(normals @ up < 0, -1, 1)[:, None] / np.maximum(lengths, 1e-12)[:, None]
+    upright = (lengths > 1e-9) & (normals @ up > np.cos(np.radians(MOST_TILT)))
+    if not upright.any():
+        return None
+    normals, heights = normals[upright], -np.einsum("ij,ij->i", normals, corners[:, 0])[upright]
+    few = rng.permutation(len(depths))[:JUDGES]
+    votes = _agrees(normals, heights, eyes[few], rays[few], depths[few], RATIO).sum(1)
+    best = normals[np.argmax(votes)], float(heights[np.argmax(votes)])
     normal, height = best
     for ratio in (1.5 * RATIO, RATIO, RATIO, RATIO):
-        chosen = _agrees(normal, height, eyes, rays, depths, ratio)
+        chosen = _agrees(normal[None], np.array([height]), eyes, rays, depths, ratio)[0]
         if chosen.sum() < 20:
             return None
         normal, height = _refine(points[chosen], normal)
-    share = float(
-        _agrees(normal, height, eyes, rays, depths, RATIO).sum() / max(1, (rays @ normal < -1e-6).sum())
-    )
+    found = _agrees(normal[None], np.array([height]), eyes, rays, depths, RATIO)[0]
+    share = float(found.sum() / max(1, (rays @ normal < -1e-6).sum()))
     return Ground(normal, height, share) if share >= LEAST_SHARE else None
 
 
 def _agrees(
-    normal: np.ndarray, height: float, eyes: np.ndarray, rays: np.ndarray, depths: np.ndarray, ratio: float
+    normals: np.ndarray,
+    heights: np.ndarray,
+    eyes: np.ndarray,
+    rays: np.ndarray,
+    depths: np.ndarray,
+    ratio: float,
 ) -> np.ndarray:
-    """Which pixels (n,) are about as far away as the plane is there."""
-    fall = -(rays @ normal)
-    above = eyes @ normal + height
-    seen = (fall > 1e-6) & (above > 0)
-    expected = np.where(seen, above, 1.0) / np.where(seen, fall, 1.0)
-    return seen & (np.abs(np.log(depths / expected)) < ratio)
+    """For planes (k, 3), (k,): which pixels (k, n) are about as far away as the plane is there."""
+    fall = -(normals @ rays.T) * depths
+    above = normals @ eyes.T + heights[:, None]
+    # Measured over expected depth is fall over height.
+    return (fall > np.exp(-ratio) * above) & (fall < np.exp(ratio) * above) & (above > 0)
 
 
 def _refine(points: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, float]:

@@ -104,31 +104,43 @@ def pseudo_label(
         first = _measure(images, times, moving, intrinsics, stack, settings, label_settings)
     except ClipRejected as error:
         return Product(rejected=[Rejected(clip_id, error.reason, f"clip: {error}")])
-    other = None
-    if second is not None:
-        try:
-            other = _measure(images, times, moving, intrinsics, second, settings, label_settings)
-        except ClipRejected as error:
-            text = f"clip: {error.reason} in the second stack: {error}"
-            return Product(rejected=[Rejected(clip_id, "second_stack", text)])
-    kept, rejected, flows = [], [], Flows(images)
+    kept: dict[str, tuple[Track, MaskTrack, TrackLabel]] = {}
+    rejected, flows = [], Flows(images)
+
+    def reject(track: MaskTrack, error: ClipRejected) -> None:
+        text = f"track {track.track_id} ({track.category}): {error}"
+        rejected.append(Rejected(clip_id, error.reason, text))
+
     for track in tracks:
         try:
             placed, label = _label(track, first, lift, label_settings)
             evidence = Evidence(track, first.scene, placed, label, flows)
             if found := refuse(evidence, settings, label_settings):
                 raise ClipRejected(*found)
-            if other is not None and (
-                found := disagree(label, _label(track, other, lift, label_settings)[1], settings)
-            ):
-                raise ClipRejected(*found)
         except ClipRejected as error:
-            text = f"track {track.track_id} ({track.category}): {error}"
-            rejected.append(Rejected(clip_id, error.reason, text))
+            reject(track, error)
             continue
         record = _record(clip_id, track, placed, first, stack, image_paths)
-        kept.append(dataclasses.replace(record, source=source, split=split, group=group))
-    return Product(kept, rejected)
+        record = dataclasses.replace(record, source=source, split=split, group=group)
+        kept[track.track_id] = record, track, label
+    if second is None or not kept:
+        return Product([record for record, _, _ in kept.values()], rejected)
+    agreed = []
+    try:
+        other = _measure(images, times, moving, intrinsics, second, settings, label_settings)
+    except ClipRejected as error:
+        refusal = ClipRejected("second_stack", f"the second stack gives no geometry: {error.reason}, {error}")
+        for _, track, _ in kept.values():
+            reject(track, refusal)
+        return Product(rejected=rejected)
+    for record, track, label in kept.values():
+        try:
+            if found := disagree(label, _label(track, other, lift, label_settings)[1], settings):
+                raise ClipRejected(*found)
+            agreed.append(record)
+        except ClipRejected as error:
+            reject(track, error)
+    return Product(agreed, rejected)
 
 
 def make_lift(settings: PseudoSettings = DEFAULT_PSEUDO, label_settings: Settings = DEFAULT) -> Lift:
