@@ -11,8 +11,9 @@
 A message is one sentence that names the file or field, what was expected, and the way out.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class SaccadeError(Exception):
@@ -45,6 +46,26 @@ class CheckFailed(SaccadeError):
     """The work was done, and its own check says the result is wrong."""
 
     exit_code = 1
+
+
+@contextlib.contextmanager
+def memory_enough(way_out: str) -> Iterator[None]:
+    """Turn a device's memory running out, of a GPU or of the machine, into a sentence.
+
+    Args:
+        way_out: What the user can do, as the end of the sentence.
+
+    Raises:
+        SaccadeError: There was not enough.
+    """
+    try:
+        yield
+    except Exception as error:
+        # By name, since importing this file does not import torch.
+        full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if not full and not any(part in str(error) for part in ("can't allocate memory", "_ALLOC_FAILED")):
+            raise
+        raise SaccadeError(f"the device's memory is not enough; {way_out}") from None
 
 
 def did_you_mean(name: str, choices: Iterable[str], count: int = 3) -> str:

@@ -44,9 +44,8 @@ def test_the_hub_cannot_be_reached(monkeypatch):
             WeightsError, match=r"no folder here, and config\.json cannot be fetched"
         ) as error:
             call("nobody/nothing-7b")
-        assert "hf download nobody/nothing-7b --local-dir FOLDER` and pass --base FOLDER" in one_sentence(
-            error
-        )
+        said = one_sentence(error)
+        assert "hf download nobody/nothing-7b --local-dir FOLDER` and pass --base or --model FOLDER" in said
 
 
 def test_a_base_without_video_support(copy):

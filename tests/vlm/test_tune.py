@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from tests.vlm.tiny import FAMILIES
 
-from saccade.errors import SaccadeError, WeightsError
+from saccade.errors import SaccadeError, WeightsError, memory_enough
 from saccade.kinematics.records import read_questions
 from saccade.tasks import get_task
 from saccade.train.loop import Run, train
@@ -180,6 +180,26 @@ def test_memory_that_is_not_enough_names_two_ways_out(bases, stkit, monkeypatch)
     }
     with pytest.raises(SaccadeError, match=r"halve --data.batch .* --run.recompute true"):
         task.outputs(full, {"parts": [part]}, "cpu")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), RuntimeError("[enforce] can't allocate memory")])
+def test_memory_that_ends_in_the_backward_pass(flags_for, tmp_path, monkeypatch, error):
+    def full(*args):
+        raise error
+
+    monkeypatch.setattr("accelerate.Accelerator.backward", full)
+    with pytest.raises(SaccadeError, match=r"not enough; halve --data.batch .* --run.recompute true"):
+        tune(flags_for("saccade_vl"), tmp_path / "run")
+
+
+def test_memory_of_this_machine_that_ends():
+    with (
+        pytest.raises(SaccadeError, match="the device's memory is not enough; buy some"),
+        memory_enough("buy some"),
+    ):
+        torch.empty(1 << 52)
+    with pytest.raises(RuntimeError, match="another"), memory_enough("buy some"):
+        raise RuntimeError("another")
 
 
 def test_a_run_whose_base_is_gone(flags_for, tmp_path):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.errors import ConfigError, SaccadeError
+from saccade.errors import ConfigError, memory_enough
 from saccade.tasks.base import Batch, LossContext, Marks, Task, TaskData
 from saccade.vlm.adapters import IGNORED, Adapter, adapter_for
 from saccade.vlm.data import AnswerData, Exchanges, Item, read_mix, split_questions
@@ -203,13 +203,11 @@ def _likelihoods(
     for part in batch["parts"]:
         inputs = {name: value.to(device, non_blocking=True) for name, value in part["inputs"].items()}
         targets = part["targets"].to(device, non_blocking=True)
-        try:
+        with memory_enough(
+            "halve --data.batch (and double --run.accumulate), or pass --run.recompute true, or fewer pixels with "
+            "--size"
+        ):
             logits = model(inputs, part["keep"].to(device, non_blocking=True)).float()
-        except torch.OutOfMemoryError:
-            raise SaccadeError(
-                "the device's memory is not enough for a batch; halve --data.batch (and double --run.accumulate), or "
-                "pass --run.recompute true, or fewer pixels with --size"
-            ) from None
         wanted = targets != IGNORED
         found.append(
             {

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from saccade.atomic import write_text
 from saccade.data.dataset import sample_seed
-from saccade.errors import ConfigError, SaccadeError
+from saccade.errors import ConfigError, SaccadeError, memory_enough
 from saccade.evaluate.marks import compare_marks
 from saccade.tasks.base import Batch, LossContext
 from saccade.train.checkpoint import Progress, Snapshot, load_snapshot, save_snapshot, saving
@@ -37,6 +37,8 @@ from saccade.weights import Card, save_state
 
 SHOWN_BROKEN = 5
 """So many broken images are named when they are met; all of them are in broken.csv."""
+LESS_MEMORY = "halve --data.batch (and double --run.accumulate), or pass --run.recompute true"
+"""What a user does whose device is too small."""
 SAVE_SHARE = 0.05
 """Saving at epoch ends may take so much of the time; short epochs are not all saved."""
 
@@ -198,7 +200,8 @@ class Run:
         clock, images = time.monotonic(), 0
         for batches in self.groups():
             lr = session.schedule.lr(progress.step)
-            losses = self.step(batches, lr)
+            with memory_enough(LESS_MEMORY):
+                losses = self.step(batches, lr)
             self.pending.append((progress.step, lr, losses["loss"]))
             progress.step += 1
             progress.epoch_step += 1

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from saccade.errors import ConfigError, SaccadeError, WeightsError
+from saccade.errors import ConfigError, WeightsError, memory_enough
 from saccade.vlm.adapters import Adapter, adapter_for
 from saccade.vlm.clips import Exchange
 from saccade.vlm.model import VideoLanguageModel, build_vlm
@@ -67,17 +67,13 @@ class Answerer:
         for places, inputs in self.adapter.join(samples, left=True):
             inputs.pop("labels")
             inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
-            try:
+            with memory_enough("pass a smaller --batch, or fewer pixels with --size"):
                 found = self.model.generate(
                     inputs,
                     max_new_tokens=self.max_new_tokens,
                     ends=self.adapter.ends,
                     pad=self.adapter.tokenizer.pad_token_id,
                 )
-            except torch.OutOfMemoryError:
-                raise SaccadeError(
-                    "the device's memory is not enough; pass a smaller --batch, or fewer pixels with --size"
-                ) from None
             said = self.adapter.tokenizer.batch_decode(found.cpu(), skip_special_tokens=True)
             for place, text in zip(places, said, strict=True):
                 texts[place] = text.strip()

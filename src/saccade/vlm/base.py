@@ -28,7 +28,7 @@ NO_VIDEOS = (
     "{base} has no video processor, so it takes no videos; expected processor_config.json with one, as transformers "
     "saves it beside the weights"
 )
-FLAGS: dict[str, Any] = {"flag": "--base", "trust": "--trust-remote-code"}
+FLAGS: dict[str, Any] = {"flag": "--base or --model", "trust": "--trust-remote-code"}
 """How a user says what the errors speak of."""
 
 
