@@ -95,6 +95,15 @@ def test_questions_then_score(labels, tmp_path, capsys):
     assert all(row["correct"] for row in report["answers"])
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["mean"] == 1.0
+    capsys.readouterr()
+    answers.write_text(answers.read_text().partition("\n")[0])
+    assert main(command) == 0
+    assert (
+        f"{len(parts['val']) - 1} of {len(parts['val'])} questions have no answer" in capsys.readouterr().err
+    )
+    answers.write_text("\n")
+    assert main(command) == 2
+    assert "answers.jsonl: holds no answers" in capsys.readouterr().err
     # A baseline must not be fitted on what is marked.
     assert main([*command, "--train", str(out)]) == 1
     assert "take them out" in capsys.readouterr().err

@@ -52,9 +52,10 @@ def score(
         fitted_on = list(read_questions(train))
         check_apart(fitted_on, questions)
         blind = fit_blind(fitted_on)
+    given = read_answers(answers)
     found = score_answers(
         questions,
-        read_answers(answers),
+        given,
         blind=blind,
         question_only=None if blank is None else read_answers(blank),
         lenient=lenient,
@@ -80,6 +81,13 @@ def score(
     for name, tasks in found.by_source.items():
         if len(found.by_source) > 1:
             show.rows([{"source": name, **score_row(task)} for task in tasks], as_json=False, title=name)
+    for name, tasks in found.by_rig.items():
+        if len(found.by_rig) > 1:
+            show.rows([{"camera": name, **score_row(task)} for task in tasks], as_json=False, title=name)
+    if len(given) < len(questions):
+        show.note(
+            f"{len(questions) - len(given)} of {len(questions)} questions have no answer and count as wrong"
+        )
     if blind is None:
         show.note("no blind baseline: name the training questions with --train")
 

@@ -209,7 +209,7 @@ def read_answers(path: Path | str) -> dict[str, Any]:
     """Read answers: JSON lines with `id` and `answer` (or text, response, prediction).
 
     Raises:
-        DataError: No such file, a line that is no such object, or an id that comes twice.
+        DataError: No such file, none in it, a line that is no such object, or an id that comes twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -236,6 +236,8 @@ def read_answers(path: Path | str) -> dict[str, Any]:
             if str(value["id"]) in found:
                 raise DataError(f"{where}: {value['id']} was answered before; expected each id only once")
             found[str(value["id"])] = value[names[0]]
+    if not found:
+        raise DataError(f"{path}: holds no answers; expected one JSON object a line with id and answer")
     return found
 
 
