@@ -65,7 +65,7 @@ def test_faults_are_left_out_and_counted(tmp_path):
         note(6, 7, 3, "box"),
         note(7, 99, 3, [1, 1, 2, 2]),
         note(8, 7, 77, [1, 1, 2, 2]),
-        note(9, 7, 18, [1, 1, 20, 20], iscrowd=1),
+        note(9, 7, 18, [1, 1, 20, 20], iscrowd=1, segmentation=[[1, 2, 3]]),
     ]
     pictures = [
         {"id": 7, "file_name": "a.png", "height": 30, "width": 40},
@@ -82,6 +82,7 @@ def test_faults_are_left_out_and_counted(tmp_path):
         "4 boxes have no area",
         "1 boxes reach",
         "1 crowd",
+        "1 outlines cannot be read",
     ):
         assert words in text
     assert "1 of 2 pictures hold no object" in text
@@ -99,6 +100,8 @@ def test_faults_are_left_out_and_counted(tmp_path):
         ({"annotations": [note(1, 7, 5, [1, 1, 2, 2])]}, "category_id 5"),
         ({"images": [{"id": 7, "file_name": "a.png", "height": 30}]}, "height and width"),
         ({"images": [{"id": 7, "file_name": 3, "height": 30, "width": 40}]}, "images[0]"),
+        ({"images": [{"id": [7], "file_name": "a.png", "height": 30, "width": 40}]}, "point nowhere"),
+        ({"annotations": [note(1, 7, 3, [math.nan, 1, 2, 2])]}, "not one of its 1 annotations has a box"),
         (
             {"images": [{"id": 7, "file_name": "x.png", "height": 30, "width": 40}]},
             "not one of its 1 pictures",

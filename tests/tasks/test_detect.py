@@ -200,6 +200,11 @@ def test_refuses(scenes, tmp_path):
             DataConfig(source=str(path)), AugmentConfig(), Card("shvit_s1", head="retinanet"), seed=0
         ).val
     )
+    for entry in content["annotations"]:
+        entry["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="every object is a crowd region"):
+        task.open(DataConfig(source=str(path)), AugmentConfig(), Card("shvit_s1", head="retinanet"), seed=0)
 
 
 def test_adopts_a_classifier(scenes):

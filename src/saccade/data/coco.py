@@ -9,6 +9,7 @@ What is done about faults (counted, and told in `CocoIndex.notes`):
     category numbers with gaps                                   classes are numbered 0, 1, ... in their order
     crowd regions                                                not learned; ignored in marking, as COCO does
     segmentation that cannot be read                             the box stands in for it
+    no object left at all                                        refused
 
 The file is untrusted: sizes are bounded, names may not leave the folder, and nothing but JSON is read.
 """
@@ -120,7 +121,8 @@ def read_coco(path: Path, folders: Iterable[Path], *, labels: list[str] | None =
         )
     place = {found[name]: number for number, name in enumerate(names) if name in found}
     counts: Counter[str] = Counter()
-    rows = _annotations(content, path, place, {row.get("id") for row in pictures}, counts)
+    keys = {row["id"] for row in pictures if isinstance(row.get("id"), int | str)}
+    rows = _annotations(content, path, place, keys, counts)
     index = CocoIndex(str(path), [], [], np.zeros((0, 2), np.int64), [], names, [], [])
     index.category_ids = [found.get(name, -1) for name in names]
     available = _Files(folders)
@@ -147,6 +149,11 @@ def read_coco(path: Path, folders: Iterable[Path], *, labels: list[str] | None =
     if not index.files:
         tried = ", ".join(str(folder) for folder in available.folders) or "no folder"
         raise DataError(f"{path}: not one of its {len(pictures)} pictures is in {tried}")
+    if not counts["objects"]:
+        raise DataError(
+            f"{path}: not one of its {len(content['annotations'])} annotations has a box with an area inside its "
+            "picture; expected bbox as x, y, width, height in pixels"
+        )
     index.sizes = np.asarray(sizes, dtype=np.int64)
     index.notes = notes + _notes(counts, index)
     return index
@@ -193,9 +200,18 @@ def run_lengths(shape: Any, size: tuple[int, int]) -> dict[str, Any] | None:
     return None
 
 
-def _is_ring(polygon: Any) -> bool:
-    """Whether a polygon has pairs of numbers for at least three corners."""
-    return len(polygon) >= 6 and len(polygon) % 2 == 0
+def _is_outline(shape: Any, size: tuple[int, int]) -> bool:
+    """Whether a segmentation has the form of polygons or run lengths; whether it can be drawn shows only then."""
+    if isinstance(shape, list):
+        return any(
+            isinstance(polygon, list)
+            and len(polygon) >= 6
+            and len(polygon) % 2 == 0
+            and all(isinstance(value, int | float) for value in polygon)
+            for polygon in shape
+        )
+    fits = isinstance(shape, dict) and shape.get("size") == list(size)
+    return fits and isinstance(shape.get("counts"), list | str)
 
 
 def pack_mask(mask: np.ndarray) -> dict[str, Any]:
@@ -314,7 +330,8 @@ def _gather(
         labels.append(label)
         crowd.append(many)
         areas.append(float(area) if _is_number(area) and float(area) > 0 else (x1 - x0) * (y1 - y0))  # pyright: ignore[reportArgumentType]
-        shapes.append(shape if isinstance(shape, list | dict) and shape else None)
+        shapes.append(shape if _is_outline(shape, size) else None)
+        counts["unread"] += bool(shape) and shapes[-1] is None
         counts["outlined"] += shapes[-1] is not None
         counts["crowd"] += many
         counts["objects"] += 1
@@ -370,6 +387,7 @@ def _notes(counts: Counter[str], index: CocoIndex) -> list[str]:
         "lost": "{} annotations point to no picture or category and are left out",
         "bad": "{} boxes have no area inside their picture and are left out",
         "cut": "{} boxes reach over the border and are cut there",
+        "unread": "{} outlines cannot be read, and the box stands in",
         "crowd": "{} crowd regions are not learned, and ignored in marking",
     }
     return lines + [text.format(counts[name]) for name, text in said.items() if counts[name]]

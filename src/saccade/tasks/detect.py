@@ -73,6 +73,10 @@ class Detect(DenseTask):
         if not train:
             return TaskData(None, held, list(val.labels), preprocess.to_dict(), notes)
         learned = indices["train"]
+        if all(found.crowd.all() for found in learned.annotations):
+            raise DataError(
+                f"{learned.where}: every object is a crowd region (iscrowd), and those are not learned"
+            )
         if not data.keep_empty:
             learned = learned.subset(i for i, found in enumerate(learned.annotations) if (~found.crowd).any())
         if masks and not any(shape is not None for found in learned.annotations for shape in found.shapes):
