@@ -21,6 +21,22 @@ from saccade.kinematics.lift.features import corners, depth_at, follow, grey, op
 from saccade.kinematics.lift.settings import DEFAULT_PSEUDO, PseudoSettings
 from saccade.kinematics.lift.stages import ClipRejected, MaskTrack, MetricScene, Placed
 
+ROUNDS = 4
+"""Adjustments of a body; after each one the moments are known at which its motion changes."""
+WHOLE_HEIGHT, WHOLE_WIDTH = 0.75, 0.45
+"""An outline of less, as a share of the usual height and width at its depth, is that of a part. Things that turn
+become narrower and not lower."""
+PART_PX = 30.0
+"""Standard deviation of the middle of a part, pixels."""
+PART_SIGMA = 0.1
+"""Of the depth of a part, relative."""
+HOLDS = 4
+"""Followed points that place a body of which only a part is seen."""
+SHARP = 0.01
+"""Standard deviation of depth from heights and feet, relative, however large they are in the picture."""
+CLIMB_M, CLIMB_CHANGE_M = 0.15, 0.1
+"""Standard deviations of a step's height and of its change, metres."""
+
 
 @dataclass(frozen=True)
 class Rigid:
@@ -107,72 +123,99 @@ class _Body:
 
     def run(self) -> Placed:
         """Measure, follow, adjust."""
-        scene, settings = self.scene, self.settings
         count = len(self.frames)
         centres, sigmas, whole = self._middles()
+        points = np.full((len(self.scene.times_s), 3), np.nan)
         if count < 3:
-            points = np.full((len(scene.times_s), 3), np.nan)
             points[self.frames] = centres
             return Placed(points, "rigid", {"points": 0.0})
-        numbers, frames, pixels = self._follow()
-        flat_turns = np.tile(np.eye(3), (count, 1, 1))
-        # Points of the body start where depth puts them, relative to the middle of their first frame.
-        total = int(numbers.max()) + 1 if len(numbers) else 0
-        body = np.zeros((total + 1, 3))
-        deep = np.full(len(numbers), np.nan)
-        for place in range(count):
-            at = frames == place
-            deep[at] = depth_at(
-                scene.depths[self.frames[place]], pixels[at], self.track.masks[self.frames[place]], 2
-            )
-        rays = np.concatenate([pixels, np.ones((len(pixels), 1))], 1) @ self.inverse.T
-        for point in range(total):
-            first = int(np.flatnonzero(numbers == point)[0])
-            place = frames[first]
-            camera = self.camera_turns[place] @ (centres[place] - self.eyes[place])
-            far = deep[first] if np.isfinite(deep[first]) else camera[2]
-            far = np.clip(far, 0.7 * camera[2], 1.3 * camera[2])
-            body[point + 1] = self.camera_turns[place].T @ (rays[first] * far - camera)
-        # The middle of the body is point 0: seen at the middle of the outline, as far as it was measured.
+        numbers, places, pixels = self._follow()
+        world, total = self._adjust(centres, sigmas, whole, numbers, places, pixels)
+        held = self._held(whole, np.bincount(places, minlength=count))
+        points[self.frames[held]] = world[held]
+        return Placed(points, "rigid", {"points": float(total)})
+
+    def _adjust(
+        self,
+        centres: np.ndarray,
+        sigmas: np.ndarray,
+        whole: np.ndarray,
+        numbers: np.ndarray,
+        places: np.ndarray,
+        pixels: np.ndarray,
+    ) -> tuple[np.ndarray, int]:
+        """Solve for the body's motion.
+
+        Args:
+            centres: (S, 3) measured middles in the world.
+            sigmas: (S,) relative deviations of their depth.
+            whole: (S,) frames whose outline is the object's.
+            numbers: (n,) which point was followed.
+            places: (n,) in which of the S frames.
+            pixels: (n, 2) where.
+
+        Returns:
+            (S, 3) middles in the world, and how many points there were.
+        """
+        settings, count = self.settings, len(self.frames)
         camera = np.einsum("sij,sj->si", self.camera_turns, centres - self.eyes)
+        rays = np.concatenate([pixels, np.ones((len(pixels), 1))], 1) @ self.inverse.T
+        deep = self._depths(places, pixels)
+        # The middle of the body is point 0: seen at the middle of the outline, as far away as it was measured.
         middle = np.stack([outline.middle for outline in self.outlines])
-        middle_rays = (np.concatenate([middle, np.ones((count, 1))], 1) @ self.inverse.T)[:, :2]
-        outline_sigma = np.where(whole, settings.outline_sigma, 30.0) / self.focal
+        middle_rays = np.concatenate([middle, np.ones((count, 1))], 1) @ self.inverse.T
         seen = Observations(
-            np.concatenate([np.arange(count), frames]),
+            np.concatenate([np.arange(count), places]),
             np.concatenate([np.zeros(count, int), numbers + 1]),
-            np.concatenate([middle_rays, rays[:, :2]]),
+            np.concatenate([middle_rays[:, :2], rays[:, :2]]),
             np.concatenate([np.log(camera[:, 2]), np.log(deep)]),
         )
-        ray_sigma = np.concatenate([outline_sigma, np.full(len(rays), settings.pixel_sigma / self.focal)])
+        outline_sigma = np.where(whole, settings.outline_sigma, PART_PX)
+        ray_sigma = np.concatenate([outline_sigma, np.full(len(rays), settings.pixel_sigma)]) / self.focal
         depth_sigma = np.concatenate([sigmas, np.full(len(rays), settings.depth_sigma)])
-        turns = self.camera_turns @ flat_turns
-        shifts = camera.copy()
         basis = np.zeros((count, 6, 4))
         basis[:, :3, 0] = self.camera_turns @ self.axes[2]
         basis[:, 3:, 1:] = self.camera_turns @ self.axes.T
+        turns, shifts, body = self.camera_turns, camera, self._body(camera, numbers, places, rays, deep)
         state = np.concatenate([np.zeros((count, 1)), centres @ self.axes.T], 1)
-        fixed = np.zeros(count, bool)
-        path = None
-        for _ in range(4):
+        world, path = centres, None
+        for _ in range(ROUNDS):
             out = solve(
                 turns, shifts, body, seen, ray_sigma=ray_sigma, depth_sigma=depth_sigma, basis=basis,
-                fixed=fixed, prior=self._prior(path), start=state, rounds=8,
+                fixed=np.zeros(count, bool), prior=self._prior(path), start=state, rounds=8,
             )  # fmt: skip
             turns, shifts, body, state = out.turns, out.shifts, out.points, state + out.steps
-            middles = np.einsum("sij,j->si", turns, body[0]) + shifts
+            middles = turns @ body[0] + shifts
             world = np.einsum("sji,sj->si", self.camera_turns, middles) + self.eyes
             path = world @ self.axes.T
-        points = np.full((len(scene.times_s), 3), np.nan)
-        kept = self._held(whole, np.bincount(frames, minlength=count))
-        points[self.frames[kept]] = world[kept]
-        return Placed(points, "rigid", {"points": float(total)})
+        return world, len(body) - 1
+
+    def _depths(self, places: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """Measured depths (n,) of followed points, of pixels on the object only."""
+        deep = np.full(len(places), np.nan)
+        for place, frame in enumerate(self.frames):
+            at = places == place
+            deep[at] = depth_at(self.scene.depths[frame], pixels[at], self.track.masks[frame])
+        return deep
+
+    def _body(
+        self, camera: np.ndarray, numbers: np.ndarray, places: np.ndarray, rays: np.ndarray, deep: np.ndarray
+    ) -> np.ndarray:
+        """Points of the body (P + 1, 3) as depth puts them in the frame that shows them first, the middle at zero."""
+        names, first = np.unique(numbers, return_index=True)
+        body = np.zeros((len(names) + 1, 3))
+        at = places[first]
+        middle = camera[at]
+        far = np.where(np.isfinite(deep[first]), deep[first], middle[:, 2])
+        far = np.clip(far, 0.7 * middle[:, 2], 1.3 * middle[:, 2])
+        body[1:] = np.einsum("nji,nj->ni", self.camera_turns[at], rays[first] * far[:, None] - middle)
+        return body
 
     def _held(self, whole: np.ndarray, followed: np.ndarray) -> np.ndarray:
         """Frames (S,) in which something holds the body: it is whole, is so before and after, or has points."""
         between = whole.copy()
         between[1:-1] |= whole[:-2] & whole[2:]
-        return between | (followed >= 4)
+        return between | (followed >= HOLDS)
 
     def _middles(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Measure the middle of the object in each frame.
@@ -204,7 +247,9 @@ class _Body:
                 whole = np.ones(count, bool)
                 break
             high, broad = (float(np.median((size * surface)[whole])) for size in (tall, wide))
-            whole = clear.all(1) & (tall * surface > 0.75 * high) & (wide * surface > 0.45 * broad)
+            whole = (
+                clear.all(1) & (tall * surface > WHOLE_HEIGHT * high) & (wide * surface > WHOLE_WIDTH * broad)
+            )
         half = wide * surface / self.focal
         half = np.where(whole, half, float(np.median(half[whole])))
         far = np.full((count, 3), np.nan)
@@ -212,7 +257,7 @@ class _Body:
         far[:, 0] = surface + settings.surface_share * half
         sigma[:, 0] = np.hypot(settings.surface_sigma, settings.noise / np.sqrt(pixels))
         far[whole, 1] = self.focal / tall[whole]
-        sigma[:, 1] = np.hypot(0.01, settings.outline_sigma / tall)
+        sigma[:, 1] = np.hypot(SHARP, settings.outline_sigma / tall)
         rays = np.concatenate([middle, np.ones((count, 1))], 1) @ self.inverse.T
         if scene.ground_m is not None:
             rows = np.array([outline.foot_row for outline in self.outlines])
@@ -221,7 +266,7 @@ class _Body:
             above = self.eyes @ scene.up + scene.ground_m
             stands = whole & (fall > 1e-3) & (above > 0)
             far[stands, 2] = above[stands] / fall[stands]
-            sigma[:, 2] = np.hypot(0.01, settings.outline_sigma / self.focal / np.maximum(fall, 1e-3))
+            sigma[:, 2] = np.hypot(SHARP, settings.outline_sigma / self.focal / np.maximum(fall, 1e-3))
         known = np.isfinite(far)
         if known[:, 1].any():
             far[:, 1] *= float(np.median((far[:, 0] / far[:, 1])[known[:, 1]]))
@@ -235,7 +280,7 @@ class _Body:
         total = weight.sum(1)
         deep = np.exp(np.where(known, weight * logs, 0.0).sum(1) / total)
         places = np.einsum("sji,sj->si", self.camera_turns, rays * deep[:, None]) + self.eyes
-        return places, np.where(whole, total**-0.5, 0.1), np.asarray(whole)
+        return places, np.where(whole, total**-0.5, PART_SIGMA), np.asarray(whole)
 
     def _prior(self, path: np.ndarray | None) -> np.ndarray:
         """Quadratic form of smoothness of places, heights and turns, with the jumps of a path (S, 3) found before."""
@@ -255,13 +300,13 @@ class _Body:
             form = np.outer(row, row)
             for axis in (1, 2):
                 whole[:, axis, :, axis] += weight * form
-            whole[:, 3, :, 3] += form / 0.1**2
+            whole[:, 3, :, 3] += form / CLIMB_CHANGE_M**2
             whole[:, 0, :, 0] += form / settings.turn_sigma**2
         for place in range(1, count):
             row = np.zeros(count)
             row[place - 1], row[place] = -1.0, 1.0
             form = np.outer(row, row)
-            whole[:, 3, :, 3] += form / 0.15**2
+            whole[:, 3, :, 3] += form / CLIMB_M**2
             if settings.rest_m > 0 and path is not None:
                 step = np.linalg.norm(row @ path[:, :2]) / settings.rest_m
                 weight = 1 / settings.rest_m**2 / (1 + step**2 / 2)
