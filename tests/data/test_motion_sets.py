@@ -49,6 +49,14 @@ def test_targets_say_what_the_exact_tracks_say(drawn):
     scene = scene_of(tracks)
     found = targets_of(scene, [0, None], PLAN.settings)
     label = label_track(tracks[0].timestamps_s, tracks[0].points, settings=PLAN.settings)
+    for number, track in enumerate(drawn.tracks()):
+        own = scene_of([track])
+        same = label_track(track.timestamps_s, track.points, settings=PLAN.settings)
+        said = targets_of(own, [0], PLAN.settings)
+        assert float(said["way"][0]) == pytest.approx(same.distance_m, rel=1e-6), number
+        assert bool(said["static"][0]) == (same.status == "static")
+        hours = [None if hour < 0 else int(hour) or 12 for hour in said["hour"][0]]
+        assert hours == list(same.step_clocks or [None] * 5)
     camera = draw_world(PLAN, 0).camera
     assert float(found["way"][0]) == pytest.approx(label.distance_m, rel=1e-6)
     assert found["there"].tolist() == [True, False]

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from saccade.data.dataset import SampleKey
 from saccade.data.motion import MotionSet
-from saccade.kinematics.labels import label_track
+from saccade.kinematics.labels import clock_hours, step_angles
 from saccade.kinematics.records import Track
 from saccade.kinematics.settings import Settings
 from saccade.models.motion import mirror_senses
@@ -27,6 +27,8 @@ BOXES = 2
 """Things of a sample, in the order red, blue."""
 IGNORED = -1
 """Hour of a step that has none."""
+OF_CLIPS = ("ego", "rig", "seconds")
+"""Targets that are of the clip, and not of its things."""
 NOTHING = {"hour": IGNORED, "static": True}
 """Targets of a box that is not there, where they are not 0."""
 
@@ -123,15 +125,18 @@ def targets_of(scene: Scene, chosen: Sequence[int | None], settings: Settings) -
     for slot, index in enumerate(chosen):
         if index is None:
             continue
-        label = label_track(scene.times, scene.places[index], settings=settings)
-        flat = np.diff(scene.places[index, :, :2], axis=0)
+        # As `label_track` does; a clip's tracks lie on its grid from end to end, so there is nothing to resample.
+        places = scene.places[index]
+        motion = np.diff(places, axis=0)
         found["there"][slot] = True
-        found["move"][slot] = flat @ to_view.T
-        found["moving"][slot] = np.linalg.norm(flat, axis=1) >= settings.min_step_m
-        found["way"][slot] = label.distance_m or 0.0
-        found["static"][slot] = label.status != "ok"
-        if label.step_clocks is not None:
-            found["hour"][slot] = [IGNORED if hour is None else hour % 12 for hour in label.step_clocks]
+        found["move"][slot] = motion[:, :2] @ to_view.T
+        found["way"][slot] = np.linalg.norm(motion, axis=1).sum()
+        found["static"][slot] = np.linalg.norm(places - places[0], axis=1).max() < settings.static_radius_m
+        angles, _ = step_angles(motion, np.array([0.0, 0.0, 1.0]), settings)
+        found["moving"][slot] = ~np.isnan(angles)
+        if not found["static"][slot]:
+            hours = clock_hours(angles)
+            found["hour"][slot] = [IGNORED if hour is None else hour % 12 for hour in hours]
     ahead = np.stack([np.cos(scene.view), np.sin(scene.view)], 1)[:-1]
     forward = (np.diff(scene.eyes, axis=0) * ahead).sum(1) / np.exp(scene.rig[0])
     found["ego"] = np.stack([-np.diff(scene.view), forward], 1)
@@ -172,7 +177,7 @@ class MotionSamples(Dataset):
     """
 
     def __init__(self, motion: MotionSet, *, vary: bool) -> None:
-        """Read the tracks of a set and label them, as they are and as mirror and reversed time show them.
+        """Read the tracks of a set.
 
         Args:
             motion: The set.
@@ -184,14 +189,11 @@ class MotionSamples(Dataset):
         for track in motion.tracks():
             clips.setdefault(track.clip_id, []).append(track)
         self.names = list(clips)
-        self.known: list[list[Known]] = []
+        self.scenes = [scene_of(tracks) for tracks in clips.values()]
+        self._known: dict[tuple[int, int], Known] = {}
         self.places: list[tuple[int, tuple[int | None, ...]]] = []
-        for number, tracks in enumerate(clips.values()):
-            scene = scene_of(tracks)
-            forms = [scene, scene.mirrored(self.width)] if vary else [scene]
-            forms += [form.reversed() for form in forms] if vary else []
-            self.known.append([know(form, self.height, self.width, motion.plan.settings) for form in forms])
-            count = len(tracks)
+        for number, scene in enumerate(self.scenes):
+            count = len(scene.places)
             if vary:
                 self.places.append((number, ()))
             else:
@@ -202,6 +204,15 @@ class MotionSamples(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
+    def known(self, number: int, form: int = 0) -> Known:
+        """Label a clip when it is first asked for: as it is (0), in a mirror (1), and both backwards (2, 3)."""
+        if (number, form) not in self._known:
+            scene = self.scenes[number]
+            scene = scene.mirrored(self.width) if form % 2 else scene
+            scene = scene.reversed() if form >= 2 else scene
+            self._known[number, form] = know(scene, self.height, self.width, self.motion.plan.settings)
+        return self._known[number, form]
+
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
         """Return {senses, facts, seconds, index, name, broken} and the targets of `targets_of`."""
         index, seed = key if isinstance(key, SampleKey) else (int(key), int(key))
@@ -210,11 +221,11 @@ class MotionSamples(Dataset):
         if self.vary:
             random = np.random.default_rng(seed)
             form = int(random.integers(4))
-            order = [int(thing) for thing in random.permutation(len(self.known[number][0].facts))]
+            order = [int(thing) for thing in random.permutation(len(self.scenes[number].places))]
             chosen = tuple([*order, None][:BOXES])
             if random.random() < 0.5:
                 chosen = chosen[::-1]
-        known = self.known[number][form]
+        known = self.known(number, form)
         senses = torch.from_numpy(self.motion.senses(number, backwards=form >= 2))
         return {
             "senses": mirror_senses(senses) if form % 2 else senses,
@@ -252,14 +263,8 @@ class Known:
 
 def know(scene: Scene, height: int, width: int, settings: Settings) -> Known:
     """Measure and label everything in a clip."""
-    things: dict[str, list[np.ndarray]] = {}
-    clip: dict[str, Tensor] = {}
-    for number in range(len(scene.places)):
-        for name, value in targets_of(scene, [number], settings).items():
-            if name in ("ego", "rig"):
-                clip[name] = value
-            else:
-                things.setdefault(name, []).append(value[0].numpy())
-    clip["seconds"] = torch.as_tensor(scene.times, dtype=torch.float32)
-    facts = facts_of_boxes(scene.boxes, height, width)
-    return Known(facts, {name: np.stack(values) for name, values in things.items()}, clip)
+    found = targets_of(scene, range(len(scene.places)), settings)
+    found["seconds"] = torch.as_tensor(np.array(scene.times), dtype=torch.float32)
+    things = {name: value.numpy() for name, value in found.items() if name not in OF_CLIPS}
+    clip = {name: value for name, value in found.items() if name in OF_CLIPS}
+    return Known(facts_of_boxes(scene.boxes, height, width), things, clip)
