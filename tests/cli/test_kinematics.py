@@ -80,6 +80,7 @@ def test_questions_then_score(labels, tmp_path, capsys):
     assert not {q.clip_id for q in parts["train"]} & {q.clip_id for q in parts["val"]}
     for split, part in parts.items():
         write_records(part, tmp_path / f"{split}.jsonl")
+        assert {q.id for q in read_questions(out.parent / f"{split}.jsonl")} == {q.id for q in part}
     answers = tmp_path / "answers.jsonl"
     answers.write_text("".join(json.dumps({"id": q.id, "answer": q.answer}) + "\n" for q in parts["val"]))
     command = ["kinematics", "score", str(answers), "--bench", str(tmp_path / "val.jsonl")]
@@ -219,6 +220,29 @@ def test_a_failed_run_leaves_what_an_earlier_one_wrote(labels, tmp_path, capsys)
     assert main(["kinematics", "label", "tracks", str(tmp_path / "tracks.jsonl"), "--out", str(out)]) == 2
     assert "no track could be used and 1 parts were rejected, the first because" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_names_of_splits_stay_in_the_folder(labels, tmp_path, capsys):
+    rows = [{**track.to_dict(), "split": "../up"} for track in read_tracks(labels)]
+    (tmp_path / "tracks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "deep" / "er" / "q.jsonl"
+    assert (
+        main(["kinematics", "questions", str(tmp_path / "tracks.jsonl"), "--out", str(out), "--size", "0"])
+        == 2
+    )
+    assert "split '../up': is no name of a file" in capsys.readouterr().err
+    assert not (tmp_path / "deep").exists()
+    command = [
+        "kinematics",
+        "questions",
+        str(labels),
+        "--out",
+        str(out.with_name("val.jsonl")),
+        "--size",
+        "0",
+    ]
+    assert main([*command, "--val-share", "0.5"]) == 2
+    assert "name of a split's own file" in capsys.readouterr().err
 
 
 def test_nothing_of_others_is_replaced(labels, tmp_path, capsys):

@@ -153,7 +153,8 @@ def questions(
     """Ask balanced questions about labelled clips, and draw the frames that go with them.
 
     Beside the file of questions there will be, for each split, SPLIT.llava.json and SPLIT.chat.jsonl, and the folder
-    frames/ with the boxes drawn in at the size at which a model sees them.
+    frames/ with the boxes drawn in at the size at which a model sees them; where there are several splits, also
+    SPLIT.jsonl, of which val.jsonl is a benchmark for `saccade kinematics score`.
 
     Example: saccade kinematics questions labels --out stkit/questions.jsonl --per-task 200 --seed 0
 
@@ -210,18 +211,24 @@ def questions(
         raise DataError(
             f"{labels}: no question can be asked ({reasons}); expected tracks that move and are seen"
         )
+    splits = _split_names(asked)
+    if len(splits) > 1 and out.stem in splits:
+        raise ConfigError(f"--out is {out}; that is the name of a split's own file, so choose another")
     if size:
         asked = _draw(asked, tracks, folder / "frames", labels, pictures, size, rejected, chosen)
         if not asked:
             raise DataError(f"{labels}: no frame could be drawn, the first because: {rejected[-1].reason}")
     write_records(asked, out)
     write_forms(asked, folder, bool(size))
+    for split in splits if len(splits) > 1 else ():
+        part = [question for question in asked if question.split == split]
+        write_records(part, folder / f"{split}{out.suffix}")
     write_rejected(rejected, folder / "rejected.jsonl")
     counts = Counter(question.task for question in asked)
-    splits = Counter(question.split for question in asked)
+    sizes = Counter(question.split for question in asked)
     show.result(
         {"out": str(out), "questions": len(asked), "clips": len({question.clip_id for question in asked}),
-         "rejected": len(rejected), **counts, **{f"split {name}": number for name, number in splits.items()}},
+         "rejected": len(rejected), **counts, **{f"split {name}": number for name, number in sizes.items()}},
         as_json=json,
     )  # fmt: skip
     for name, number in sorted(made.objects.items()):
@@ -330,6 +337,21 @@ def _draw(
     return kept
 
 
+def _split_names(asked: list[Question]) -> list[str]:
+    """Names of the splits, after which files are called.
+
+    Raises:
+        DataError: One that would be a file elsewhere.
+    """
+    from saccade.errors import DataError
+
+    splits = sorted({question.split for question in asked})
+    for split in splits:
+        if Path(split).name != split or split == "..":
+            raise DataError(f"split {split!r}: is no name of a file; expected one such as train or val")
+    return splits
+
+
 def write_forms(asked: list[Question], folder: Path, drawn: bool) -> None:
     """Write LLaVA conversations and chat messages, a file for each split, and the list that mixes them."""
     from saccade.kinematics.draw import frames_key
@@ -339,7 +361,7 @@ def write_forms(asked: list[Question], folder: Path, drawn: bool) -> None:
         count = len(question.frame_times_s or ()) if drawn else 0
         return [f"frames/{frames_key(question)}/{index:03d}.jpg" for index in range(count)]
 
-    splits = sorted({question.split for question in asked})
+    splits = _split_names(asked)
     for split in splits:
         part = [question for question in asked if question.split == split]
         write_json(
