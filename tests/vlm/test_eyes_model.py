@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 from tests.vlm.tiny import CHATML, make_own_base, make_tokenizer
 
 from saccade.errors import ConfigError, DataError, ShapeError, WeightsError
+from saccade.kinematics.records import read_questions
 from saccade.vlm.adapters import adapter_for, metadata_of
 from saccade.vlm.answering import open_answerer
 from saccade.vlm.assemble import TextPlan, new_base, register
 from saccade.vlm.clips import Exchange, fill_boxes
+from saccade.vlm.data import Exchanges
 from saccade.vlm.eyes import Eyes, EyesConfig, save_eyes
 from saccade.vlm.model import build_vlm
 
@@ -207,7 +209,25 @@ def test_boxes_as_channels(channels):
     assert torch.equal(hidden[0, 0], hidden[0, 1])
     with pytest.raises(DataError, match="have none for green; expected red or blue"):
         adapter.encode(asked(boxes=[{"green": [0, 0, 9, 9]}] * 3))
+    assert fill_boxes([{"red": [-20, -20, -5, -5]}], (80, 48), (64, 64), ["red"]).sum() == 0
     assert fill_boxes([{"red": [-5, -5, 900, 900]}], (80, 48), (64, 64), ["red"]).mean() == 1
+
+
+def test_frames_with_drawn_boxes_are_refused_where_boxes_are_channels(channels, stkit):
+    question = next(read_questions(stkit / "questions.jsonl"))
+    with pytest.raises(DataError, match=r"takes boxes as channels, .* name the tracks with --labels"):
+        Exchanges(stkit / "questions.jsonl").make(question, adapter_for(channels))
+
+
+@torch.no_grad()
+def test_held_in_bfloat16_it_says_about_the_same(channels):
+    inputs = inputs_of(channels, asked(boxes=[{"red": [10, 10, 70, 40]}] * 3))
+    keep = torch.tensor([inputs["input_ids"].shape[1] - 1])
+    whole = build_vlm(channels, {}).eval()(inputs, keep)
+    for options in ({"dtype": "bf16"}, {"dtype": "bf16", "lora": 2}):
+        half = build_vlm(channels, options).eval()(inputs, keep)
+        assert half.dtype == torch.bfloat16
+        assert (half.float() - whole).abs().max() < 0.05 * whole.abs().max()
 
 
 def test_boxes_are_learned_from_and_gradients_reach_the_eyes(channels):

@@ -70,6 +70,11 @@ class Adapter:
         self.tokenizer = processor.tokenizer
         self._sizes: dict[tuple[int, int, int], tuple[int, int]] = {}
 
+    @property
+    def box_channels(self) -> tuple[str, ...]:
+        """Colours of the boxes that the network takes as channels; empty: all are drawn."""
+        return ()
+
     # -- frames -----------------------------------------------------------------------------------
 
     def frame_size(self, width: int, height: int, count: int) -> tuple[int, int]:
@@ -338,9 +343,14 @@ class SaccadeVL(Adapter):
     projector = ("projector",)
     says_times = False
 
+    @property
+    def box_channels(self) -> tuple[str, ...]:
+        """What the eyes have."""
+        return tuple(self.processor.boxes)
+
     def fit(self, exchange: Exchange, *, width: int = WIDTH_PX, blank: bool = False) -> list[Image.Image]:
         """Resize frames, and draw boxes unless they are channels."""
-        bare = dataclasses.replace(exchange, boxes=[]) if self.processor.boxes else exchange
+        bare = dataclasses.replace(exchange, boxes=[]) if self.box_channels else exchange
         return super().fit(bare, width=width, blank=blank)
 
     def encode(self, exchange: Exchange, *, width: int = WIDTH_PX, blank: bool = False) -> Sample:
@@ -351,13 +361,13 @@ class SaccadeVL(Adapter):
 
     def complete(self, inputs: dict[str, Any], exchange: Exchange, blank: bool) -> dict[str, Any]:
         """Put the channels of boxes behind those of the frames."""
-        if not (self.processor.boxes and exchange.frames):
+        if not (self.box_channels and exchange.frames):
             return inputs
         frames = torch.as_tensor(inputs["pixel_values_videos"])
         nothing = [{} for _ in exchange.frames]
         boxes = exchange.boxes if exchange.boxes and not blank else nothing
         size = (frames.shape[-1], frames.shape[-2])
-        filled = fill_boxes(boxes, exchange.frames[0].size, size, self.processor.boxes)
+        filled = fill_boxes(boxes, exchange.frames[0].size, size, self.box_channels)
         return inputs | {"pixel_values_videos": torch.cat([frames, torch.from_numpy(filled)[None]], 2)}
 
 

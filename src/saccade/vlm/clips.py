@@ -119,7 +119,7 @@ def fill_boxes(
                 )
             if box is not None:
                 x0, y0 = (max(0, math.floor(value)) for value in (box[0] * across, box[1] * down))
-                x1, y1 = math.ceil(box[2] * across), math.ceil(box[3] * down)
+                x1, y1 = (max(0, math.ceil(value)) for value in (box[2] * across, box[3] * down))
                 masks[place, colours.index(colour), y0:y1, x0:x1] = 1
     return masks
 

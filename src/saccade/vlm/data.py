@@ -89,6 +89,11 @@ class Exchanges:
             return Exchange(
                 turns, [image for image, _ in shown], times, [boxes for _, boxes in shown], name=question.id
             )
+        if adapter is not None and adapter.box_channels:
+            raise DataError(
+                f"question {question.id}: the model takes boxes as channels, and in the frames that were drawn they "
+                "are lines; name the tracks with --labels"
+            )
         folder = self.drawn / frames_key(question)
         frames = [
             open_image(folder / f"{place:03d}.jpg", f"question {question.id}") for place in range(len(times))
