@@ -65,6 +65,8 @@ def close(found, wanted):
     assert np.abs((found - wanted).numpy()).max() <= 1e-4 * wanted.abs().max()
 
 
+# tests/runtime/test_dense.py has a smaller file of free size, against the same network, in the default run.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_retinanet_file_gives_the_same_boxes(tmp_path):
     net = trained_like("retinanet", score_threshold=0.5)
@@ -88,7 +90,7 @@ def test_retinanet_file_gives_the_same_boxes(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("head", ["semantic_fpn", "upernet"])
+@pytest.mark.parametrize("head", [pytest.param("semantic_fpn", marks=pytest.mark.slow), "upernet"])
 def test_segmenter_program_of_free_size_gives_the_same_logits(head):
     net = trained_like(head)
     example = (torch.randn(2, 3, *EXAMPLE),)

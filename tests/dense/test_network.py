@@ -51,7 +51,7 @@ def test_a_folded_detector_detects_the_same(head):
 
 @pytest.mark.parametrize("head", ["retinanet", "mask_rcnn"])
 def test_detections_do_not_depend_on_neighbours(head):
-    options = {} if head == "retinanet" else {"fc_width": 16, "proposals": 30}
+    options = {} if head == "retinanet" else {"fc_width": 16, "mask_width": 8, "proposals": 30}
     net = (
         build_dense("shvit_s1", head, 3, width=8, score_threshold=0.0, max_detections=20, **options)
         .double()

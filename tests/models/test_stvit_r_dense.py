@@ -5,13 +5,15 @@ import torch
 from torch import nn
 
 import saccade
-from saccade.models.stvit_r_dense import FoldedSTViTRDense
+from saccade.models.stvit_r_dense import FoldedSTViTRDense, STViTRDense
+from saccade.nn.stvit_r import STViTSwinConfig
 from saccade.registry import create_model
 
 
 @pytest.mark.parametrize("options", [{}, {"compat": True}, {"relative_pos": True, "conv_pos": True}])
 def test_folding_changes_nothing(options):
-    net = create_model("stvit_r_swin_tiny", features_only=True, **options).double().eval()
+    sizes = {"dim": 16, "depths": (1, 1, 6, 2), "heads": (1, 2, 2, 4)}
+    net = STViTRDense(STViTSwinConfig(**sizes, **options), range(4)).double().eval()
     for name, parameter in net.named_parameters():
         if "layer_scale" in name or parameter.ndim == 1:
             nn.init.uniform_(parameter, 0.3, 1)
