@@ -32,6 +32,8 @@ FIELD_SIGMA = 0.05
 """How large the coefficients of that polynomial are expected to be."""
 RATIO_SIGMA = 0.08
 """How far single depths are expected to be off, of the logarithm."""
+GROUND_SHARE = 0.4
+"""A plane that explains less of what is below the horizon is not trusted with depth and up axis."""
 GROUND_STEP_PX = 6
 """Of pixels on the ground every so many, in x and in y, are used."""
 
@@ -187,7 +189,7 @@ def metric_scene(
     eyes = np.broadcast_to(poses[:, None, :3, 3], turned.shape)
     own_up = -poses[:, :3, 1].mean(0) if found.up is None else found.up
     ground = find_ground(eyes.reshape(-1, 3), turned.reshape(-1, 3), seen.ravel(), own_up)
-    if ground is None:
+    if ground is None or ground.share < GROUND_SHARE:
         return MetricScene(images, times_s, drawn, poses, found.intrinsics, np.asarray(own_up), None)
     for place, (depth, (pixels, deep)) in enumerate(zip(depths, at_rest, strict=True)):
         expected = ground_depth(ground, poses[place], turned[place])
