@@ -94,7 +94,10 @@ class Died(Exception):
     """Stands for whatever ends a process."""
 
 
-@pytest.mark.parametrize(("family", "options"), [("qwen3_vl", {"lora": 4}), ("smolvlm", {"vision": True})])
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("qwen3_vl", {"lora": 4}), ("smolvlm", {"vision": True}), ("saccade_vl", {"vision": True})],
+)
 def test_a_run_that_died_ends_with_the_same_bits(flags_for, family, options, tmp_path, monkeypatch):
     flags = flags_for(family, **options, **({"lora_dropout": 0.1} if "lora" in options else {}))
     flags |= {"run.save_steps": 2, "run.recompute": family == "qwen3_vl"}
