@@ -47,17 +47,10 @@ def no_retries() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def model_type_of(source: str, *, extra: str, flag: str, example: str) -> str:
-    """Return the `model_type` of a model, reading no more than its `config.json`.
+def config_path(source: str, *, extra: str, flag: str, example: str) -> Path:
+    """Find a model's `config.json`; of the hub's, the one of the revision that is fetched.
 
-    Args:
-        source: Folder, or hub id (owner/name).
-        extra: The extra that brings transformers.
-        flag: How the user passes the folder, for the error.
-        example: A hub id that would do, for the error.
-
-    Raises:
-        WeightsError: No such folder, nothing of transformers in it, or a hub that cannot be reached.
+    Args and errors as for `model_type_of`.
     """
     path = Path(source)
     if not path.is_dir():
@@ -71,8 +64,24 @@ def model_type_of(source: str, *, extra: str, flag: str, example: str) -> str:
             path = Path(hub.cached_file(source, "config.json")).parent
     if not (path / "config.json").is_file():
         raise WeightsError(f"{source}: no config.json in this folder; expected a model saved by transformers")
+    return path / "config.json"
+
+
+def model_type_of(source: str, *, extra: str, flag: str, example: str) -> str:
+    """Return the `model_type` of a model, reading no more than its `config.json`.
+
+    Args:
+        source: Folder, or hub id (owner/name).
+        extra: The extra that brings transformers.
+        flag: How the user passes the folder, for the error.
+        example: A hub id that would do, for the error.
+
+    Raises:
+        WeightsError: No such folder, nothing of transformers in it, or a hub that cannot be reached.
+    """
+    path = config_path(source, extra=extra, flag=flag, example=example)
     try:
-        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
         return str(values["model_type"])
     except (ValueError, KeyError, TypeError):
         raise WeightsError(

@@ -4,6 +4,7 @@ import cyclopts
 
 COMMANDS = {
     "label": "saccade.cli.kinematics_label:label",
+    "pseudo-label": "saccade.cli.kinematics_pseudo:pseudo_label",
     "questions": "saccade.cli.kinematics_label:questions",
     "inspect": "saccade.cli.kinematics_look:inspect",
     "overlay": "saccade.cli.kinematics_look:overlay",

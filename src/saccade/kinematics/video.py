@@ -170,6 +170,9 @@ def _opened(path: Path) -> Any:
         container.close()
         raise DataError(f"{path}: holds no pictures; expected a video")
     stream = container.streams.video[0]
+    if stream.codec_context is None:  # something that is no video and looks like one from its first bytes
+        container.close()
+        raise DataError(f"{path}: cannot be read as a video (nothing here decodes it)")
     if stream.width * stream.height > MAX_PIXELS or stream.width < 1:
         container.close()
         raise DataError(f"{path}: {stream.width} x {stream.height} pixels; expected at most {MAX_PIXELS}")

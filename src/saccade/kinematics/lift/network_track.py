@@ -29,6 +29,16 @@ ONE_STEP = {"sam3_video": Kind("Sam3VideoModel", "Sam3VideoProcessor")}
 EXAMPLE = "facebook/sam2.1-hiera-large"
 
 
+def takes_names(source: str) -> bool:
+    """Tell whether a tracker finds things by their names itself; reads no more than its configuration.
+
+    Raises:
+        WeightsError: No such folder, or a hub that cannot be reached.
+        ConfigError: No tracker.
+    """
+    return kind_of(source, KINDS | ONE_STEP, task="follow masks", flag=FLAG, example=EXAMPLE) in ONE_STEP
+
+
 @dataclass(frozen=True, eq=False)
 class DetectAndTrack:
     """A detector at every so many frames and a tracker in between; a `stages.Find`."""
