@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saccade.errors import ConfigError
-from saccade.models.motion import build_motion
+from saccade.models.motion import SAYS, build_motion
 from saccade.vlm import Exchange, new_base, open_answerer
 from saccade.vlm.adapters import adapter_for
 from saccade.vlm.assemble import TextPlan
@@ -53,8 +53,9 @@ def test_configurations_of_both_kinds_are_read():
     assert isinstance(eyes_config({"encoder": "motion_tiny"}), MotionEyesConfig)
     assert isinstance(eyes_config({"tokens": 4}), EyesConfig)
     back = eyes_config(MotionEyesConfig("motion_tiny").to_dict())
+    assert isinstance(back, MotionEyesConfig)
     assert back == MotionEyesConfig("motion_tiny")
-    assert ClipEyes(back).dim == 64
+    assert ClipEyes(back).dim == 64 + SAYS
 
 
 def test_bad_configurations_are_one_sentence():

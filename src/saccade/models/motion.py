@@ -52,6 +52,10 @@ YAW, FORWARD, EGO_OUTPUTS = 0, 1, 2
 """What it says of the camera between two frames: radians clockwise, and metres forward in camera heights."""
 RIG_OUTPUTS = 3
 """What it says of the rig: log of the height in metres, log of the focal length in widths, pitch in radians."""
+WAY_BUMPS = 16
+SAYS = STEP_OUTPUTS + 2 + WAY_BUMPS
+"""Numbers that `MotionNet.tell` puts behind a token: the outputs of its step, the metres travelled in tens, their
+log, and bumps along that log, which make numbers easy to read."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +285,10 @@ class MotionNet(nn.Module):
         Returns:
             steps (B, K, T - 1, 16), way (B, K) log of the metres travelled, ego (B, T - 1, 2), rig (B, 3).
         """
-        x = self.eyes.think(senses, facts, seconds)
+        return self.heads(self.eyes.think(senses, facts, seconds))
+
+    def heads(self, x: Tensor) -> dict[str, Tensor]:
+        """Read tokens (B, T, 1 + K, D)."""
         pairs = torch.cat([x[:, :-1], x[:, 1:]], -1)
         return {
             "steps": self.step(pairs[:, :, 1:]).transpose(1, 2),
@@ -289,6 +296,37 @@ class MotionNet(nn.Module):
             "ego": self.ego(pairs[:, :, 0]),
             "rig": self.rig(x[:, :, 0].mean(1)),
         }
+
+    def tell(self, x: Tensor) -> Tensor:
+        """Put what the heads say behind the tokens, for a reader such as a language model.
+
+        Args:
+            x: (B, T, 1 + K, D), from the eyes.
+
+        Returns:
+            (B, T, 1 + K, D + SAYS). A box's token at frame t tells the step from t on (the last one the step before);
+            the frame's token tells camera and rig, and zeros where a box has more to tell.
+        """
+        found = self.heads(x)
+        steps = torch.cat([found["steps"], found["steps"][:, :, -1:]], 2)
+        way = found["way"].clamp(-1.0, 5.0)[..., None]
+        centres = torch.linspace(0.0, 4.0, WAY_BUMPS, device=x.device, dtype=x.dtype)
+        bumps = torch.exp(-0.5 * ((way - centres) * (WAY_BUMPS - 1) / 4.0).square())
+        total = torch.cat([way.exp() / 10, way, bumps], -1)[:, :, None].expand(-1, -1, x.shape[1], -1)
+        things = torch.cat(
+            [
+                steps[..., DIRECTION],
+                steps[..., HOURS].softmax(-1),
+                steps[..., LENGTH, None],
+                steps[..., MOVING, None].sigmoid(),
+                total,
+            ],
+            -1,
+        )
+        ego = torch.cat([found["ego"], found["ego"][:, -1:]], 1)
+        scene = torch.cat([ego, found["rig"][:, None].expand(-1, x.shape[1], -1)], -1)
+        scene = F.pad(scene, (0, SAYS - scene.shape[-1]))
+        return torch.cat([x, torch.cat([scene[:, :, None], things.transpose(1, 2)], 2)], -1)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

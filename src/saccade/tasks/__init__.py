@@ -14,6 +14,7 @@ TASKS = {
     "video": "saccade.tasks.video:Video",
     "answer": "saccade.tasks.answer:Answer",
     "motion": "saccade.tasks.motion:Motion",
+    "motion_answer": "saccade.tasks.motion_answer:MotionAnswer",
 }
 
 

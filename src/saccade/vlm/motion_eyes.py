@@ -1,6 +1,7 @@
 """Eyes that were taught motion (`saccade.models.motion`), in the place of `Eyes` before a language model.
 
-They take the whole clip at once: three tokens a frame, of which one stands for the frame and one for each box.
+They take the whole clip at once: three tokens a frame, of which one stands for the frame and one for each box. Behind
+each token stands what the heads that taught it say.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from saccade.errors import ConfigError, did_you_mean
-from saccade.models.motion import COLOURS, VARIANTS, MotionNet, build_motion
+from saccade.models.motion import COLOURS, SAYS, VARIANTS, MotionNet, build_motion
 from saccade.vlm.eyes import BOX_CHANNELS, Eyes, EyesConfig
 
 
@@ -75,8 +76,8 @@ class ClipEyes(nn.Module):
     def __init__(self, config: MotionEyesConfig) -> None:
         super().__init__()
         self.config = config
-        self.motion = build_motion(config.encoder, config.options).eyes
-        self.dim = self.motion.dim
+        self.motion = build_motion(config.encoder, config.options)
+        self.dim = self.motion.config.width + SAYS
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Do nothing: there is little to save."""
@@ -87,7 +88,11 @@ class ClipEyes(nn.Module):
 
     def forward(self, frames: Tensor, seconds: Tensor) -> Tensor:
         """Look at clips (B, T, 5, height, width) taken at seconds (B, T); returns (B, T, 3, D)."""
-        return self.motion(frames, seconds)
+        return self.motion.tell(self.motion.eyes(frames, seconds))
+
+    def think(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
+        """Do the same for what was seen of clips before; see `MotionEyes.think`."""
+        return self.motion.tell(self.motion.eyes.think(senses, facts, seconds))
 
 
 def eyes_config(values: Mapping[str, Any]) -> EyesConfig | MotionEyesConfig:
@@ -111,7 +116,7 @@ def build_eyes(config: EyesConfig | MotionEyesConfig) -> Eyes | ClipEyes:
 
 
 def eyes_of_run(network: MotionNet, name: str, options: Mapping[str, Any], width: int) -> ClipEyes:
-    """Take the eyes out of a network of the task motion; its heads are left behind.
+    """Take a network of the task motion as eyes; what its heads say is told behind the tokens.
 
     Args:
         network: Trained.
@@ -120,5 +125,5 @@ def eyes_of_run(network: MotionNet, name: str, options: Mapping[str, Any], width
         width: Of the frames it was taught with, pixels.
     """
     eyes = ClipEyes(MotionEyesConfig(name, dict(options), width))
-    eyes.motion.load_state_dict(network.eyes.state_dict())
+    eyes.motion.load_state_dict(network.state_dict())
     return eyes

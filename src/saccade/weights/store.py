@@ -153,7 +153,7 @@ def build_model(card: Card) -> nn.Module:
     Raises:
         ConfigError: A name or option that does not exist here.
     """
-    if card.task == "answer":
+    if card.task in ("answer", "motion_answer"):  # one network, taught in two ways
         from saccade.vlm.model import build_vlm
 
         return build_vlm(card.model, card.options)
