@@ -263,6 +263,9 @@ def test_table_source(tmp_path):
     write_table(tmp_path / "v.csv", [Row("x/1.jpg")])
     with pytest.raises(DataError, match=r"row 1 \(x/1.jpg\) has no label"):
         open_source(str(tmp_path / "v.csv"))
+    write_table(tmp_path / "w.csv", [Row("x/1.jpg", "dog", "tain"), Row("x/2.jpg", "cat", "val")])
+    with pytest.raises(DataError, match=r"x/1.jpg has the split 'tain'; expected one of train"):
+        open_pair(DataConfig(source=str(tmp_path / "w.csv")))
     assert len(open_source(str(tmp_path / "v.csv"), classes=False)) == 1
     (tmp_path / "w.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8"):

@@ -149,7 +149,7 @@ def read_table(path: Path) -> list[Row]:
     """Read a table file.
 
     Raises:
-        DataError: Unreadable, too large, not UTF-8, or not a table.
+        DataError: Unreadable, too large, not UTF-8, not a table, or a split that is no part.
     """
     try:
         if path.stat().st_size > MAX_TABLE_BYTES:
@@ -159,7 +159,14 @@ def read_table(path: Path) -> list[Row]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 text; save the table as UTF-8 CSV") from None
-    return parse_table(text, str(path))
+    rows = parse_table(text, str(path))
+    for row in rows:
+        if row.split and part_of(row.split) not in PART_NAMES:
+            known = [name for names in PART_NAMES.values() for name in names]
+            raise DataError(
+                f"{path}: {row.path} has the split {row.split!r}; expected one of {', '.join(known)}, or nothing"
+            )
+    return rows
 
 
 def part_of(split: str) -> str:
