@@ -257,6 +257,18 @@ def test_boxes_are_learned_from_and_gradients_reach_the_eyes(channels):
     assert losses[-1] < 0.3 < math.log(2) / 2 < losses[0]
 
 
+def test_recomputation_reaches_the_eyes_and_changes_no_gradient(channels):
+    inputs, found = inputs_of(channels, asked()), []
+    keep = torch.tensor([inputs["input_ids"].shape[1] - 1])
+    for on in (False, True):
+        model = build_vlm(channels, {"vision": True}).train()
+        model.set_grad_checkpointing(on)
+        assert model.network.eyes.recompute == on
+        model(inputs, keep).square().mean().backward()
+        found.append({name: p.grad for name, p in model.named_parameters()})
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-7) for name in found[0])
+
+
 def test_nothing_of_transformers_is_loaded_or_told_before_it_is_asked_for():
     code = "import sys, saccade.vlm.eyes, saccade.vlm.assemble; assert 'transformers' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

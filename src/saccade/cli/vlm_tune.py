@@ -39,9 +39,9 @@ def tune(
     """Tune a video language model of transformers on questions about motion.
 
     Bases: LLaVA-OneVision, Qwen2.5-VL, Qwen3-VL, SmolVLM, and those of `saccade vlm new`. Only what was tuned is kept
-    in the run folder, so the base has to stay where it is. Every setting of a recipe is also a flag by its dotted name,
-    such as --optim.lr 1e-4. Less common: --val FILE, --pictures FOLDER, --vision, --freeze-projector, --config FILE,
-    --batch, --device, --threads, --seed, --trust-remote-code.
+    in the run folder, so the base has to stay where it is. Every setting of a recipe is also a flag by its dotted
+    name, such as --optim.lr 1e-4. Less common: --val FILE, --pictures FOLDER, --vision, --freeze-projector, --config
+    FILE, --batch, --device, --threads, --seed, --trust-remote-code.
 
     Example: saccade vlm tune --base llava-hf/llava-onevision-qwen2-7b-ov-hf --data stkit/questions.jsonl --lora 64
 
