@@ -99,10 +99,14 @@ class BoxFile:
         """Read and cut out; see `stages.Find`.
 
         Raises:
-            DataError: A line that is no object with one box a frame.
+            DataError: A file that cannot be read, or a line that is no object with one box a frame.
         """
         tracks: dict[str, MaskTrack] = {}
-        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{self.path}: cannot be read ({str(error)[:80]}); expected JSON lines") from None
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             where = f"{self.path}: record {number}"
