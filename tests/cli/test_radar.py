@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from saccade.cli.main import main
-from saccade.predict.sharpen import shipped_weights
+from saccade.predict.sharpen import load_sharpener, shipped_weights
 from saccade.radar import read_image, read_scan
+from saccade.runtime import open_predictor
 
 pytest.importorskip("h5py")
 SMALL = ["--path.nx", "24", "--path.ny", "3", "--waveform", "empm"]
@@ -154,7 +156,7 @@ def test_bad_input_ends_in_one_sentence_and_nothing_written(
 
 @pytest.mark.parametrize(
     "command",
-    [["predict", "."], ["eval", "--data", "digits"], ["export", "--to", "onnx"], ["explain", "p.png"]],
+    [["predict", "."], ["eval", "--data", "digits"], ["explain", "p.png"]],
     ids=lambda command: command[0],
 )
 def test_commands_for_classifiers_say_where_to_go(command, tmp_path, capsys, monkeypatch):
@@ -165,3 +167,28 @@ def test_commands_for_classifiers_say_where_to_go(command, tmp_path, capsys, mon
     assert main([*command, "--weights", str(shipped_weights())]) == 2
     assert "use `saccade radar enhance` or `saccade radar eval`" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_the_sharpener_exports_at_one_size(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    command = [
+        "export",
+        "--weights",
+        str(shipped_weights()),
+        "--to",
+        "onnx",
+        "--size",
+        "44",
+        "--out",
+        str(tmp_path),
+    ]
+    assert main(command) == 0
+    bundle = open_predictor(tmp_path / "srvit_swift-44-onnx-float32")
+    images = torch.rand(3, 1, 44, 44) ** 4
+    network, _ = load_sharpener()
+    with torch.no_grad():
+        assert torch.allclose(bundle(images), network(images), atol=2e-6)
+    capsys.readouterr()
+    for more in (["onnx", "--dynamic"], ["litert"]):
+        assert main([*command[:4], *more]) == 2
+        assert "networks that sharpen radar images export to onnx" in capsys.readouterr().err

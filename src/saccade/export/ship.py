@@ -22,7 +22,7 @@ from saccade.export.form import JoinedBoxes, Portable, example, is_dense, one_ou
 from saccade.export.pictures import Pictures
 from saccade.export.session import Session
 from saccade.export.workers import can_run
-from saccade.tasks import check_classifies
+from saccade.tasks import check_classifies, get_task
 from saccade.tasks.classify import preprocess_of
 from saccade.weights import Card, load_model
 
@@ -123,6 +123,8 @@ def export_bundle(
     step = 1
     if is_dense(model):
         card, preprocess, step = _dense_card(card, to, precision, data, size, dynamic)
+    elif card.task == "restore":
+        card, preprocess = _radar_images(card, to, precision, data, size, dynamic)
     else:
         check_classifies(card, "export")
         card, preprocess = _card_for(card, size)
@@ -367,6 +369,20 @@ def _dense_card(
     side = max(-(-(whole.size if dynamic else whole.max_size) // STEP), 3 if dynamic else 1) * STEP
     square = Preprocess(size=side, crop_pct=1.0, mean=whole.mean, std=whole.std)
     return dataclasses.replace(card, preprocess=whole.to_dict()), square, STEP
+
+
+def _radar_images(
+    card: Card, to: str, precision: str, data: str, size: int | None, dynamic: bool
+) -> tuple[Card, Preprocess]:
+    """Settle the size of a file that sharpens radar images; refuse what these do not export to."""
+    if to not in ("onnx", "openvino", "torch") or precision != "float32" or data or dynamic:
+        raise ConfigError(
+            "networks that sharpen radar images export to onnx, openvino and torch in float32, at one size and "
+            f"without --data; asked for was {to} in {precision}{', of free size' if dynamic else ''}"
+        )
+    side = size or int(get_task(card.task).preprocess(card)["size"])
+    card = dataclasses.replace(card, in_chans=1, preprocess={"size": side})
+    return card, Preprocess(size=side, crop_pct=1.0, mean=(0.0,), std=(1.0,))
 
 
 def _card_for(card: Card, size: int | None) -> tuple[Card, Preprocess]:
