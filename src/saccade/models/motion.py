@@ -4,8 +4,8 @@ What is seen and what is made of it are two things. Seeing has no weights: where
 sums over its mask, how the picture flows from the likeness of every cell with the cells around it in the next frame
 (block matching), where the ground ends from the means of rows. So a clip is seen once and for all, and a million
 steps of learning cost what a few blocks over 30 tokens cost: one token of the whole frame and one of every box.
-Everything else is learned: what a flow says of the camera, what a path in the picture says of one on the ground, how
-large things usually are.
+A box stands on the ground where the ray through its lower edge meets it, which is geometry and not learned either.
+Everything else is: what a flow says of the camera, where the horizon is, how to smooth a path, how large things are.
 
 Shape legend: B clips, T frames, C = 3 + K channels, K boxes, N = 1 + K tokens a frame, D channels of a token,
 S numbers seen of a frame, F facts of a box.
@@ -41,8 +41,13 @@ SENSES = GRID[0] * GRID[1] * FLOW_CHANNELS + ROWS * ROW_CHANNELS
 FACTS = 8
 """Numbers F of a box: middle x, middle y and bottom from -1 to 1 over the picture's width, halves of the logs of its
 width and height in widths of the picture, whether it is there, and whether it touches a side and the bottom."""
-WAVES = 7
+WAVES = 5
 """Octaves of the waves that tell a place in the picture."""
+PATH = 19
+"""Numbers P that describe the path of a box on the ground at a frame."""
+NEAREST_RAY = 0.03
+"""Smallest slope of a ray towards the ground."""
+HIDDEN = 128
 PERIODS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Periods of the waves that tell a second."""
 DIRECTION, HOURS, LENGTH, MOVING, STEP_OUTPUTS = slice(0, 2), slice(2, 14), 14, 15, 16
@@ -62,7 +67,7 @@ log, and bumps along that log, which make numbers easy to read."""
 class MotionConfig:
     """What the network is made of."""
 
-    width: int = 128
+    width: int = 96
     """Channels D of a token."""
     depth: int = 3
     """Blocks over the tokens of all frames."""
@@ -170,8 +175,56 @@ def mirror_senses(senses: Tensor) -> Tensor:
     return torch.cat([flow.flatten(-3), senses[..., cells:]], -1)
 
 
+def on_ground(facts: Tensor, ego: Tensor, rig: Tensor) -> Tensor:
+    """Put boxes on the ground: the foot of each is where the ray through its lower edge meets a plane.
+
+    Args:
+        facts: (B, T, K, F).
+        ego: (B, T - 1, 2), as of `MotionNet`.
+        rig: (B, 3), as of `MotionNet`.
+
+    Returns:
+        (B, T, K, 2): to the front and to the right of the first camera, in camera heights. Rays that meet the ground
+        beyond some thirty heights, or never, are taken to meet it there.
+    """
+    focal, pitch = 2 * rig[:, 1].exp()[:, None, None], rig[:, 2][:, None, None]
+    cosine, sine = pitch.cos(), pitch.sin()
+    across, down = facts[..., 0] / focal, facts[..., 2] / focal
+    reach = 1 / (cosine * down + sine).clamp_min(NEAREST_RAY)
+    ahead, aside = reach * (cosine - sine * down), reach * across
+    yaw = ego[..., YAW]
+    heading = F.pad(yaw.cumsum(1), (1, 0))
+    # A turning camera drives along a chord.
+    chord = ego[..., FORWARD] / (yaw / 2).cos()
+    middle = heading[:, :-1] + yaw / 2
+    eye = torch.stack([chord * middle.cos(), chord * middle.sin()], -1).cumsum(1)
+    eye = F.pad(eye, (0, 0, 1, 0))[:, :, None]
+    cosine, sine = heading.cos()[..., None], heading.sin()[..., None]
+    return eye + torch.stack([ahead * cosine - aside * sine, ahead * sine + aside * cosine], -1)
+
+
+def path_features(facts: Tensor, ego: Tensor, rig: Tensor) -> Tensor:
+    """Describe the paths of boxes on the ground, (B, T, K, P): places, steps before and after, directions, sizes."""
+    place = on_ground(facts, ego, rig)
+    there = facts[..., 5:6]
+    step = (place[:, 1:] - place[:, :-1]) * there[:, 1:] * there[:, :-1]
+    after, before = F.pad(step, (0, 0, 0, 0, 0, 1)), F.pad(step, (0, 0, 0, 0, 1, 0))
+    ways = (after, before, after + before)
+    lengths = [way.norm(dim=-1, keepdim=True) for way in ways]
+    units = [way / length.clamp_min(1e-3) for way, length in zip(ways, lengths, strict=True)]
+    logs = [length.clamp_min(0.02).log() for length in lengths]
+    far = place.norm(dim=-1, keepdim=True)
+    height = rig[:, None, None, :1].expand_as(far)
+    sizes = [2 * facts[..., place : place + 1] + far.clamp_min(0.1).log() for place in (3, 4)]
+    found = [place / 8, far.clamp_min(0.1).log(), after, before, *units, *logs, *sizes, height]
+    return torch.cat(found, -1).clamp(-8, 8) * there
+
+
 class MotionEyes(nn.Module):
     """Frames with boxes and their seconds in, tokens of the frame and of every box out.
+
+    First the frames say how the camera moves and what the rig is; with that, boxes are put on the ground
+    (`on_ground`), and blocks look at all of it over time.
 
     Args:
         config: What it is made of.
@@ -182,8 +235,11 @@ class MotionEyes(nn.Module):
         dim = config.width
         self.config, self.dim, self.tokens = config, dim, 1 + config.boxes
         waves = FACTS * (1 + 2 * WAVES)
-        self.frame = nn.Sequential(nn.Linear(SENSES, dim), nn.GELU(), nn.Linear(dim, dim))
-        self.place = nn.Sequential(nn.Linear(waves, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.frame = nn.Sequential(nn.Linear(SENSES, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, dim))
+        self.camera = nn.Sequential(
+            nn.Linear(2 * dim, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, EGO_OUTPUTS + RIG_OUTPUTS)
+        )
+        self.place = nn.Sequential(nn.Linear(waves + PATH, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.kind_embed = nn.Parameter(torch.zeros(1, 1, self.tokens, dim))
         self.time_embed = nn.Linear(2 * len(PERIODS_S), dim)
         self.blocks = nn.ModuleList([Block(dim, dim // 32) for _ in range(config.depth)])
@@ -225,26 +281,36 @@ class MotionEyes(nn.Module):
         return self.think(senses, facts_of_masks(frames[:, :, COLOURS:].float()).to(dtype), seconds)
 
     def think(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
-        """Make tokens of what was seen.
+        """Make tokens (B, T, 1 + K, D) of what was seen; arguments as of `look`."""
+        return self.look(senses, facts, seconds)[0]
+
+    def look(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Make tokens of what was seen, and say how the camera moves.
 
         Args:
-            senses: (B, T, S), from `senses_of`.
+            senses: (B, T, S), from `senses_of`; at least two frames.
             facts: (B, T, K, F), from `facts_of_masks`.
             seconds: (B, T) or (T,).
 
         Returns:
-            (B, T, 1 + K, D).
+            Tokens (B, T, 1 + K, D), ego (B, T - 1, 2) and rig (B, 3), see `MotionNet`.
         """
+        frame = self.frame(senses)
+        mean = frame.mean(1, keepdim=True)
+        camera = self.camera(torch.cat([frame, mean.expand_as(frame)], -1))
+        ego, rig = camera[:, :-1, :EGO_OUTPUTS], camera[..., EGO_OUTPUTS:].mean(1)
+        # What is learned of paths does not pull at the camera, which has truths of its own to learn from.
+        paths = path_features(facts, ego.detach(), rig.detach())
         octaves = math.pi * 2.0 ** torch.arange(WAVES, device=facts.device, dtype=facts.dtype)
         angles = (facts[..., None] * octaves).flatten(-2)
-        things = self.place(torch.cat([facts, angles.sin(), angles.cos()], -1))
-        x = torch.cat([self.frame(senses)[:, :, None], things], 2) + self.kind_embed
+        things = self.place(torch.cat([facts, angles.sin(), angles.cos(), paths], -1))
+        x = torch.cat([frame[:, :, None], things], 2) + self.kind_embed
         count, tokens = x.shape[1:3]
         x = x + self.time_embed(self._waves(seconds)).view(-1, count, 1, self.dim)
         x = x.flatten(1, 2)
         for block in self.blocks:
             x = block(x)
-        return self.norm(x).unflatten(1, (count, tokens))
+        return self.norm(x).unflatten(1, (count, tokens)), ego, rig
 
     def _waves(self, seconds: Tensor) -> Tensor:
         """Tell seconds (..., T) by waves."""
@@ -267,8 +333,6 @@ class MotionNet(nn.Module):
         self.eyes = MotionEyes(config)
         self.step = nn.Sequential(nn.Linear(2 * dim, dim), nn.GELU(), nn.Linear(dim, STEP_OUTPUTS))
         self.way = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 1))
-        self.ego = nn.Sequential(nn.Linear(2 * dim, dim), nn.GELU(), nn.Linear(dim, EGO_OUTPUTS))
-        self.rig = nn.Linear(dim, RIG_OUTPUTS)
 
     def weight_decay_exempt(self) -> set[str]:
         """Names of the parameters that recipes do not decay."""
@@ -285,17 +349,14 @@ class MotionNet(nn.Module):
         Returns:
             steps (B, K, T - 1, 16), way (B, K) log of the metres travelled, ego (B, T - 1, 2), rig (B, 3).
         """
-        return self.heads(self.eyes.think(senses, facts, seconds))
+        x, ego, rig = self.eyes.look(senses, facts, seconds)
+        return {**self.heads(x), "ego": ego, "rig": rig}
 
     def heads(self, x: Tensor) -> dict[str, Tensor]:
         """Read tokens (B, T, 1 + K, D)."""
-        pairs = torch.cat([x[:, :-1], x[:, 1:]], -1)
-        return {
-            "steps": self.step(pairs[:, :, 1:]).transpose(1, 2),
-            "way": self.way(x[:, :, 1:].mean(1))[..., 0],
-            "ego": self.ego(pairs[:, :, 0]),
-            "rig": self.rig(x[:, :, 0].mean(1)),
-        }
+        things = x[:, :, 1:]
+        pairs = torch.cat([things[:, :-1], things[:, 1:]], -1)
+        return {"steps": self.step(pairs).transpose(1, 2), "way": self.way(things.mean(1))[..., 0]}
 
     def tell(self, x: Tensor) -> Tensor:
         """Put what the heads say behind the tokens, for a reader such as a language model.
@@ -305,7 +366,7 @@ class MotionNet(nn.Module):
 
         Returns:
             (B, T, 1 + K, D + SAYS). A box's token at frame t tells the step from t on (the last one the step before);
-            the frame's token tells camera and rig, and zeros where a box has more to tell.
+            the frame's token has nothing to tell, and zeros there.
         """
         found = self.heads(x)
         steps = torch.cat([found["steps"], found["steps"][:, :, -1:]], 2)
@@ -323,10 +384,7 @@ class MotionNet(nn.Module):
             ],
             -1,
         )
-        ego = torch.cat([found["ego"], found["ego"][:, -1:]], 1)
-        scene = torch.cat([ego, found["rig"][:, None].expand(-1, x.shape[1], -1)], -1)
-        scene = F.pad(scene, (0, SAYS - scene.shape[-1]))
-        return torch.cat([x, torch.cat([scene[:, :, None], things.transpose(1, 2)], 2)], -1)
+        return torch.cat([x, F.pad(things.transpose(1, 2), (0, 0, 1, 0))], -1)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
