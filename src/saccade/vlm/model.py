@@ -192,15 +192,17 @@ class VideoLanguageModel(nn.Module):
 
     def set_grad_checkpointing(self, on: bool = True) -> None:
         """Recompute activations in the backward pass."""
-        how = {
-            "use_reentrant": False
-        }  # the other kind needs inputs with gradients, which a frozen start has not
-        if not on:
-            self.network.gradient_checkpointing_disable()
-        elif hasattr(self.network, "activation_checkpointing_enable"):  # its newer name
-            self.network.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
-        else:
+        # The other kind needs inputs with gradients, which a frozen start has not.
+        how = {"use_reentrant": False}
+        if hasattr(self.network, "activation_checkpointing_enable"):  # its newer name
+            if on:
+                self.network.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
+            else:
+                self.network.activation_checkpointing_disable()
+        elif on:
             self.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+        else:
+            self.network.gradient_checkpointing_disable()
 
     def rate_scales(self) -> dict[str, float]:
         """Factor of the learning rate of every tensor that has another than 1."""
