@@ -11,10 +11,10 @@ from saccade.kinematics.lift.network_track import (
     MaskTracker,
     TextTracker,
     _PlainRoutines,
-    box_of,
     mask_overlap,
     match,
 )
+from saccade.kinematics.lift.pipeline import box_of
 from saccade.kinematics.lift.stages import Detection
 
 pytest.importorskip("transformers")
@@ -48,8 +48,9 @@ def test_a_thing_is_followed_at_the_size_of_the_frames(tracker, frames):
 
 def test_a_detection_on_a_followed_mask_is_no_new_thing(tracker, frames):
     (alone,) = tracker(frames, {0: [CAR]})
-    box = box_of(alone.masks[2])
-    assert box is not None
+    found = box_of(alone.masks[2])
+    assert found is not None
+    box = (found[0], found[1], found[2], found[3])
     again = Detection(box, "truck", 0.4)
     (track,) = tracker(frames, {0: [CAR], 2: [again]})
     assert track.category == "car"  # the name with the higher score
@@ -133,11 +134,9 @@ def test_pairs_by_overlap():
     assert match(np.zeros((0, 3)), 0.5) == {}
 
 
-def test_boxes_and_overlaps_of_masks():
+def test_overlaps_of_masks():
     mask = np.zeros((6, 8), bool)
-    assert box_of(mask) is None
     mask[2:4, 1:6] = True
-    assert box_of(mask) == (1, 2, 6, 4)
     other = np.zeros_like(mask)
     other[2:4, 4:8] = True
     assert mask_overlap(mask, other) == pytest.approx(4 / 14)

@@ -1,7 +1,11 @@
 """Masks and depths from files: taken at the right instants and places, refused with one sentence."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from saccade.errors import DataError
 from saccade.kinematics.pseudo_clips import Frames, Piece
@@ -13,7 +17,7 @@ TIMES = np.array([1.0, 1.5, 2.0])
 @pytest.fixture
 def clip():
     images = np.zeros((3, 12, 16, 3), np.uint8)
-    return Frames(Piece("v/a.mp4", "v/a.mp4", "a", 1.0, 3), images, TIMES - 1, TIMES, (32, 24))
+    return Frames(Piece("v/a.mp4", "v/a.mp4", "v/a.mp4", 1.0, 3), images, TIMES - 1, TIMES, (32, 24))
 
 
 def save(folder, **arrays):
@@ -34,6 +38,28 @@ def test_masks_are_taken_at_the_frames_instants(tmp_path, clip):
     assert car.masks[0] is not None
     rows, columns = np.nonzero(car.masks[0])  # at twice the size
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 5, 4, 7)
+
+
+def test_masks_and_boxes_of_a_clip_will_do(tmp_path, clip):
+    part = dataclasses.replace(clip, piece=dataclasses.replace(clip.piece, clip_id="v/a.mp4#002"))
+    folder = tmp_path / "v" / "a#002"
+    folder.mkdir(parents=True)
+    for index in range(3):
+        numbers = np.zeros((12, 16), np.uint8)
+        numbers[2:6, 3:8], numbers[0, 0] = 4, 9
+        Image.fromarray(numbers).save(folder / f"{index}.png")
+    (folder / "categories.json").write_text('{"4": "car", "9": "dog"}')
+    (track,) = GivenMasks(tmp_path)(part, ["car"])
+    assert track.track_id == "4"
+    assert track.masks[2] is not None
+    assert track.masks[2].sum() == 20
+    with pytest.raises(DataError, match=r"a\.npz: no such file"):
+        GivenMasks(tmp_path)(clip, ["car"])
+    pytest.importorskip("cv2")
+    line = {"track_id": "7", "category": "car", "boxes": [[2, 2, 10, 9], None, [3, 2, 11, 9]]}
+    (tmp_path / "v" / "a.jsonl").write_text(json.dumps(line) + "\n")
+    (track,) = GivenMasks(tmp_path)(clip, ["car"])
+    assert [mask is not None for mask in track.masks] == [True, False, True]
 
 
 def test_depth_comes_with_its_focal_length_in_pixels_of_the_frames(tmp_path, clip):

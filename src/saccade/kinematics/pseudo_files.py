@@ -10,7 +10,9 @@ For video `street/a.mp4` of the folder that is labelled, the file is `street/a.n
     depth     (n, h, w) metres along the axis; not finite or not above 0 where there is none
     focal_px  one number, optional: focal length in pixels of these maps
 
-Maps may be of any size with the video's proportions.
+Maps may be of any size with the video's proportions. In place of a file of masks there may be, for each clip, what
+`lift.given` reads: the folder `street/a/` of PNG files or the file `street/a.jsonl` of boxes, one entry for each
+frame of the clip at the size at which the stages see it; a video of several clips has `street/a#000` and so on.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import DataError
+from saccade.kinematics.lift.given import given
 from saccade.kinematics.lift.stages import MaskTrack
 from saccade.kinematics.pseudo_clips import Frames
 
@@ -59,6 +62,11 @@ class GivenMasks:
             DataError: No file, or one that does not say what it should.
         """
         path = _path(self.folder, frames)
+        wanted = {name.lower() for name in names}
+        own = next((place for place in self._of_clip(frames) if place.exists()), None)
+        if own is not None and not path.is_file():
+            found = given(own)(frames.images, names)
+            return [track for track in found if track.category.lower() in wanted]
         with _Arrays(path) as arrays:
             called = arrays.take("names", 1, "U")
             maps = _at(arrays, "masks", "iu", frames, path)
@@ -67,7 +75,6 @@ class GivenMasks:
             raise DataError(
                 f"{path}: masks hold thing {most} and there are {len(called)} names; expected one each"
             )
-        wanted = {name.lower() for name in names}
         tracks = []
         for number, name in enumerate(called.tolist(), 1):
             if name.lower() not in wanted:
@@ -76,6 +83,13 @@ class GivenMasks:
             if any(mask is not None for mask in masks):
                 tracks.append(MaskTrack(f"{number:03d}", name, masks))
         return tracks
+
+    def _of_clip(self, frames: Frames) -> list[Path]:
+        """Where a clip's own masks or boxes may lie."""
+        name = PurePosixPath(frames.piece.name)
+        part = frames.piece.clip_id.removeprefix(frames.piece.name)
+        home = self.folder / name.parent
+        return [home / f"{name.stem}{part}", home / f"{name.stem}{part}.jsonl"]
 
 
 class GivenDepth:

@@ -21,6 +21,7 @@ from saccade.extras import require
 from saccade.hub import DTYPES
 from saccade.kinematics.lift.network_detect import TextDetector, box_overlap, check_names
 from saccade.kinematics.lift.network_open import EXTRA, Kind, Machine, kind_of, open_network
+from saccade.kinematics.lift.pipeline import box_of
 from saccade.kinematics.lift.stages import Detection, MaskTrack
 
 FLAG = "--track"
@@ -206,7 +207,10 @@ class TextTracker:
                     continue
                 if number not in things.masks:
                     things.begin(number)
-                things.see(number, Detection(box, asked[number], float(shown["scores"][index])))
+                things.see(
+                    number,
+                    Detection((box[0], box[1], box[2], box[3]), asked[number], float(shown["scores"][index])),
+                )
                 things.masks[number][output.frame_idx] = masks[index]
         return things.tracks(self.same_overlap)
 
@@ -315,14 +319,6 @@ def match(overlap: np.ndarray, least: float) -> dict[int, int]:
         pairs[row] = column
         left[row], left[:, column] = -1, -1
     return pairs
-
-
-def box_of(mask: np.ndarray | None) -> tuple[float, float, float, float] | None:
-    """Box around a mask (H, W), x0 y0 x1 y1 with whole numbers at the corners of pixels; None where it is empty."""
-    if mask is None or not mask.any():
-        return None
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def mask_overlap(first: np.ndarray, second: np.ndarray) -> float:
