@@ -10,7 +10,7 @@ import pytest
 from saccade.errors import ConfigError, DataError
 from saccade.radar import Array, Grid, Waveform, simulate
 from saccade.radar.backproject import project
-from saccade.radar.focusing import brightest, derivatives, focus, moved
+from saccade.radar.focusing import brightest, derivatives, focus, moved, slow
 from saccade.radar.path import make_path
 from saccade.radar.scene import random_points
 
@@ -60,22 +60,44 @@ def test_derivatives_are_those_of_back_projection(path_loss):
     assert np.allclose(hessian, hessian.transpose(0, 2, 1))
 
 
-def test_most_of_the_coherence_comes_back_on_scenes_never_seen():
-    before, after = [], []
-    for seed in (0, 1):
-        scan, scene = scanned(seed)
-        best = at_targets(scan, scene, scan.true_tx, scan.true_rx)
-        before.append(np.mean(at_targets(scan, scene, scan.tx, scan.rx) / best))
-        seen = []
-        found, report = focus(scan, GRID, progress=seen.append)
-        after.append(np.mean(at_targets(found, scene, found.tx, found.rx) / best))
-        assert seen[-1] == 30
-        assert report.gain > 2
-        assert report.offsets.shape == (540, 3)
-        assert np.abs(report.offsets.mean(0)).max() < 1e-9
-        assert np.allclose(found.tx - scan.tx, report.offsets[:, None])
-    assert max(before) < 0.35
-    assert min(after) > 0.85
+def test_most_of_the_coherence_comes_back_on_a_scene_never_seen():
+    scan, scene = scanned(1)
+    best = at_targets(scan, scene, scan.true_tx, scan.true_rx)
+    assert np.mean(at_targets(scan, scene, scan.tx, scan.rx) / best) < 0.35
+    seen = []
+    found, report = focus(scan, GRID, iterations=27, progress=seen.append)
+    assert np.mean(at_targets(found, scene, found.tx, found.rx) / best) > 0.85
+    assert seen[-1] == 27
+    assert report.gain > 2
+    assert report.offsets.shape == (540, 3)
+    assert np.abs(report.offsets.mean(0)).max() < 1e-9
+    assert np.allclose(found.tx - scan.tx, report.offsets[:, None])
+
+
+def test_errors_that_drift_are_found_but_for_where_the_image_lies():
+    scan, scene = scanned(3, error=0.0)
+    wrong = np.cumsum(np.random.default_rng(3).standard_normal((len(scan.samples), 3)), 0)
+    wrong = 5e-4 * (wrong - wrong.mean(0)) / wrong.std(0)
+    best = at_targets(scan, scene, scan.tx, scan.rx)
+    scan = dataclasses.replace(scan, tx=scan.tx - wrong[:, None], rx=scan.rx - wrong[:, None])
+    found, _ = focus(scan, GRID, iterations=27)
+    # A tilt of the whole scan moves the image and cannot be told from the echoes: look for the targets nearby.
+    side = np.arange(-0.012, 0.0121, 0.0015)
+    near = np.stack(np.meshgrid(side, side, [0.0], indexing="ij"), -1).reshape(-1, 1, 3)
+    share = []
+    for part in (scan, found):
+        places = (scene.points + near).reshape(-1, 3)
+        peaks = np.abs(project(*part.flatten(), WAVE.frequencies, places)).reshape(len(near), -1)
+        share.append(float((peaks @ best).max() / (best @ best)))
+    assert share[0] < 0.65
+    assert share[1] > 0.9
+
+
+def test_slow_functions_are_orthonormal_and_leave_out_what_is_taken():
+    taken = np.linalg.qr(np.stack([np.ones(50), np.arange(50.0)], 1))[0]
+    waves = slow(50, 8, taken)
+    assert np.allclose(waves.T @ waves, np.eye(8))
+    assert np.abs(taken.T @ waves).max() < 1e-12
 
 
 def test_a_scan_without_error_stays_as_it_is():
@@ -83,7 +105,7 @@ def test_a_scan_without_error_stays_as_it_is():
     found, report = focus(scan, GRID, iterations=10)
     best = at_targets(scan, scene, scan.true_tx, scan.true_rx)
     assert (at_targets(found, scene, found.tx, found.rx) / best).min() > 0.97
-    assert np.sqrt(np.mean(report.offsets**2)) < 1e-4
+    assert not report.offsets.any()  # next to nothing was to be gained
 
 
 def test_each_step_climbs_while_the_voxels_stay():

@@ -124,7 +124,7 @@ class TestPairs:
             make_pairs(folder, dataclasses.replace(SMALL, methods=("rma",)), 6, seed=1, shard_size=4)
         with pytest.raises(ConfigError, match="another config"):
             make_pairs(folder, SMALL, 6, shard_size=4)
-        with pytest.raises(DataError, match="0.99 to 1 of its 6 pairs holds none"):
+        with pytest.raises(DataError, match="of its 6 pairs holds none"):
             RadarPairs(folder, (0.99, 1.0))
         with pytest.raises(DataError, match="did you mean 'empm'"):
             RadarPairs(folder, method="epm")

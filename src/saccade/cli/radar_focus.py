@@ -21,7 +21,7 @@ def focus(
     sigma: float = 5e-4,
     prior: float = 0.1,
     smoothness: float = 0.0,
-    iterations: int = 30,
+    iterations: int = 45,
     plot: Path | None = None,
     threads: int | None = None,
     json: bool = False,

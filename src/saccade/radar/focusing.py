@@ -12,14 +12,17 @@ Its gradient comes through back-projection itself, u being unit vectors from vox
 
 Since |I|^2 is convex, twice the sum Re sum_v conj(I) I_p(v; e_p) lies below S and touches it: climbing it for every
 pose by itself, which is a problem in three unknowns with a known curvature, climbs S for all of them together (a
-minorise-maximise step). As the image sharpens, the brightest voxels are chosen anew. No published near-field package
-does this; the method is ours, in the line of sharpness-driven autofocus (Fienup and Miller, 2003, for far-field
-apertures).
+minorise-maximise step). As the image sharpens, the brightest voxels are chosen anew. Errors of a hand or a tracker
+drift rather than jump: a third of the iterations climbs along slow functions of the poses' order (cosines, first a
+few, then more), for which all poses speak together, before each pose goes its own way. No published near-field
+package does this; the method is ours, in the line of sharpness-driven autofocus (Fienup and Miller, 2003, for
+far-field apertures).
 
 It is made for scenes of separate scatterers. On a large smooth solid the echo of a pose says little about its x and
 y, and an image with a few bright spots is sharper than the truth: there it does harm (docs/radar.md has the
 figures). Offsets common to all poses, or growing evenly across the aperture, move or tilt the image and nothing
-else; they are left out. Voxels hardly brighter than the speckle between them say nothing and are left out, too.
+else; they are left out, and what the believed positions hold of them goes on displacing the image. Voxels hardly
+brighter than the speckle between them say nothing and are left out, too.
 """
 
 from __future__ import annotations
@@ -63,6 +66,10 @@ LONGEST_STEP = 1 / 12
 """Of one iteration and pose, wavelengths."""
 RESELECT = 5
 """Iterations after which the brightest voxels are looked for again: the image has become sharper."""
+MODES = (4, 16, 64)
+"""Slow functions of the poses' order in each of the first stages; a ninth of the iterations goes to each."""
+WORTH = 1.05
+"""Where the brightest voxels gain less energy than this, the positions stay as they were believed."""
 GROUP = 64
 """Voxels of one tile."""
 
@@ -72,7 +79,7 @@ class FocusReport:
     """What focusing found."""
 
     offsets: np.ndarray
-    """(P, 3) metres that were added to the believed positions."""
+    """(P, 3) metres that were added to the believed positions; all 0 where that would have gained next to nothing."""
     sharpness: list[float]
     """S without its priors, before each iteration and at the end; comparable within one choice of voxels."""
     gain: float
@@ -84,7 +91,7 @@ def focus(
     scan: Scan,
     grid: Grid | None = None,
     *,
-    iterations: int = 30,
+    iterations: int = 45,
     sigma: float = 5e-4,
     prior: float = 0.1,
     smoothness: float = 0.0,
@@ -231,30 +238,67 @@ def _climb(
     voxels: int,
     progress: Callable[[int], None] | None,
 ) -> tuple[np.ndarray, list[float]]:
-    """Climb S; returns offsets without their mean, and the sharpness on the way."""
-    offsets = np.zeros((len(scan.samples), 3))
+    """Climb S, slow functions first; returns offsets without their trend, and the sharpness on the way."""
+    count, each = len(scan.samples), iterations // 9
+    offsets = np.zeros((count, 3))
     longest = LONGEST_STEP * C / float(scan.waveform.frequencies.mean())
     points, sharpness = np.zeros((0, 3)), []
     basis = trends(scan.virtual.mean(1), TREND)
+    stages = [slow(count, number, basis) for number in MODES if each and number <= count // 4]
+    start = 0.0
     for iteration in range(iterations):
-        if iteration % RESELECT == 0:
+        stage = stages[iteration // each] if each and iteration < each * len(stages) else None
+        if iteration % (each if stage is not None else RESELECT) == 0 or iteration == each * len(stages):
             points = brightest(moved(scan, offsets), grid, voxels)
         image = _values(scan, offsets, points)
         sharpness.append(_sharpness(image))
+        start = start or sharpness[0]
         _, gradient, hessian = derivatives(scan, offsets, points, image / np.abs(image).max())
-        step = _step(offsets, gradient, hessian, sigma, prior, smoothness)
-        length = np.linalg.norm(step, axis=1, keepdims=True)
-        step *= np.minimum(1, longest / np.maximum(length, 1e-12))
+        if stage is not None:
+            step = _slow_step(stage, offsets, gradient, hessian, sigma, prior)
+            step *= min(1, 2 * longest / max(float(np.linalg.norm(step, axis=1).max()), 1e-12))
+        else:
+            step = _step(offsets, gradient, hessian, sigma, prior, smoothness)
+            length = np.linalg.norm(step, axis=1, keepdims=True)
+            step *= np.minimum(1, longest / np.maximum(length, 1e-12))
         offsets = offsets + step
         offsets -= basis @ (basis.T @ offsets)
         if progress:
             progress(iteration + 1)
-        if np.sqrt(np.mean(step**2)) < 2e-6:
+        if stage is None and np.sqrt(np.mean(step**2)) < 2e-6:
             break
     sharpness.append(_sharpness(_values(scan, offsets, points)))
     if progress:
         progress(iterations)
+    if sharpness[-1] < WORTH * start:
+        offsets[:] = 0
     return offsets, sharpness
+
+
+def slow(count: int, number: int, taken: np.ndarray) -> np.ndarray:
+    """Return orthonormal slow functions of the poses' order, (P, number), without what `taken` (P, K) spans."""
+    place = (np.arange(count) + 0.5) / count
+    waves = np.cos(np.pi * place[:, None] * np.arange(1, number + 1))
+    return np.linalg.qr(waves - taken @ (taken.T @ waves))[0]
+
+
+def _slow_step(
+    waves: np.ndarray,
+    offsets: np.ndarray,
+    gradient: np.ndarray,
+    hessian: np.ndarray,
+    sigma: float,
+    prior: float,
+) -> np.ndarray:
+    """Take Newton's step on the sum of all poses' bounds, along slow functions (P, K) of their order."""
+    values, vectors = np.linalg.eigh(-hessian)
+    unit = float(np.median(values[:, -1].clip(0))) or 1.0
+    weak = prior * unit * (5e-4 / sigma) ** 2
+    curve = np.einsum("pij,pj,pkj->pik", vectors, np.maximum(np.abs(values), 0.1 * unit), vectors)
+    pull = (waves.T @ (gradient - weak * offsets)).reshape(-1)
+    size = 3 * waves.shape[1]
+    whole = np.einsum("pk,pij,pl->kilj", waves, curve, waves, optimize=True).reshape(size, size)
+    return waves @ np.linalg.solve(whole + weak * np.eye(size), pull).reshape(-1, 3)
 
 
 def _step(
