@@ -199,6 +199,14 @@ def test_what_stands_still_is_labelled_static():
     assert label.distance_m < 0.5
 
 
+def test_a_hole_in_the_depth_is_no_hole_in_the_path():
+    track, scene = sphere_scene(straight())
+    middle = np.argwhere(track.masks[5]).mean(0).astype(int)
+    scene.depths[5, middle[0] - 8 : middle[0] + 8, middle[1] - 8 : middle[1] + 8] = np.nan
+    points = Rigid()(track, scene).points
+    assert np.linalg.norm(points[5] - straight()[5]) < 0.2
+
+
 def test_half_an_object_at_the_border_does_not_drag_it_along():
     path = straight(10, step=0.9)
     path[:, 0] += 2.2

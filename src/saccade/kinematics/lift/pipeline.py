@@ -100,47 +100,37 @@ def pseudo_label(
         for frame, mask in enumerate(track.masks):
             if mask is not None:
                 moving[frame] |= mask
+    clip = _Clip(images, times, moving, intrinsics, settings, label_settings)
     try:
-        first = _measure(images, times, moving, intrinsics, stack, settings, label_settings)
+        first = clip.measure(stack)
     except ClipRejected as error:
         return Product(rejected=[Rejected(clip_id, error.reason, f"clip: {error}")])
-    kept: dict[str, tuple[Track, MaskTrack, TrackLabel]] = {}
-    rejected, flows = [], Flows(images)
+    rejected: list[Rejected] = []
 
     def reject(track: MaskTrack, error: ClipRejected) -> None:
         text = f"track {track.track_id} ({track.category}): {error}"
         rejected.append(Rejected(clip_id, error.reason, text))
 
+    passed, flows = [], Flows(images)
     for track in tracks:
         try:
-            placed, label = _label(track, first, lift, label_settings)
+            placed, label = clip.label(track, first, lift)
             evidence = Evidence(track, first.scene, placed, label, flows)
             if found := refuse(evidence, settings, label_settings):
                 raise ClipRejected(*found)
+            passed.append((track, placed, label))
         except ClipRejected as error:
             reject(track, error)
-            continue
-        record = _record(clip_id, track, placed, first, stack, image_paths)
-        record = dataclasses.replace(record, source=source, split=split, group=group)
-        kept[track.track_id] = record, track, label
-    if second is None or not kept:
-        return Product([record for record, _, _ in kept.values()], rejected)
-    agreed = []
-    try:
-        other = _measure(images, times, moving, intrinsics, second, settings, label_settings)
-    except ClipRejected as error:
-        refusal = ClipRejected("second_stack", f"the second stack gives no geometry: {error.reason}, {error}")
-        for _, track, _ in kept.values():
-            reject(track, refusal)
-        return Product(rejected=rejected)
-    for record, track, label in kept.values():
-        try:
-            if found := disagree(label, _label(track, other, lift, label_settings)[1], settings):
-                raise ClipRejected(*found)
-            agreed.append(record)
-        except ClipRejected as error:
-            reject(track, error)
-    return Product(agreed, rejected)
+    if second is not None and passed:
+        first_labels = [(track, label) for track, _, label in passed]
+        refusals = clip.second_opinion(second, first_labels, lift)
+        for track, _, _ in passed:
+            if (refusal := refusals.get(track.track_id)) is not None:
+                reject(track, refusal)
+        passed = [row for row in passed if row[0].track_id not in refusals]
+    records = [_record(clip_id, track, placed, first, stack, image_paths) for track, placed, _ in passed]
+    named = [dataclasses.replace(record, source=source, split=split, group=group) for record in records]
+    return Product(named, rejected)
 
 
 def make_lift(settings: PseudoSettings = DEFAULT_PSEUDO, label_settings: Settings = DEFAULT) -> Lift:
@@ -166,30 +156,53 @@ def _check(
         raise ShapeError(f"{len(paths)} image_paths for {len(images)} frames; expected one each")
 
 
-def _measure(
-    images: np.ndarray,
-    times: np.ndarray,
-    moving: np.ndarray,
-    intrinsics: np.ndarray | None,
-    stack: Stack,
-    settings: PseudoSettings,
-    label_settings: Settings,
-) -> Measured:
-    """Find a clip's geometry with one stack."""
-    depths, focals = measure_depths(images, stack.depth)
-    if intrinsics is None:
-        intrinsics = guess_intrinsics(focals, *images.shape[1:3])
-    intrinsics = np.asarray(intrinsics, np.float64)
-    return measure(images, times, moving, depths, intrinsics, stack.pose, settings, label_settings)
+@dataclass(frozen=True, eq=False)
+class _Clip:
+    """A clip and how it is to be labelled."""
 
+    images: np.ndarray
+    times: np.ndarray
+    moving: np.ndarray
+    """(T, H, W) bool: what may move."""
+    intrinsics: np.ndarray | None
+    settings: PseudoSettings
+    label_settings: Settings
 
-def _label(
-    track: MaskTrack, measured: Measured, lift: Lift, label_settings: Settings
-) -> tuple[Placed, TrackLabel]:
-    """Place an object and measure its path."""
-    scene = measured.scene
-    placed = lift(track, scene)
-    return placed, label_track(scene.times_s, placed.points, up=scene.up.tolist(), settings=label_settings)
+    def measure(self, stack: Stack) -> Measured:
+        """Find the geometry with one stack."""
+        depths, focals = measure_depths(self.images, stack.depth)
+        intrinsics = self.intrinsics
+        if intrinsics is None:
+            intrinsics = guess_intrinsics(focals, *self.images.shape[1:3])
+        return measure(
+            self.images, self.times, self.moving, depths, np.asarray(intrinsics, np.float64), stack.pose,
+            self.settings, self.label_settings,
+        )  # fmt: skip
+
+    def label(self, track: MaskTrack, measured: Measured, lift: Lift) -> tuple[Placed, TrackLabel]:
+        """Place an object and measure its path."""
+        scene = measured.scene
+        placed = lift(track, scene)
+        up = scene.up.tolist()
+        return placed, label_track(scene.times_s, placed.points, up=up, settings=self.label_settings)
+
+    def second_opinion(
+        self, stack: Stack, labels: Sequence[tuple[MaskTrack, TrackLabel]], lift: Lift
+    ) -> dict[str, ClipRejected]:
+        """Label again with another stack: by track_id, why those are refused on which the two do not agree."""
+        try:
+            other = self.measure(stack)
+        except ClipRejected as error:
+            text = f"the second stack gives no geometry: {error.reason}, {error}"
+            return {track.track_id: ClipRejected("second_stack", text) for track, _ in labels}
+        refused = {}
+        for track, label in labels:
+            try:
+                if found := disagree(label, self.label(track, other, lift)[1], self.settings):
+                    raise ClipRejected(*found)
+            except ClipRejected as error:
+                refused[track.track_id] = error
+        return refused
 
 
 def _record(

@@ -376,5 +376,8 @@ def _core_depth(depth: np.ndarray, mask: np.ndarray | None, share: float) -> tup
     cv2 = opencv()
     padded = np.pad(mask.astype(np.uint8), 1, mode="edge")
     inside = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
-    values = depth[(inside >= share * inside.max()) & np.isfinite(depth)]
-    return (float(np.median(values)), len(values)) if len(values) else (np.nan, 0)
+    known = mask & np.isfinite(depth)
+    values = depth[known & (inside >= share * inside.max())]
+    if not len(values):  # a hole where the object is thickest
+        values = depth[known]
+    return float(np.median(values)), len(values)
