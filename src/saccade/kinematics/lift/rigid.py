@@ -34,6 +34,8 @@ HOLDS = 4
 """Followed points that place a body of which only a part is seen."""
 SHARP = 0.01
 """Standard deviation of depth from heights and feet, relative, however large they are in the picture."""
+NEAREST_M = 0.1
+"""No middle is nearer, metres."""
 CLIMB_M, CLIMB_CHANGE_M = 0.15, 0.1
 """Standard deviations of a step's height and of its change, metres."""
 
@@ -235,21 +237,10 @@ class _Body:
                 for frame in self.frames
             ]
         ).T
-        clear = np.stack([outline.clear for outline in self.outlines])
         tall = np.array([outline.height for outline in self.outlines])
         wide = np.array([outline.half_width for outline in self.outlines])
         middle = np.stack([outline.middle for outline in self.outlines])
-        whole = clear.all(1)
-        for _ in range(
-            2
-        ):  # of a part behind something else, or beyond the border, the middle is not the object's
-            if not whole.any():
-                whole = np.ones(count, bool)
-                break
-            high, broad = (float(np.median((size * surface)[whole])) for size in (tall, wide))
-            whole = (
-                clear.all(1) & (tall * surface > WHOLE_HEIGHT * high) & (wide * surface > WHOLE_WIDTH * broad)
-            )
+        whole = self._whole(tall * surface, wide * surface)
         half = wide * surface / self.focal
         half = np.where(whole, half, float(np.median(half[whole])))
         far = np.full((count, 3), np.nan)
@@ -273,14 +264,30 @@ class _Body:
         if known[:, 2].any():
             shift = float(np.median(((far[:, 0] - far[:, 2]) / half)[known[:, 2]]))
             far[:, 2] += np.clip(shift, -0.5, 1.5) * half
-        logs = np.log(far)
+        logs = np.log(np.maximum(far, NEAREST_M))
         # Of a measurement far from the others (a hidden foot, a hole in the depth) little is believed.
         typical = np.nanmedian(logs, axis=1)[:, None]
         weight = np.where(known, 1 / sigma**2 / (1 + ((logs - typical) / (3 * sigma)) ** 2), 0.0)
         total = weight.sum(1)
         deep = np.exp(np.where(known, weight * logs, 0.0).sum(1) / total)
         places = np.einsum("sji,sj->si", self.camera_turns, rays * deep[:, None]) + self.eyes
-        return places, np.where(whole, total**-0.5, PART_SIGMA), np.asarray(whole)
+        return places, np.where(whole, total**-0.5, PART_SIGMA), whole
+
+    def _whole(self, tall: np.ndarray, wide: np.ndarray) -> np.ndarray:
+        """Frames (S,) whose outline is the whole object's: not behind something else, not cut by the border.
+
+        Args:
+            tall: (S,) height of the outline times depth.
+            wide: (S,) its width, likewise.
+        """
+        clear = np.array([outline.clear.all() for outline in self.outlines])
+        whole = clear
+        for _ in range(2):
+            if not whole.any():
+                return np.ones(len(clear), bool)
+            usual_height, usual_width = np.median(tall[whole]), np.median(wide[whole])
+            whole = clear & (tall > WHOLE_HEIGHT * usual_height) & (wide > WHOLE_WIDTH * usual_width)
+        return whole if whole.any() else np.ones(len(clear), bool)
 
     def _prior(self, path: np.ndarray | None) -> np.ndarray:
         """Quadratic form of smoothness of places, heights and turns, with the jumps of a path (S, 3) found before."""
