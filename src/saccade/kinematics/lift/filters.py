@@ -178,7 +178,10 @@ def not_seen_moving(evidence: Evidence, settings: PseudoSettings, label_settings
     least = label_settings.min_step_m
     shares = []
     for frame in evidence.frames:
-        if frame + 1 >= len(points) or not np.linalg.norm(points[frame + 1] - points[frame]) >= least:
+        if frame + 1 >= len(points):
+            continue
+        part = (scene.times_s[frame + 1] - scene.times_s[frame]) / label_settings.dt
+        if not np.linalg.norm(points[frame + 1] - points[frame]) >= part * least:
             continue
         pixels = np.argwhere(narrow(evidence.mask(frame), settings.erode_px))[:, ::-1]
         if not len(pixels):
