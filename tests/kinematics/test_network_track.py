@@ -80,7 +80,7 @@ def test_nothing_found_is_nothing_followed(tracker, frames):
 
 
 def test_the_detector_looks_every_so_many_frames(networks, frames, tracker):
-    detect = TextDetector(networks("grounding-dino"), threshold=0.001)
+    detect = TextDetector(networks("grounding-dino"), threshold=0.9)
     find = DetectAndTrack(detect, tracker, every=2)
     asked = []
     many = detect.many

@@ -12,9 +12,9 @@ from saccade.kinematics.engine import hash_of
 from saccade.kinematics.labels import label_track
 from saccade.kinematics.lift.settings import PseudoSettings
 from saccade.kinematics.lift.stages import MaskTrack
-from saccade.kinematics.pseudo import Found, Known, run_pseudo
+from saccade.kinematics.pseudo import Found, Known, _find, make_stages, run_pseudo
 from saccade.kinematics.pseudo_clips import Frames, Piece
-from saccade.kinematics.pseudo_plan import Finding, Plan, check_plan, identity, plan_hash
+from saccade.kinematics.pseudo_plan import Finding, Place, Plan, check_plan, identity, plan_hash
 from saccade.kinematics.records import read_tracks
 from saccade.kinematics.settings import Settings
 
@@ -218,13 +218,26 @@ def test_plans_that_cannot_be(networks, videos, tmp_path):
     check_plan(Plan(masks=masks, depth=zoe, focal_px=500.0))
 
 
+def test_networks_share_a_gpu_and_the_rest_stays_on_cpus(networks, videos):
+    sam3, zoe = networks("sam3_video"), networks("zoedepth")
+    plan = Plan(track=sam3, depth=zoe, second=zoe, focal_px=9.0)
+    shares = {stage.name: stage.gpu for stage in make_stages(plan, Place("cuda"), "key")}
+    assert list(shares) == ["decode", "find", "depth", "second depth", "lift"]
+    assert shares["decode"] == shares["lift"] == 0
+    assert [shares[name] for name in ("find", "depth", "second depth")] == [pytest.approx(1 / 3)] * 3
+    given = dataclasses.replace(
+        plan, track=None, masks=str(videos[0] / "masks"), second=str(videos[0] / "depths")
+    )
+    shares = {stage.name: stage.gpu for stage in make_stages(given, Place("cuda:1"), "key")}
+    assert shares == {"decode": 0, "find": 0, "depth": 1, "second depth": 0, "lift": 0}
+    assert not any(stage.gpu for stage in make_stages(plan, Place("cpu"), "key"))
+
+
 def test_what_passes_between_stages_comes_back_whole():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (3, 6, 13, 3), dtype=np.uint8)
     frames = Frames(Piece("a", "a", "a", 0.0, 3), images, TIMES[:3], TIMES[:3], (13, 6))
     masks = [rng.random((6, 13)) < 0.5, None, rng.random((6, 13)) < 0.5]
-    from saccade.kinematics.pseudo import _find
-
     found = _find(lambda _: [MaskTrack("7", "car", masks, 0.5)], frames)
     (track,) = found.tracks()
     assert (track.track_id, track.category, track.score) == ("7", "car", 0.5)
