@@ -386,15 +386,6 @@ def save_eyes(eyes: Eyes, path: Path | str) -> None:
         save_file(tensors, temporary, metadata={EYES_KEY: json.dumps(eyes.config.to_dict(), sort_keys=True)})
 
 
-def is_eyes(path: Path | str) -> bool:
-    """Whether a file was written by `save_eyes`."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return EYES_KEY in (file.metadata() or {})
-    except (SafetensorError, OSError, ValueError):
-        return False
-
-
 def load_eyes(path: Path | str) -> Eyes:
     """Build the eyes of a file of `save_eyes`.
 
