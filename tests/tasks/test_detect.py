@@ -187,6 +187,8 @@ def test_refuses(scenes, tmp_path):
             task.open(DataConfig(source=scenes), AugmentConfig(), Card("shvit_s1", head=head), seed=0)
     with pytest.raises(DataError, match="no data"):
         task.open(DataConfig(), AugmentConfig(), Card("shvit_s1"), seed=0)
+    with pytest.raises(DataError, match="no such file or folder; the built-in data of detect is scenes"):
+        task.open(DataConfig(source="scene"), AugmentConfig(), Card("shvit_s1"), seed=0)
     path = tmp_path / "boxes_only.json"
     content = json.loads(Path(f"{scenes}/annotations/instances_train.json").read_text())
     for entry in content["annotations"]:

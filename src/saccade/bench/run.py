@@ -151,6 +151,10 @@ def _prepare(
 ) -> Contender:
     """Build one contender and prove that it computes what PyTorch computes."""
     model, card = load_model(source)
+    if card.task not in ("classify", "restore", "detect", "segment"):
+        raise ConfigError(
+            f"bench measures networks of single pictures, and {source} is for the task {card.task}"
+        )
     side = size or int(card.preprocess.get("size", 0)) or int(getattr(model, "default_size", 224))
     card.preprocess = {**card.preprocess, "size": side}
     picture = get_task(card.task).example_inputs(card, batch=2, seed=1)[0]

@@ -75,6 +75,8 @@ class DenseTask(Task):
             raise DataError(
                 f"{spec} holds classes of whole pictures; the built-in data of {self.name} is {SCENES}"
             )
+        if name != SCENES and spec and not Path(spec).exists():
+            raise DataError(f"{spec}: no such file or folder; the built-in data of {self.name} is {SCENES}")
         return str(scenes_folder()) if name == SCENES else spec
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:

@@ -312,8 +312,8 @@ class Run:
         self.broken_everywhere()
         if not marks["model"].get("count"):
             raise SaccadeError(
-                "not one validation image could be read, so nothing can be measured; "
-                "run `saccade data check` on the validation data"
+                "not one validation sample could be read, so nothing can be measured; "
+                "broken.csv says why, and `saccade data check` looks at pictures beforehand"
             )
         progress.marks = marks["model"] | {
             f"ema_{k}": v for k, v in marks.get("ema", {}).items() if k != "count"
@@ -481,7 +481,7 @@ def _finish(run: Run) -> TrainResult:
         with saving(run.folder / "broken.csv"):
             write_text(run.folder / "broken.csv", text.getvalue())
         run.tell(
-            f"{len(progress.broken)} images could not be read; they are listed in {run.folder / 'broken.csv'}"
+            f"{len(progress.broken)} samples could not be read; they are listed in {run.folder / 'broken.csv'}"
         )
     return TrainResult(
         folder=run.folder,
