@@ -7,6 +7,7 @@ COMMANDS = {
     "tune": "saccade.cli.vlm_tune:tune",
     "ask": "saccade.cli.vlm_ask:ask",
     "score": "saccade.cli.vlm_score:score",
+    "demo": "saccade.cli.vlm_demo:demo",
 }
 
 app = cyclopts.App(

@@ -45,7 +45,7 @@ def score(
         labels: Tracks of the benchmark, so that boxes are drawn at the model's own resolution.
         pictures: Folder that the tracks' pictures are relative to.
         train: Questions that the constants are fitted on; those the run was tuned on when left out.
-        also: NAME=FILE, answers of another contender, such as a geometry tool; again for more.
+        also: NAME=FILE, answers of another contender, or tracks that a geometry tool measured; again for more.
         out: Folder for answers and score.json; RUN/score-BENCH when left out.
         size: Longest side of the frames before the model's own processor has its say; as it was tuned when 0.
         device: cpu, cuda or mps; the best there is when left out.
@@ -65,12 +65,7 @@ def score(
 
     if bool(model) == bool(endpoint):
         raise ConfigError("say what to measure: --model RUN or --endpoint URL, and not both")
-    others: dict[str, Path] = {}
-    for text in also:
-        name, equals, file = text.partition("=")
-        if not (name and equals and file):
-            raise ConfigError(f"--also is {text!r}; expected NAME=FILE, such as geometry=answers.jsonl")
-        others[name] = Path(file)
+    others = contenders(also)
     if train is None and endpoint:
         raise ConfigError(
             "name the training questions with --train, which the constant baseline is fitted on"
@@ -135,3 +130,20 @@ def score(
     for note in found.notes:
         show.note(note)
     show.note(f"answers and all numbers are in {folder}")
+
+
+def contenders(also: tuple[str, ...]) -> dict[str, Path]:
+    """Read NAME=FILE, one or several.
+
+    Raises:
+        ConfigError: Another form.
+    """
+    from saccade.errors import ConfigError
+
+    others: dict[str, Path] = {}
+    for text in also:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise ConfigError(f"--also is {text!r}; expected NAME=FILE, such as geometry=answers.jsonl")
+        others[name] = Path(file)
+    return others

@@ -148,6 +148,7 @@ def draw_set(
         if {**there, "clips": plan.clips} != json.loads(wanted):
             raise ConfigError(f"{folder} holds a set drawn by {there}; choose another folder, or remove it")
     write_text(said, wanted + "\n")
+    (folder / "scenes.npz").unlink(missing_ok=True)
     places = range(-(-plan.clips // CHUNK))
     done = plan.clips
 

@@ -23,7 +23,14 @@ MAX_HOUR_SHARE = 0.25
 """No clock hour is the answer to more than a quarter of the questions about the last heading."""
 
 
-def ask(motion: MotionSet, *, seed: int = 0, per_task: int | None = None, per_clip: int = 4) -> Made:
+def ask(
+    motion: MotionSet,
+    *,
+    seed: int = 0,
+    per_task: int | None = None,
+    per_clip: int = 4,
+    multi_share: float = 1.0,
+) -> Made:
     """Make questions of all nine tasks about a set.
 
     Args:
@@ -31,12 +38,19 @@ def ask(motion: MotionSet, *, seed: int = 0, per_task: int | None = None, per_cl
         seed: Of their choice and wording.
         per_task: At most so many of a task.
         per_clip: At most so many of a task about one clip.
+        multi_share: Share of the multi-step questions that are kept; they have the longest answers.
     """
     plan = Plan(
         seed=seed, tasks=(*TASKS, *MULTI_STEP), colours=COLOURS, per_clip=per_clip, per_task=per_task,
         max_hour_share=MAX_HOUR_SHARE,
     )  # fmt: skip
-    return make_questions(motion.tracks(), plan, motion.plan.settings)
+    made = make_questions(motion.tracks(), plan, motion.plan.settings)
+    made.questions = [
+        question
+        for question in made.questions
+        if question.task not in MULTI_STEP or int(question.id[-4:], 16) < multi_share * 16**4
+    ]
+    return made
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from saccade.atomic import replacing
 from saccade.data.dataset import SampleKey
 from saccade.data.motion import MotionSet
 from saccade.kinematics.labels import clock_hours, step_angles
@@ -83,6 +84,46 @@ def scene_of(tracks: list[Track]) -> Scene:
         np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0])),
         np.array([np.log(poses[0, 2, 3]), np.log(focal), pitch]),
     )
+
+
+def scenes_of(motion: MotionSet) -> tuple[list[str], list[list[str]], list[Scene]]:
+    """Gather all clips of a set: their names, the names of their things, and scenes.
+
+    Reading the tracks takes a while, so what comes of them is kept beside them and read the next time.
+    """
+    kept = motion.folder / "scenes.npz"
+    if kept.is_file():
+        with np.load(kept) as found:
+            parts = {name: found[name] for name in found.files}
+        if len(parts["names"]) == len(motion):
+            return _unpack(parts)
+    clips: dict[str, list[Track]] = {}
+    for track in motion.tracks():
+        clips.setdefault(track.clip_id, []).append(track)
+    scenes = [scene_of(tracks) for tracks in clips.values()]
+    parts = {
+        "names": np.array(list(clips)),
+        "things": np.array([track.track_id for tracks in clips.values() for track in tracks]),
+        "counts": np.array([len(tracks) for tracks in clips.values()]),
+        "times": scenes[0].times,
+        "places": np.concatenate([scene.places for scene in scenes]),
+        "boxes": np.concatenate([scene.boxes for scene in scenes]),
+        **{name: np.stack([getattr(scene, name) for scene in scenes]) for name in ("eyes", "view", "rig")},
+    }
+    with replacing(kept) as temporary, temporary.open("wb") as file:
+        np.savez(file, **parts)  # pyright: ignore[reportArgumentType]
+    return _unpack(parts)
+
+
+def _unpack(parts: dict[str, np.ndarray]) -> tuple[list[str], list[list[str]], list[Scene]]:
+    """Cut the arrays of all things into those of each clip."""
+    edges = np.cumsum(parts["counts"])[:-1]
+    places, boxes, things = (np.split(parts[name], edges) for name in ("places", "boxes", "things"))
+    scenes = [
+        Scene(parts["times"], *of_clip)
+        for of_clip in zip(places, boxes, parts["eyes"], parts["view"], parts["rig"], strict=True)
+    ]
+    return [str(name) for name in parts["names"]], [[str(name) for name in part] for part in things], scenes
 
 
 def fill_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -185,11 +226,7 @@ class MotionSamples(Dataset):
         """
         self.motion, self.vary = motion, vary
         _, self.height, self.width, _ = motion.plan.shape
-        clips: dict[str, list[Track]] = {}
-        for track in motion.tracks():
-            clips.setdefault(track.clip_id, []).append(track)
-        self.names = list(clips)
-        self.scenes = [scene_of(tracks) for tracks in clips.values()]
+        self.names, self.things, self.scenes = scenes_of(motion)
         self._known: dict[tuple[int, int], Known] = {}
         self.places: list[tuple[int, tuple[int | None, ...]]] = []
         for number, scene in enumerate(self.scenes):

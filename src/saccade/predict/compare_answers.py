@@ -17,8 +17,10 @@ from saccade.kinematics.blind import fit_blind
 from saccade.kinematics.marking import mark
 from saccade.kinematics.records import Question, read_questions
 from saccade.kinematics.scoring import Marked, Score, bootstrap_by_clip, mean_of_seven, read_answers, score
+from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.splits import check_apart
 from saccade.predict.answers import AnswerRun, answer_questions
+from saccade.predict.geometry_answers import read_contender
 from saccade.vlm.adapters import Adapter
 from saccade.vlm.answering import Answers
 from saccade.vlm.data import Exchanges
@@ -78,6 +80,7 @@ def compare_answers(
     seed: int = 0,
     restart: bool = False,
     settings: dict[str, Any] | None = None,
+    label_settings: Settings = DEFAULT,
     progress: Callable[[str, int, int], None] = lambda who, done, total: None,
 ) -> Comparison:
     """Answer a benchmark with and without frames, and mark that beside the baselines.
@@ -89,13 +92,14 @@ def compare_answers(
         out: Folder for answers and `score.json`; a stopped run goes on there.
         train: Questions that the constants are fitted on.
         untuned: Opens the base as it comes; None where there is none.
-        others: {name: file of answers} of other contenders, such as a geometry tool.
+        others: {name: file} of other contenders: answers, or the tracks that a geometry tool measured.
         labels: Tracks of the benchmark, to draw boxes at the model's resolution.
         pictures: Folder that their pictures are relative to.
         batch: Questions at a time.
         seed: Of the bootstrap.
         restart: Answer anew.
         settings: What else decides the answers.
+        label_settings: Definitions by which the tracks of others answer.
         progress: Called with who answers, questions done and in all.
 
     Raises:
@@ -139,7 +143,8 @@ def compare_answers(
     for name, path in (others or {}).items():
         if name in marked:
             raise ConfigError(f"--also {name}: there is such a row already; choose another name")
-        marked[name] = score(questions, read_answers(path), seed=seed).rows
+        said = read_contender(path, questions, labels, label_settings)
+        marked[name] = score(questions, said, seed=seed).rows
     if missing := sorted({q.task for q in questions} - set(blind)):
         notes.append(f"no constant for {', '.join(missing)}: {train} does not ask it")
     for who, done in runs.items():

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -169,9 +170,8 @@ class SightData(Dataset):
         self.numbers = {name: number for number, name in enumerate(self.samples.names)}
         if strange := [sight.clip_id for sight in self.sights if sight.clip_id not in self.numbers]:
             raise DataError(f"{questions}: asks about {strange[0]}, which {motion.folder} does not have")
-        self.tracks: list[list[str]] = [[] for _ in self.numbers]
-        for track in motion.tracks():
-            self.tracks[self.numbers[track.clip_id]].append(track.track_id)
+        self.groups = np.array([len(sight.questions) for sight in self.sights], dtype=np.int64)
+        """Sights of as many questions, which make batches with little padding."""
         self._prefix: Tensor | None = None
         self._tokens: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -183,7 +183,7 @@ class SightData(Dataset):
         index = key.index if isinstance(key, SampleKey) else int(key)
         sight = self.sights[index]
         number = self.numbers[sight.clip_id]
-        chosen = [None if name is None else self.tracks[number].index(name) for name in sight.boxes]
+        chosen = [None if name is None else self.samples.things[number].index(name) for name in sight.boxes]
         known = self.samples.known(number).of(chosen)
         return {
             **self.tokens(sight),

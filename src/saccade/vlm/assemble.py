@@ -197,7 +197,7 @@ def _make_text(words: Sequence[str], plan: TextPlan) -> tuple[Any, Any]:
     )
     made.train_from_iterator(list(words), trainer)
     tokenizer = library.PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END, pad_token=PAD)
-    heads = max(1, plan.width // 64)
+    heads = max(plan.width // 64, min(4, plan.width // 32))
     config = library.LlamaConfig(
         vocab_size=len(tokenizer) + 1, hidden_size=plan.width, intermediate_size=-(-plan.width * 8 // 3 // 32) * 32,
         num_hidden_layers=plan.layers, num_attention_heads=heads, num_key_value_heads=heads,
