@@ -13,7 +13,7 @@ Its gradient comes through back-projection itself, u being unit vectors from vox
 Since |I|^2 is convex, twice the sum Re sum_v conj(I) I_p(v; e_p) lies below S and touches it: climbing it for every
 pose by itself, which is a problem in three unknowns with a known curvature, climbs S for all of them together (a
 minorise-maximise step). As the image sharpens, the brightest voxels are chosen anew. Errors of a hand or a tracker
-drift rather than jump: a third of the iterations climbs along slow functions of the poses' order (cosines, first a
+drift rather than jump: the first iterations climb along slow functions of the poses' order (cosines, first a
 few, then more), for which all poses speak together, before each pose goes its own way. No published near-field
 package does this; the method is ours, in the line of sharpness-driven autofocus (Fienup and Miller, 2003, for
 far-field apertures).
@@ -66,8 +66,10 @@ LONGEST_STEP = 1 / 12
 """Of one iteration and pose, wavelengths."""
 RESELECT = 5
 """Iterations after which the brightest voxels are looked for again: the image has become sharper."""
-MODES = (4, 16, 64)
-"""Slow functions of the poses' order in each of the first stages; a ninth of the iterations goes to each."""
+MODES = (4, 16)
+"""Slow functions of the poses' order in each of the first stages; a ninth of the iterations goes to each.
+
+With 64 more, errors that jump from pose to pose are fitted by them, too, and badly (points beside a star)."""
 WORTH = 1.05
 """Where the brightest voxels gain less energy than this, the positions stay as they were believed."""
 GROUP = 64
