@@ -141,7 +141,7 @@ def run_demo(
     return compare_answers(
         model, model.adapter, out / "report.jsonl", out / "score", train=out / "train.jsonl", untuned=untuned,
         others=others, labels=str(bench), batch=64, seed=plan.seed, progress=progress,
-        label_settings=MotionSet(out / "report").plan.settings,
+        label_settings=dataclasses.replace(MotionSet(out / "report").plan.settings, min_points=4),
     )  # fmt: skip
 
 
