@@ -24,7 +24,7 @@ from table import append
 HERE = Path(__file__).parent
 METHODS = ("barycentre", "rigid", "rigid, two stacks")
 DISTANCE_M = (4.0, 15.0)
-"""Of objects at the moment that they are placed for: in pictures 320 pixels wide, those farther away are too small."""
+"""Of objects at the moment that they are placed for: in pictures 320 pixels wide, farther ones are too small."""
 
 
 def run_clip(number: int, options: argparse.Namespace) -> dict:
