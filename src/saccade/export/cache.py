@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from saccade.atomic import cache_dir, write_text
+from saccade.errors import ConfigError
 
 
 def recall(name: str) -> dict[str, Any] | None:
@@ -19,5 +20,5 @@ def remember(name: str, value: dict[str, Any]) -> None:
     """Write a small JSON object; a cache that cannot be written is no error."""
     try:
         write_text(cache_dir() / f"{name}.json", json.dumps(value))
-    except OSError:
+    except (OSError, ConfigError):  # the second where the folder cannot be made
         return
