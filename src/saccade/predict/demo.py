@@ -39,23 +39,23 @@ SETS = {"train": ("train", 0), "develop": ("new", 1), "report": ("new", 2)}
 class DemoPlan:
     """How much of everything."""
 
-    clips: int = 300
+    clips: int = 200
     """To train on."""
-    held: int = 60
+    held: int = 40
     """To develop with, and as many to report on."""
     size: int = 96
     """Width of the clips in pixels."""
-    eyes_steps: int = 250
+    eyes_steps: int = 150
     """Steps in which the eyes learn motion, of 64 clips each."""
-    text_steps: int = 250
-    """Steps in which the text model learns to answer, of 32 clips each with all their questions."""
+    text_steps: int = 100
+    """Steps in which the text model learns to answer, of 16 clips each with all their questions."""
     eyes: str = "motion_small"
     """Network of the eyes."""
     width: int = 128
     """Channels of the text model."""
     layers: int = 3
     """Layers of the text model."""
-    per_task: int = 60
+    per_task: int = 30
     """Questions of a task that are reported on, at most."""
     seed: int = 0
     device: str = "auto"
