@@ -124,7 +124,8 @@ def _state(stage: Stage) -> Any:
     """What a stage has started in this process; Ray uses its processes for one task after the other."""
     if stage.start is None:
         return None
-    key = pickle.dumps(stage)
+    # Ray's own pickle, which also takes functions of a script that was run and not imported.
+    key = require("ray.cloudpickle", "scale", "for --engine ray").dumps(stage)
     if key not in _STARTED:
         _STARTED[key] = stage.start()
     return _STARTED[key]
