@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from saccade.kernels import prange
 from saccade.radar import arithmetic
-from saccade.radar.arithmetic import compiled, cosine_sine, distance, prange, turns
+from saccade.radar.arithmetic import compiled, cosine_sine, distance, turns
 
 numba = pytest.importorskip("numba")
 

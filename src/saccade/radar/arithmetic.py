@@ -3,26 +3,23 @@
 Phases are counted in turns: the whole turns of a path are taken off in float64, and what is left is small enough for
 float32 to be exact to a few parts in 10^7.
 
-Everything here and the kernels themselves are plain Python; `compiled` makes machine code of them, which numba keeps
-beside the source (or in the user's cache folder) for the next process.
+Everything here and the kernels themselves are plain Python; `compiled` makes machine code of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from saccade import kernels
 from saccade.errors import ConfigError
 from saccade.extras import require
+from saccade.kernels import Piece
 
 f4 = np.float32
-prange = range
-"""Stands for numba's loop over threads until a kernel is compiled."""
 
 
 def check_threads(threads: int | None) -> None:
@@ -53,26 +50,26 @@ def using_threads(threads: int | None) -> Iterator[int]:
         numba.set_num_threads(before)
 
 
-def distance(x, y, z):
+def distance(x: Any, y: Any, z: Any) -> Any:
     """Length in float64 from a float32 root and one Newton step, which costs a fraction of a float64 root."""
     square = x * x + y * y + z * z
     root = np.sqrt(f4(square))
     return root + (square - np.float64(root) * root) * np.float64(f4(0.5) / root)
 
 
-def turns(path, per_metre):
+def turns(path: Any, per_metre: Any) -> Any:
     """Fraction of a turn, in [-1/2, 1/2]."""
     whole = path * per_metre
     return f4(whole - np.floor(whole + 0.5))
 
 
-def small_turns(path, per_metre):
+def small_turns(path: Any, per_metre: Any) -> Any:
     """As `turns`, for the step between frequencies, which is a fraction of a turn itself."""
     whole = path * per_metre
     return whole - np.floor(whole + f4(0.5))
 
 
-def cosine_sine(turn):
+def cosine_sine(turn: Any) -> tuple[Any, Any]:
     """Cosine and sine of -2 pi turn for |turn| <= 1/2, by polynomials for angles up to pi / 2."""
     # Fold to |t| <= 1/4 turn around the nearest half turn, so that low orders suffice.
     half = np.floor(turn * f4(2.0) + f4(0.5))
@@ -89,42 +86,28 @@ def cosine_sine(turn):
     return sign * cosine, -sign * sine
 
 
-PIECES: tuple[tuple[Callable, dict[str, Any]], ...] = (
-    (distance, {}),
-    (turns, {}),
-    (small_turns, {}),
-    (cosine_sine, {"fastmath": True}),
+PIECES: tuple[Piece, ...] = (
+    (distance, {"inline": "always"}),
+    (turns, {"inline": "always"}),
+    (small_turns, {"inline": "always"}),
+    (cosine_sine, {"inline": "always", "fastmath": True}),
 )
 """What kernels call, and how it is compiled."""
 
 
 def compiled(kernel: Callable[..., None], **options: Any) -> Callable[..., None]:
-    """Compile a kernel, or read what an earlier process compiled.
-
-    Numba's cache looks at the kernel's own file only, and does not find one that closes over compiled ones again.
-    So the pieces go in among the kernel's global names, and a digest of them into its own.
+    """Compile a kernel that calls `PIECES`, for all cores and the widest vectors; see `kernels.compiled`.
 
     Args:
-        kernel: Plain function at the top of its module, which calls `PIECES` and `prange` by their names.
+        kernel: Plain function at the top of its module.
         options: Of `numba.njit`, beside `parallel`.
 
     Raises:
         MissingExtraError: numba (extra `radar`) is not installed.
     """
-    numba: Any = require("numba", "radar", "for fast radar kernels")
-    widest_vectors(numba)
-    digest, names = hashlib.sha256(), {"prange": numba.prange}
-    for piece, how in PIECES:
-        digest.update(piece.__code__.co_code + repr(piece.__code__.co_consts).encode())
-        names[piece.__name__] = numba.njit(inline="always", **how)(piece)
-    bound = types.FunctionType(kernel.__code__, {**kernel.__globals__, **names})
-    bound.__module__ = kernel.__module__
-    bound.__qualname__ = f"{kernel.__qualname__}_{digest.hexdigest()[:8]}"
-    run = numba.njit(parallel=True, **options)(bound)
-    # Where no folder can be written to, every process compiles for itself.
-    with contextlib.suppress(RuntimeError):
-        run.enable_caching()
-    return run
+    purpose = "for fast radar kernels"
+    widest_vectors(require("numba", "radar", purpose))
+    return kernels.compiled(kernel, PIECES, extra="radar", purpose=purpose, parallel=True, **options)
 
 
 def widest_vectors(numba: Any) -> None:

@@ -18,16 +18,8 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import DataError
-from saccade.radar.arithmetic import (
-    compiled,
-    cosine_sine,
-    distance,
-    f4,
-    prange,
-    small_turns,
-    turns,
-    using_threads,
-)
+from saccade.kernels import prange
+from saccade.radar.arithmetic import compiled, cosine_sine, distance, f4, small_turns, turns, using_threads
 from saccade.radar.waveform import C
 
 _PIECE = 4_000_000

@@ -38,16 +38,8 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import ConfigError, DataError
-from saccade.radar.arithmetic import (
-    compiled,
-    cosine_sine,
-    distance,
-    f4,
-    prange,
-    small_turns,
-    turns,
-    using_threads,
-)
+from saccade.kernels import prange
+from saccade.radar.arithmetic import compiled, cosine_sine, distance, f4, small_turns, turns, using_threads
 from saccade.radar.backproject import project
 from saccade.radar.grid import Grid
 from saccade.radar.imaging import reconstruct

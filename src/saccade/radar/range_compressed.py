@@ -17,7 +17,8 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.extras import require
-from saccade.radar.arithmetic import compiled, cosine_sine, distance, f4, prange, turns, using_threads
+from saccade.kernels import prange
+from saccade.radar.arithmetic import compiled, cosine_sine, distance, f4, turns, using_threads
 from saccade.radar.waveform import C
 
 PADDING = 32
