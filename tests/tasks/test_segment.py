@@ -114,7 +114,7 @@ def test_refuses(scenes, tmp_path):
         task.open(DataConfig(), AugmentConfig(), Card("shvit_s1"), seed=0)
     with pytest.raises(DataError, match=r"8 classes \(sky, \.\.\.\) are not"):
         task.open(DataConfig(source=scenes), AugmentConfig(), Card("shvit_s1", labels=["a"]), seed=0)
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         task.open(
             DataConfig(source=scenes, val=str(tmp_path / "gone")), AugmentConfig(), Card("shvit_s1"), seed=0
         )
