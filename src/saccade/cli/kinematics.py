@@ -2,15 +2,24 @@
 
 import cyclopts
 
+from saccade.cli import (
+    kinematics_bench,
+    kinematics_label,
+    kinematics_look,
+    kinematics_pseudo,
+    kinematics_score,
+)
+
+# Their files import nothing heavy until they are called, and only what is imported shows its sentence in the list.
 COMMANDS = {
-    "label": "saccade.cli.kinematics_label:label",
-    "pseudo-label": "saccade.cli.kinematics_pseudo:pseudo_label",
-    "questions": "saccade.cli.kinematics_label:questions",
-    "inspect": "saccade.cli.kinematics_look:inspect",
-    "overlay": "saccade.cli.kinematics_look:overlay",
-    "variants": "saccade.cli.kinematics_bench:variants",
-    "lmms-eval": "saccade.cli.kinematics_bench:lmms_eval",
-    "score": "saccade.cli.kinematics_score:score",
+    "label": kinematics_label.label,
+    "pseudo-label": kinematics_pseudo.pseudo_label,
+    "questions": kinematics_label.questions,
+    "inspect": kinematics_look.inspect,
+    "overlay": kinematics_look.overlay,
+    "variants": kinematics_bench.variants,
+    "lmms-eval": kinematics_bench.lmms_eval,
+    "score": kinematics_score.score,
 }
 
 app = cyclopts.App(
@@ -18,6 +27,5 @@ app = cyclopts.App(
     help="How far, how fast, which way, which of the two: labels from tracks, questions, and marks for answers.\n\n"
     "Example: saccade kinematics label nuscenes data/nuscenes --out labels",
 )
-# Their files import nothing heavy, so their own help can be read for the list.
-for _name, _home in COMMANDS.items():
-    app.command(_home, name=_name)
+for _name, _command in COMMANDS.items():
+    app.command(_command, name=_name)

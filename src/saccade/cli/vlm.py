@@ -2,12 +2,15 @@
 
 import cyclopts
 
+from saccade.cli import vlm_ask, vlm_demo, vlm_new, vlm_score, vlm_tune
+
+# Their files import nothing heavy until they are called, and only what is imported shows its sentence in the list.
 COMMANDS = {
-    "new": "saccade.cli.vlm_new:new",
-    "tune": "saccade.cli.vlm_tune:tune",
-    "ask": "saccade.cli.vlm_ask:ask",
-    "score": "saccade.cli.vlm_score:score",
-    "demo": "saccade.cli.vlm_demo:demo",
+    "new": vlm_new.new,
+    "tune": vlm_tune.tune,
+    "ask": vlm_ask.ask,
+    "score": vlm_score.score,
+    "demo": vlm_demo.demo,
 }
 
 app = cyclopts.App(
@@ -15,6 +18,5 @@ app = cyclopts.App(
     help="Vision-language models that answer questions about motion: tune, ask, score.\n\n"
     "Example: saccade vlm tune --base llava-hf/llava-onevision-qwen2-7b-ov-hf --data stkit/questions.jsonl --lora 64",
 )
-# Their files import nothing heavy, so their own help can be read for the list.
-for _name, _home in COMMANDS.items():
-    app.command(_home, name=_name)
+for _name, _command in COMMANDS.items():
+    app.command(_command, name=_name)
