@@ -194,7 +194,7 @@ def _row_of(path: Path, columns: dict[str, Any], name: str) -> int:
 def _motions(path: Path, columns: dict[str, Any]) -> np.ndarray:
     """Rigid motions of every row."""
     quaternions = np.stack([columns[name] for name in _POSE[:4]], 1)
-    bad = ~(np.abs(quaternions) <= 1e6).all(1)
+    bad = ~np.all(np.abs(quaternions) <= 1e6, axis=1)
     bad |= np.linalg.norm(np.where(bad[:, None], 1.0, quaternions), axis=1) < 1e-6
     if bad.any():
         at = int(np.argmax(bad))
