@@ -100,6 +100,9 @@ def test_errors_about_the_machine_stop_the_run(tmp_path):
             run_clips(jobs([1, 15, 2]), STAGES, tmp_path, config_hash="c", workers=workers)
     with pytest.raises(ConfigError, match="clip w1 comes twice"):
         run_clips(jobs([1, 1]), STAGES, tmp_path, config_hash="c")
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ConfigError, match="taken is a file; expected a folder"):
+        run_clips(jobs([1]), STAGES, tmp_path / "taken", config_hash="c")
     with pytest.raises(ConfigError, match="did you mean 'local'"):
         run_clips(jobs([1]), STAGES, tmp_path, config_hash="c", engine="locl")
     with pytest.raises(ConfigError, match="at least one stage"):

@@ -144,6 +144,8 @@ def run_clips(
         raise ConfigError("expected at least one stage, each with a name of its own")
     if workers is not None and workers < 0:
         raise ConfigError(f"workers is {workers}; expected 0 or more")
+    if Path(out).is_file():
+        raise ConfigError(f"{out} is a file; expected a folder to write to")
     require("pyarrow", "kinematics", "to write the parts of a run")
     begun = time.perf_counter()
     wanted = {}

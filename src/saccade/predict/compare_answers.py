@@ -110,6 +110,12 @@ def compare_answers(
     fitted_on = training_set(list(read_questions(train)))
     check_apart(fitted_on, questions)
     blind = fit_blind(fitted_on)
+    # A file that cannot be read should not be found out about after hours of answering.
+    contenders = {}
+    for name, path in (others or {}).items():
+        if name in (MODEL, BLANK, CONSTANT, UNTUNED):
+            raise ConfigError(f"--also {name}: there is such a row already; choose another name")
+        contenders[name] = read_contender(path, questions, labels, label_settings)
     exchanges = Exchanges(bench, labels, pictures)
     folder = Path(out)
     runs: dict[str, AnswerRun] = {}
@@ -140,10 +146,7 @@ def compare_answers(
         marked[UNTUNED] = score(questions, run(UNTUNED, base, its, False), seed=seed).rows
     else:
         notes.append("no untuned row: this model was not tuned by us, or is the base itself")
-    for name, path in (others or {}).items():
-        if name in marked:
-            raise ConfigError(f"--also {name}: there is such a row already; choose another name")
-        said = read_contender(path, questions, labels, label_settings)
+    for name, said in contenders.items():
         marked[name] = score(questions, said, seed=seed).rows
     if missing := sorted({q.task for q in questions} - set(blind)):
         notes.append(f"no constant for {', '.join(missing)}: {train} does not ask it")
