@@ -33,7 +33,7 @@ def test_two_processes_train_as_one_does(settings_for, tmp_path):
         ],
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     train(
@@ -71,7 +71,7 @@ def test_a_port_in_use_is_a_sentence(settings_for, tmp_path):
             ],
             capture_output=True,
             text=True,
-            env=os.environ | place | ranks | {"ACCELERATE_USE_CPU": "true"},
+            env=os.environ | place | ranks,
         )
     assert done.returncode == 2, done.stderr
     assert "the port that the training processes meet on is in use" in done.stderr

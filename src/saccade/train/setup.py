@@ -202,6 +202,10 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
         # An earlier run in this process may have fixed another device or precision.
         AcceleratorState._reset_state(True)
     precision = {"float32": "no"}.get(recipe.run.precision, recipe.run.precision)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and (device == "cpu" or (device == "auto" and not torch.accelerator.is_available())):
+        # Without this, processes on a CPU would not meet: each would train alone, into the same folder.
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     try:
         return Accelerator(
             cpu=device == "cpu",
