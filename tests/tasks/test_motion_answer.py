@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from saccade.data.motion import MotionPlan, MotionSet, draw_set
-from saccade.data.motion_questions import ask, gather
+from saccade.data.motion_questions import ask, gather, gather_pairs, varied
 from saccade.kinematics.answers import parse_answer
 from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.records import write_records
@@ -139,3 +139,41 @@ def test_the_loss_falls(home):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_varied_questions_keep_their_truth(tmp_path):
+    """Colours, wordings and what is asked for change; the things that are asked about, and so the answers, do not."""
+    asked = ask(draw_set(tmp_path, MotionPlan(clips=24, seed=4, size=32, frames=8))).questions
+    sights = gather_pairs(asked)
+    pairs = [sight for sight in sights if None not in sight.boxes]
+    assert pairs
+    assert {len(question.objects) for sight in pairs for question in sight.questions} == {1, 2}
+    known = {
+        (q.clip_id, q.task, tuple(t["track_id"] for t in q.objects), str(q.window_s), q.clock): q
+        for q in asked
+    }
+    for sight in sights:
+        for seed in range(4):
+            found = varied(sight, seed, 8)
+            assert found.questions == varied(sight, seed, 8).questions
+            assert len(found.questions) <= 8
+            boxes: dict[str, str | None] = dict(zip(("red", "blue"), found.boxes, strict=True))
+            for question in found.questions:
+                drawn = {thing["colour"]: thing["track_id"] for thing in question.objects}
+                assert all(boxes[colour] == name for colour, name in drawn.items())
+                named = set(re.findall(r"\b(?:red|blue)\b", question.question.lower()))
+                assert named == set(drawn), question.question
+                parsed = parse_answer(question.task, question.answer, question.context)
+                assert mark_parsed(question.task, question.value, parsed).correct, question
+                if question.task in ("distance_comparison", "speed_comparison"):
+                    key = question.clip_id, question.task
+                    tracks = {t["track_id"]: t["colour"] for t in question.objects}
+                    was = next(
+                        q
+                        for k, q in known.items()
+                        if k[:2] == key and {t["track_id"] for t in q.objects} == set(tracks)
+                    )
+                    winner = next(t["track_id"] for t in was.objects if t["colour"] == was.value)
+                    if was.polarity != question.polarity:
+                        winner = next(name for name in tracks if name != winner)
+                    assert tracks[winner] == question.value

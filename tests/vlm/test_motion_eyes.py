@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saccade.errors import ConfigError
-from saccade.models.motion import SAYS, build_motion
+from saccade.models.motion import DIRECTION, PAIR, SAYS, build_motion
 from saccade.vlm import Exchange, new_base, open_answerer
 from saccade.vlm.adapters import adapter_for
 from saccade.vlm.assemble import TextPlan
@@ -65,3 +65,21 @@ def test_bad_configurations_are_one_sentence():
         MotionEyesConfig(tokens=4)
     with pytest.raises(ConfigError, match="divisible by 4"):
         MotionEyesConfig(img_size=97)
+
+
+def test_the_token_of_a_frame_compares_the_two_boxes():
+    network = build_motion("motion_tiny", {}).eval()
+    x = torch.randn(3, 5, 3, 64)
+    with torch.no_grad():
+        told, heads = network.tell(x)[..., 64:], network.heads(x)
+        turned = network.tell(x[:, :, [0, 2, 1]])[..., 64:]
+    one, two = heads["steps"][:, 0, :, DIRECTION], heads["steps"][:, 1, :, DIRECTION]
+    angle = torch.atan2(one[..., 1], one[..., 0]) - torch.atan2(two[..., 1], two[..., 0])
+    assert torch.allclose(told[:, :-1, 0, 0], angle.cos(), atol=1e-5)
+    ahead = heads["way"][:, 0] - heads["way"][:, 1]
+    assert torch.allclose(told[:, 0, 0, 2], ahead, atol=1e-5)
+    assert ((told[:, :, 0, 1] > 0.5) == (ahead > 0)[:, None]).all()
+    assert not told[:, :, 0, PAIR:].any()
+    # Named the other way round, the same comparison with the other sign.
+    assert torch.allclose(turned[:, :, 0, 2], -told[:, :, 0, 2], atol=1e-5)
+    assert torch.allclose(turned[:, :, 0, 0], told[:, :, 0, 0], atol=1e-5)

@@ -21,6 +21,7 @@ def demo(
     width: Annotated[int | None, Hidden] = None,
     layers: Annotated[int | None, Hidden] = None,
     size: int | None = None,
+    labels: str = "truth",
     also: tuple[str, ...] = (),
     device: str = "auto",
     threads: Annotated[int, Hidden] = 0,
@@ -47,6 +48,7 @@ def demo(
         width: Channels of the text model.
         layers: Layers of the text model.
         size: Width of the clips in pixels.
+        labels: What the clips to train on are labelled by: truth, pixels (as plain video would be) or both by turns.
         also: NAME=FILE, answers or tracks of another contender, such as a geometry tool; again for more.
         device: cpu, cuda or mps; the best there is when left out.
         threads: CPU threads.
@@ -62,7 +64,7 @@ def demo(
         "width": width, "layers": layers, "size": size,
     }  # fmt: skip
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    plan = DemoPlan(seed=seed, device=device, threads=threads, **values)
+    plan = DemoPlan(seed=seed, labels=labels, device=device, threads=threads, **values)
     with show.progress() as bar:
         tasks: dict[str, Any] = {}
 

@@ -40,6 +40,7 @@ HEIGHTS_M = (1.2, 1.5, 1.8, 2.1, 2.4, 2.7, 3.0)
 FOCALS = (0.65, 0.75, 0.85, 0.95, 1.05, 1.15, 1.25)
 """Edges of the bands of focal lengths, shares of the picture's width, dealt out in the same way."""
 RIGS = ("train", "new")
+LABELS = ("truth", "pixels", "both")
 LEVELS: dict[str, dict[str, Any]] = {
     "easy": {"objects": (1, 1), "cameras": ("stand",), "distance_m": (3.5, 8.0)},
     "full": {"objects": (2, 4), "cameras": CAMERAS, "distance_m": (4.0, 16.0)},
@@ -66,9 +67,16 @@ class MotionPlan:
     """Half a second apart."""
     size: int = 96
     """Width in pixels; three quarters as high."""
+    labels: str = "truth"
+    """truth; pixels, as `saccade.data.motion_pixels` measures them; or both: the truth of every other clip."""
 
     def __post_init__(self) -> None:
-        for name, value, known in (("rigs", self.rigs, RIGS), ("level", self.level, tuple(LEVELS))):
+        kinds = (
+            ("rigs", self.rigs, RIGS),
+            ("level", self.level, tuple(LEVELS)),
+            ("labels", self.labels, LABELS),
+        )
+        for name, value, known in kinds:
             if value not in known:
                 near = did_you_mean(value, known) or f"; expected one of {', '.join(known)}"
                 raise ConfigError(f"{name} is {value!r}{near}")
@@ -120,6 +128,23 @@ def clip_name(plan: MotionPlan, number: int) -> str:
     return f"motion-{plan.rigs}-{plan.level}-{plan.seed}-{number:07d}"
 
 
+def clip_number(name: str) -> int:
+    """Place of a clip in its set, by its name."""
+    return int(name.rpartition("-")[2])
+
+
+def label_clip(plan: MotionPlan, number: int, clip: Clip) -> list[Track]:
+    """Return the tracks of a clip by the plan's labels; the pixel pipeline may have none."""
+    name, split = clip_name(plan, number), "train" if plan.rigs == "train" else "val"
+    if plan.labels == "truth" or (plan.labels == "both" and number % 2 == 0):
+        return tracks_of(clip, name, split)
+    from saccade.data.motion_pixels import measured_tracks
+
+    return measured_tracks(
+        clip.world, clip.times_s, name, width=plan.size, split=split, settings=plan.settings
+    )
+
+
 def draw_set(
     folder: Path | str,
     plan: MotionPlan,
@@ -143,7 +168,7 @@ def draw_set(
     folder.mkdir(parents=True, exist_ok=True)
     said, wanted = folder / "set.json", json.dumps(dataclasses.asdict(plan))
     if said.is_file():
-        there = json.loads(said.read_text(encoding="utf-8"))
+        there = dataclasses.asdict(MotionPlan(**json.loads(said.read_text(encoding="utf-8"))))
         # A set may grow: its first clips stay as they are.
         if {**there, "clips": plan.clips} != json.loads(wanted):
             raise ConfigError(f"{folder} holds a set drawn by {there}; choose another folder, or remove it")
@@ -191,11 +216,10 @@ def _draw_chunk(folder: Path, plan: MotionPlan, place: int) -> None:
     numbers = range(place * CHUNK, min(plan.clips, (place + 1) * CHUNK))
     images = np.empty((len(numbers), *plan.shape), np.uint8)
     tracks: list[Track] = []
-    split = "train" if plan.rigs == "train" else "val"
     for row, number in enumerate(numbers):
         clip = draw_clip(plan, number)
         images[row] = clip.images
-        tracks += tracks_of(clip, clip_name(plan, number), split)
+        tracks += label_clip(plan, number, clip)
     pictures, seen, written = _files(folder, place)
     written.unlink(missing_ok=True)
     for path, values in ((pictures, images), (seen, see(images))):

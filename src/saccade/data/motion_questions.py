@@ -6,7 +6,7 @@ each other, so nothing is learned from a neighbour's answer; see `saccade.tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,11 +14,14 @@ import numpy as np
 from saccade.data.motion import MotionSet
 from saccade.data.motion_samples import BOXES
 from saccade.kinematics.answers import MULTI_STEP, TASKS
-from saccade.kinematics.questions import Made, Plan, make_questions, render
+from saccade.kinematics.questions import COMPARISONS, Made, Plan, make_questions, render
 from saccade.kinematics.records import Question
-from saccade.kinematics.wordings import WORDINGS
+from saccade.kinematics.wordings import HELD_OUT, ROUTES, THINGS, WORDINGS
 
 COLOURS = ("red", "blue")
+TURNED = 0.5
+"""How often "which goes less far?" is asked beside "which goes farther?", in training. Were both as frequent, which
+one goes farther would by itself say nothing about the answer, and nothing would be learned of either at first."""
 MAX_HOUR_SHARE = 0.25
 """No clock hour is the answer to more than a quarter of the questions about the last heading."""
 
@@ -83,34 +86,106 @@ def gather(questions: Iterable[Question], *, seed: int = 0) -> list[Sight]:
             thing = (question.clip_id, question.objects[0]["track_id"])
             if thing not in chosen:
                 chosen[thing] = COLOURS[int(random.integers(BOXES))]
-            question = painted(question, chosen[thing])
+            question = painted(question, {thing[1]: chosen[thing]})
         found.setdefault((question.clip_id, boxes_of(question)), []).append(question)
     return [Sight(clip, boxes, tuple(asked)) for (clip, boxes), asked in found.items()]
 
 
-def painted(question: Question, colour: str) -> Question:
-    """Write a question about one thing anew, with a box of another colour."""
-    if question.objects[0]["colour"] == colour or question.template_id is None:
+def gather_pairs(questions: Iterable[Question]) -> list[Sight]:
+    """Put questions about any of the same two things together, for training.
+
+    A comparison then stands beside the questions about either thing by itself, which are asked with both boxes in
+    view: so it has to be learned which box is which before they can be compared. Things that are in no pair stand
+    alone. Boxes are in the order of the names of their things; `varied` draws colours.
+    """
+    alone: dict[tuple[str, str], list[Question]] = {}
+    pairs: dict[tuple[str, tuple[str, str]], list[Question]] = {}
+    for question in sorted(questions, key=lambda question: question.id):
+        names = sorted(thing["track_id"] for thing in question.objects)
+        if len(names) == 1:
+            alone.setdefault((question.clip_id, names[0]), []).append(question)
+        else:
+            pairs.setdefault((question.clip_id, (names[0], names[1])), []).append(question)
+    found = [Sight(clip, (name, None), tuple(asked)) for (clip, name), asked in alone.items()]
+    for (clip, names), asked in pairs.items():
+        both = [question for name in names for question in alone.get((clip, name), ())]
+        found.append(Sight(clip, names, (*asked, *both)))
+    return found
+
+
+def varied(sight: Sight, seed: int, most: int) -> Sight:
+    """Ask about a sight in other words: colours of boxes, wordings and what is asked for are drawn by seed.
+
+    Args:
+        sight: From `gather_pairs`.
+        seed: Of this time.
+        most: At most so many questions. Comparisons come first, asked both ways ("more" and "less").
+    """
+    random = np.random.default_rng([seed, 0xC1])
+    boxes = sight.boxes if random.random() < 0.5 else sight.boxes[::-1]
+    colours = {name: colour for name, colour in zip(boxes, COLOURS, strict=True) if name is not None}
+    asked: list[Question] = []
+    for place in random.permutation(len(sight.questions)):
+        question = sight.questions[place]
+        if len(question.objects) == 1:
+            asked.append(painted(question, colours, random))
+        else:
+            plain, turned = WORDINGS[question.task].polarities
+            asked.insert(0, painted(question, colours, random, plain))
+            if random.random() < TURNED:
+                asked.insert(1, painted(question, colours, random, turned))
+    return Sight(sight.clip_id, boxes, tuple(asked[:most]))
+
+
+def painted(
+    question: Question,
+    colours: Mapping[str, str],
+    random: np.random.Generator | None = None,
+    polarity: str | None = None,
+) -> Question:
+    """Write a question anew, with boxes of other colours.
+
+    Args:
+        question: Any of ours; others stay as they are.
+        colours: {track_id: colour} of the things that it is about.
+        random: Draws other wordings of question and answer, and which box is named first; None: they stay.
+        polarity: Asked for in place of the question's own.
+    """
+    if question.template_id is None:
         return question
+    task, wording, answer, *known = question.template_id.split("/")
+    was = {thing["colour"]: thing["track_id"] for thing in question.objects}
+    named = [colours[was[colour]] for colour in question.options or was]
+    if random is not None:
+        texts = WORDINGS[task]
+        wording = f"q{random.integers(len(texts.questions) - HELD_OUT)}"
+        answer = f"a{random.integers(len(texts.answers))}"
+        if random.random() < 0.5:
+            named.reverse()
+    template = "/".join((task, wording, answer, *known))
+    polarity = polarity or question.polarity
+    value = question.value
+    if task in COMPARISONS:
+        winner = was[value]
+        if polarity != question.polarity:
+            winner = next(name for name in was.values() if name != winner)
+        value = colours[winner]
     speed = None
-    if question.task in MULTI_STEP:
-        from saccade.kinematics.wordings import ROUTES, THINGS
-
-        known = ROUTES if question.task == "travel_time" else THINGS
-        place = int(question.template_id.rpartition("/k")[2])
-        speed = known[place][1] / float(question.value)
+    if task in MULTI_STEP:
+        facts = ROUTES if task == "travel_time" else THINGS
+        speed = facts[int(known[0][1:])][1] / float(question.value)
     text, reply = render(
-        question.template_id, (colour, colour), question.value, polarity=question.polarity, clock=question.clock,
-        window_s=question.window_s, speed=speed,
+        template,
+        named,
+        value,
+        polarity=polarity,
+        clock=question.clock,
+        window_s=question.window_s,
+        speed=speed,
+    )
+    things = [{**thing, "colour": colours[thing["track_id"]]} for thing in question.objects]
+    return replace(
+        question, question=text, answer=reply, value=value, polarity=polarity, template_id=template,
+        objects=sorted(things, key=lambda thing: COLOURS.index(thing["colour"])),
+        options={colour: [colour] for colour in named} if len(named) == 2 else None,
     )  # fmt: skip
-    thing = {**question.objects[0], "colour": colour}
-    return replace(question, question=text, answer=reply, objects=[thing])
-
-
-def all_wordings() -> list[str]:
-    """Return every wording there is, for a tokenizer to learn words from; questions kept from training too."""
-    return [
-        text
-        for wordings in WORDINGS.values()
-        for text in (*(form for forms in wordings.questions for form in forms), *wordings.answers)
-    ]

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 
 from saccade.atomic import replacing
 from saccade.data.dataset import SampleKey
-from saccade.data.motion import MotionSet
+from saccade.data.motion import MotionSet, clip_number
+from saccade.errors import DataError
 from saccade.kinematics.labels import clock_hours, step_angles
 from saccade.kinematics.records import Track
 from saccade.kinematics.settings import Settings
@@ -87,7 +88,7 @@ def scene_of(tracks: list[Track]) -> Scene:
 
 
 def scenes_of(motion: MotionSet) -> tuple[list[str], list[list[str]], list[Scene]]:
-    """Gather all clips of a set: their names, the names of their things, and scenes.
+    """Gather the clips of a set that have tracks: their names, the names of their things, and scenes.
 
     Reading the tracks takes a while, so what comes of them is kept beside them and read the next time.
     """
@@ -95,11 +96,12 @@ def scenes_of(motion: MotionSet) -> tuple[list[str], list[list[str]], list[Scene
     if kept.is_file():
         with np.load(kept) as found:
             parts = {name: found[name] for name in found.files}
-        if len(parts["names"]) == len(motion):
-            return _unpack(parts)
+        return _unpack(parts)
     clips: dict[str, list[Track]] = {}
     for track in motion.tracks():
         clips.setdefault(track.clip_id, []).append(track)
+    if not clips:
+        raise DataError(f"{motion.folder}: none of its clips has a track; draw more clips")
     scenes = [scene_of(tracks) for tracks in clips.values()]
     parts = {
         "names": np.array(list(clips)),
@@ -241,6 +243,11 @@ class MotionSamples(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
+    def senses(self, number: int, *, backwards: bool = False) -> Tensor:
+        """Return what is seen of a clip with tracks, (T, S)."""
+        place = clip_number(self.names[number])
+        return torch.from_numpy(self.motion.senses(place, backwards=backwards))
+
     def known(self, number: int, form: int = 0) -> Known:
         """Label a clip when it is first asked for: as it is (0), in a mirror (1), and both backwards (2, 3)."""
         if (number, form) not in self._known:
@@ -263,7 +270,7 @@ class MotionSamples(Dataset):
             if random.random() < 0.5:
                 chosen = chosen[::-1]
         known = self.known(number, form)
-        senses = torch.from_numpy(self.motion.senses(number, backwards=form >= 2))
+        senses = self.senses(number, backwards=form >= 2)
         return {
             "senses": mirror_senses(senses) if form % 2 else senses,
             "index": index,

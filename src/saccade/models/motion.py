@@ -58,9 +58,12 @@ YAW, FORWARD, EGO_OUTPUTS = 0, 1, 2
 RIG_OUTPUTS = 3
 """What it says of the rig: log of the height in metres, log of the focal length in widths, pitch in radians."""
 WAY_BUMPS = 16
+PAIR = 3
+"""Numbers that `MotionNet.tell` puts behind the token of a frame: cosine of the angle between the steps of the first
+two boxes, whether the first goes farther (0 to 1), and by how much, as a difference of logs."""
 SAYS = STEP_OUTPUTS + 2 + WAY_BUMPS
-"""Numbers that `MotionNet.tell` puts behind a token: the outputs of its step, the metres travelled in tens, their
-log, and bumps along that log, which make numbers easy to read."""
+"""Numbers that `MotionNet.tell` puts behind the token of a box: the outputs of its step, the metres travelled in
+tens, their log, and bumps along that log, which make numbers easy to read."""
 
 
 @dataclass(frozen=True)
@@ -319,6 +322,21 @@ class MotionEyes(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], -1).to(self.time_embed.weight.dtype)
 
 
+def _compare(steps: Tensor, way: Tensor) -> Tensor:
+    """Compare the first two boxes, (B, T, PAIR); zeros where there is one.
+
+    Args:
+        steps: (B, K, T, 16), as of `MotionNet`.
+        way: (B, K), as of `MotionNet`.
+    """
+    if steps.shape[1] < 2:
+        return steps.new_zeros(len(steps), steps.shape[2], PAIR)
+    units = F.normalize(steps[:, :2, :, DIRECTION], dim=-1)
+    same = (units[:, 0] * units[:, 1]).sum(-1)
+    ahead = (way[:, 0] - way[:, 1]).clamp(-3, 3)[:, None].expand_as(same)
+    return torch.stack([same, (4 * ahead).sigmoid(), ahead], -1)
+
+
 class MotionNet(nn.Module):
     """Eyes with heads that say how everything moves: what the eyes are taught by.
 
@@ -366,7 +384,7 @@ class MotionNet(nn.Module):
 
         Returns:
             (B, T, 1 + K, D + SAYS). A box's token at frame t tells the step from t on (the last one the step before);
-            the frame's token has nothing to tell, and zeros there.
+            the frame's token compares the first two boxes, and has zeros where a box has more to tell.
         """
         found = self.heads(x)
         steps = torch.cat([found["steps"], found["steps"][:, :, -1:]], 2)
@@ -384,7 +402,8 @@ class MotionNet(nn.Module):
             ],
             -1,
         )
-        return torch.cat([x, F.pad(things.transpose(1, 2), (0, 0, 1, 0))], -1)
+        pair = F.pad(_compare(steps, found["way"]), (0, SAYS - PAIR))
+        return torch.cat([x, torch.cat([pair[:, :, None], things.transpose(1, 2)], 2)], -1)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

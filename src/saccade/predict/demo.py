@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from saccade.atomic import replacing, write_text
-from saccade.data.motion import MotionPlan, MotionSet, draw_set
+from saccade.data.motion import MotionPlan, MotionSet, clip_number, draw_set
 from saccade.data.motion_questions import ask
 from saccade.errors import ConfigError
 from saccade.kinematics.records import read_questions, write_records
@@ -49,6 +49,8 @@ class DemoPlan:
     """Steps in which the eyes learn motion, of 64 clips each."""
     text_steps: int = 100
     """Steps in which the text model learns to answer, of 16 clips each with all their questions."""
+    labels: str = "truth"
+    """Of the clips to train on; see `saccade.data.motion.MotionPlan`."""
     eyes: str = "motion_small"
     """Network of the eyes."""
     width: int = 128
@@ -100,7 +102,8 @@ def run_demo(
     _same_plan(out, plan)
     for name, (rigs, more) in SETS.items():
         clips = plan.clips if name == "train" else plan.held
-        wanted = MotionPlan(clips=clips, seed=3 * plan.seed + more, rigs=rigs, size=plan.size)
+        labels = plan.labels if name == "train" else "truth"
+        wanted = MotionPlan(clips=clips, seed=3 * plan.seed + more, rigs=rigs, size=plan.size, labels=labels)
         motion = draw_set(
             out / name,
             wanted,
@@ -155,12 +158,12 @@ def write_bench(motion: MotionSet, folder: Path) -> Path:
     if file.is_file():
         return file
     tracks, paths = [], []
-    number, last = -1, ""
+    last = ""
     for track in motion.tracks():
         if track.clip_id != last:
-            number, last = number + 1, track.clip_id
+            last = track.clip_id
             place = folder / "frames" / track.clip_id
-            images = motion.images(number)
+            images = motion.images(clip_number(last))
             paths = [str(place / f"{frame:03d}.png") for frame in range(len(images))]
             if not place.is_dir():
                 with replacing(place) as temporary:
@@ -179,7 +182,7 @@ def _same_plan(out: Path, plan: DemoPlan) -> None:
     file, values = out / "demo.json", dataclasses.asdict(plan)
     free = ("device", "threads")
     if file.is_file():
-        there = json.loads(file.read_text(encoding="utf-8"))
+        there = {"labels": "truth", **json.loads(file.read_text(encoding="utf-8"))}
         if changed := [name for name in values if name not in free and there.get(name) != values[name]]:
             name = changed[0]
             raise ConfigError(

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from torch.utils.data import Dataset
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.dataset import SampleKey
 from saccade.data.motion import MotionSet
-from saccade.data.motion_questions import Sight, gather
+from saccade.data.motion_questions import Sight, gather, gather_pairs, varied
 from saccade.data.motion_samples import MotionSamples
 from saccade.errors import ConfigError, DataError
 from saccade.kinematics.records import Question, read_questions
@@ -38,6 +37,8 @@ from saccade.weights.card import Card
 PREFIX = -1
 """Number of the question that tokens of the clip belong to, which all questions see."""
 PADDING = -2
+MOST_ASKED = 8
+"""Questions about a sight at a time, in training."""
 
 
 class MotionAnswer(Answer):
@@ -70,7 +71,7 @@ class MotionAnswer(Answer):
         val = SightData(data.val, MotionSet(data.pictures), adapter, seed)
         if not train:
             return TaskData(None, val, [], facts)
-        learned = SightData(data.source, MotionSet(data.labels), adapter, seed)
+        learned = SightData(data.source, MotionSet(data.labels), adapter, seed, vary=True)
         note = f"{learned.asked} questions to train on, {val.asked} to validate with"
         return TaskData(learned, val, [], facts, [note])
 
@@ -132,7 +133,7 @@ class SeenModel(VideoLanguageModel):
         words = network.get_input_embeddings()(ids)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.options.vision):
             seen = network.eyes.think(*(inputs[name] for name in SEEN))
-        seen = network.projector(seen.to(words.dtype))
+        seen = network.projector(seen.to(words.dtype)).to(words.dtype)  # mixed precision changes it
         words = words.masked_scatter((ids == network.config.video_token_id)[..., None], seen)
         return network.language_model(
             inputs_embeds=words, attention_mask=sees(owner), position_ids=inputs["position_ids"],
@@ -152,7 +153,9 @@ def sees(owner: Tensor) -> Tensor:
 class SightData(Dataset):
     """Sights of a set with their questions, as tokens."""
 
-    def __init__(self, questions: str, motion: MotionSet, adapter: Adapter, seed: int) -> None:
+    def __init__(
+        self, questions: str, motion: MotionSet, adapter: Adapter, seed: int, *, vary: bool = False
+    ) -> None:
         """Gather the questions.
 
         Args:
@@ -160,18 +163,19 @@ class SightData(Dataset):
             motion: The set they are about.
             adapter: Of the base.
             seed: Of the colours of boxes.
+            vary: Ask in other words and colours every time, as training does; see `gather_pairs`.
 
         Raises:
             DataError: Questions about clips that the set does not have.
         """
         self.samples, self.adapter = MotionSamples(motion, vary=False), adapter
-        self.sights = gather(read_questions(questions), seed=seed)
-        self.asked = sum(len(sight.questions) for sight in self.sights)
+        self.vary = vary
+        read = list(read_questions(questions))
+        self.sights = gather_pairs(read) if vary else gather(read, seed=seed)
+        self.asked = len(read)
         self.numbers = {name: number for number, name in enumerate(self.samples.names)}
         if strange := [sight.clip_id for sight in self.sights if sight.clip_id not in self.numbers]:
             raise DataError(f"{questions}: asks about {strange[0]}, which {motion.folder} does not have")
-        self.groups = np.array([len(sight.questions) for sight in self.sights], dtype=np.int64)
-        """Sights of as many questions, which make batches with little padding."""
         self._prefix: Tensor | None = None
         self._tokens: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -180,14 +184,14 @@ class SightData(Dataset):
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
         """Return {ids, labels, owner, place, senses, facts, seconds, index, name, broken}."""
-        index = key.index if isinstance(key, SampleKey) else int(key)
-        sight = self.sights[index]
+        index, seed = key if isinstance(key, SampleKey) else (int(key), int(key))
+        sight = varied(self.sights[index], seed, MOST_ASKED) if self.vary else self.sights[index]
         number = self.numbers[sight.clip_id]
         chosen = [None if name is None else self.samples.things[number].index(name) for name in sight.boxes]
         known = self.samples.known(number).of(chosen)
         return {
             **self.tokens(sight),
-            "senses": torch.from_numpy(self.samples.motion.senses(number)),
+            "senses": self.samples.senses(number),
             "facts": known["facts"],
             "seconds": known["seconds"],
             "index": index,
@@ -221,7 +225,7 @@ class SightData(Dataset):
 
     def turn(self, question: Question) -> tuple[Tensor, Tensor]:
         """Tokens of a question behind the clip, and of its answer with its end."""
-        key = f"{question.id} {question.objects[0]['colour']}"
+        key = f"{question.question}\n{question.answer}"
         if key not in self._tokens:
             times = list(question.frame_times_s or ())
             turns = [(question.question, question.answer)]

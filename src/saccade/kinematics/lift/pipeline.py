@@ -226,6 +226,7 @@ def _record(
         "pixels": scale.n_used,
         "reprojection_px": measured.reconstruction.reprojection_px,
         "stack": stack.name,
+        "ground_m": scene.ground_m,
         "lift": placed.method,
         "score": track.score,
         **measured.reconstruction.notes,
