@@ -22,6 +22,8 @@ COLOURS = ("red", "blue")
 TURNED = 0.5
 """How often "which goes less far?" is asked beside "which goes farther?", in training. Were both as frequent, which
 one goes farther would by itself say nothing about the answer, and nothing would be learned of either at first."""
+ALONE = 0.3
+"""How often one thing of a pair is shown alone, in training, with the questions about it."""
 MAX_HOUR_SHARE = 0.25
 """No clock hour is the answer to more than a quarter of the questions about the last heading."""
 
@@ -106,7 +108,12 @@ def gather_pairs(questions: Iterable[Question]) -> list[Sight]:
             alone.setdefault((question.clip_id, names[0]), []).append(question)
         else:
             pairs.setdefault((question.clip_id, (names[0], names[1])), []).append(question)
-    found = [Sight(clip, (name, None), tuple(asked)) for (clip, name), asked in alone.items()]
+    paired = {(clip, name) for clip, names in pairs for name in names}
+    found = [
+        Sight(clip, (name, None), tuple(asked))
+        for (clip, name), asked in alone.items()
+        if (clip, name) not in paired
+    ]
     for (clip, names), asked in pairs.items():
         both = [question for name in names for question in alone.get((clip, name), ())]
         found.append(Sight(clip, names, (*asked, *both)))
@@ -117,23 +124,30 @@ def varied(sight: Sight, seed: int, most: int) -> Sight:
     """Ask about a sight in other words: colours of boxes, wordings and what is asked for are drawn by seed.
 
     Args:
-        sight: From `gather_pairs`.
+        sight: From `gather_pairs`. Of a pair, one thing is now and then shown alone.
         seed: Of this time.
-        most: At most so many questions. Comparisons come first, asked both ways ("more" and "less").
+        most: At most so many questions; comparisons come first.
     """
     random = np.random.default_rng([seed, 0xC1])
     boxes = sight.boxes if random.random() < 0.5 else sight.boxes[::-1]
+    single = {question.objects[0]["track_id"] for question in sight.questions if len(question.objects) == 1}
+    lone = [name for name in boxes if name in single]
+    if None not in boxes and lone and random.random() < ALONE:
+        chosen = lone[int(random.integers(len(lone)))]
+        boxes = tuple(name if name == chosen else None for name in boxes)
     colours = {name: colour for name, colour in zip(boxes, COLOURS, strict=True) if name is not None}
     asked: list[Question] = []
     for place in random.permutation(len(sight.questions)):
         question = sight.questions[place]
+        if any(thing["track_id"] not in colours for thing in question.objects):
+            continue
         if len(question.objects) == 1:
             asked.append(painted(question, colours, random))
-        else:
-            plain, turned = WORDINGS[question.task].polarities
-            asked.insert(0, painted(question, colours, random, plain))
-            if random.random() < TURNED:
-                asked.insert(1, painted(question, colours, random, turned))
+            continue
+        plain, turned = WORDINGS[question.task].polarities
+        asked.insert(0, painted(question, colours, random, plain))
+        if random.random() < TURNED:
+            asked.insert(1, painted(question, colours, random, turned))
     return Sight(sight.clip_id, boxes, tuple(asked[:most]))
 
 

@@ -58,12 +58,18 @@ YAW, FORWARD, EGO_OUTPUTS = 0, 1, 2
 RIG_OUTPUTS = 3
 """What it says of the rig: log of the height in metres, log of the focal length in widths, pitch in radians."""
 WAY_BUMPS = 16
-PAIR = 3
-"""Numbers that `MotionNet.tell` puts behind the token of a frame: cosine of the angle between the steps of the first
-two boxes, whether the first goes farther (0 to 1), and by how much, as a difference of logs."""
-SAYS = STEP_OUTPUTS + 2 + WAY_BUMPS
+ALIKE_COSINE, ALIKE_SLOPE = 0.7, 8.0
+"""Two headings are as likely alike as not at this cosine of the angle between them (45 degrees), and surely so within
+a few tenths."""
+PAIR = 4
+"""Numbers by which `MotionNet.tell` compares the first two boxes at a frame: whether both move alike, and whether both
+move and not alike (0 to 1); whether the first goes farther over the clip (0 to 1), and by how much, as a difference of
+logs."""
+OF_BOX = STEP_OUTPUTS + 2 + WAY_BUMPS
 """Numbers that `MotionNet.tell` puts behind the token of a box: the outputs of its step, the metres travelled in
 tens, their log, and bumps along that log, which make numbers easy to read."""
+SAYS = OF_BOX + PAIR
+"""Numbers behind any token; those of a box are zeros behind a frame's, and the other way round."""
 
 
 @dataclass(frozen=True)
@@ -332,9 +338,10 @@ def _compare(steps: Tensor, way: Tensor) -> Tensor:
     if steps.shape[1] < 2:
         return steps.new_zeros(len(steps), steps.shape[2], PAIR)
     units = F.normalize(steps[:, :2, :, DIRECTION], dim=-1)
-    same = (units[:, 0] * units[:, 1]).sum(-1)
-    ahead = (way[:, 0] - way[:, 1]).clamp(-3, 3)[:, None].expand_as(same)
-    return torch.stack([same, (4 * ahead).sigmoid(), ahead], -1)
+    alike = (ALIKE_SLOPE * ((units[:, 0] * units[:, 1]).sum(-1) - ALIKE_COSINE)).sigmoid()
+    both = steps[:, :2, :, MOVING].sigmoid().prod(1)
+    ahead = (way[:, 0] - way[:, 1]).clamp(-3, 3)[:, None].expand_as(both)
+    return torch.stack([alike * both, (1 - alike) * both, (4 * ahead).sigmoid(), ahead], -1)
 
 
 class MotionNet(nn.Module):
@@ -402,8 +409,8 @@ class MotionNet(nn.Module):
             ],
             -1,
         )
-        pair = F.pad(_compare(steps, found["way"]), (0, SAYS - PAIR))
-        return torch.cat([x, torch.cat([pair[:, :, None], things.transpose(1, 2)], 2)], -1)
+        of_frame = F.pad(_compare(steps, found["way"]), (OF_BOX, 0))[:, :, None]
+        return torch.cat([x, torch.cat([of_frame, F.pad(things.transpose(1, 2), (0, PAIR))], 2)], -1)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
