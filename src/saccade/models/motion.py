@@ -61,15 +61,16 @@ WAY_BUMPS = 16
 ALIKE_COSINE, ALIKE_SLOPE = 0.7, 8.0
 """Two headings are as likely alike as not at this cosine of the angle between them (45 degrees), and surely so within
 a few tenths."""
-PAIR = 4
-"""Numbers by which `MotionNet.tell` compares the first two boxes at a frame: whether both move alike, and whether both
-move and not alike (0 to 1); whether the first goes farther over the clip (0 to 1), and by how much, as a difference of
-logs."""
+PAIR = 3
+"""Numbers by which `MotionNet.tell` compares two boxes at a frame: whether they move alike (-1 to 1, 0 if one rests),
+whether the box goes farther over the clip than the other (-1 to 1), and by how much, as a difference of logs."""
+LOUD = 3.0
+"""Factor of the first two. A reader begins with weights of one size for all numbers, and these are few among many."""
 OF_BOX = STEP_OUTPUTS + 2 + WAY_BUMPS
 """Numbers that `MotionNet.tell` puts behind the token of a box: the outputs of its step, the metres travelled in
 tens, their log, and bumps along that log, which make numbers easy to read."""
 SAYS = OF_BOX + PAIR
-"""Numbers behind any token; those of a box are zeros behind a frame's, and the other way round."""
+"""Numbers behind any token. Behind a frame's those of a box are zeros, and the comparison is the first box's."""
 
 
 @dataclass(frozen=True)
@@ -329,19 +330,21 @@ class MotionEyes(nn.Module):
 
 
 def _compare(steps: Tensor, way: Tensor) -> Tensor:
-    """Compare the first two boxes, (B, T, PAIR); zeros where there is one.
+    """Compare the first two boxes, (B, T, 2, PAIR) for either of them; zeros where there is one.
 
     Args:
         steps: (B, K, T, 16), as of `MotionNet`.
         way: (B, K), as of `MotionNet`.
     """
     if steps.shape[1] < 2:
-        return steps.new_zeros(len(steps), steps.shape[2], PAIR)
+        return steps.new_zeros(len(steps), steps.shape[2], steps.shape[1], PAIR)
     units = F.normalize(steps[:, :2, :, DIRECTION], dim=-1)
-    alike = (ALIKE_SLOPE * ((units[:, 0] * units[:, 1]).sum(-1) - ALIKE_COSINE)).sigmoid()
-    both = steps[:, :2, :, MOVING].sigmoid().prod(1)
-    ahead = (way[:, 0] - way[:, 1]).clamp(-3, 3)[:, None].expand_as(both)
-    return torch.stack([alike * both, (1 - alike) * both, (4 * ahead).sigmoid(), ahead], -1)
+    alike = (ALIKE_SLOPE / 2 * ((units[:, 0] * units[:, 1]).sum(-1) - ALIKE_COSINE)).tanh()
+    alike = LOUD * alike * steps[:, :2, :, MOVING].sigmoid().prod(1)
+    ahead = (way[:, 0] - way[:, 1]).clamp(-3, 3)[:, None].expand_as(alike)
+    return torch.stack(
+        [torch.stack([alike, LOUD * (2 * side).tanh(), side], -1) for side in (ahead, -ahead)], 2
+    )
 
 
 class MotionNet(nn.Module):
@@ -409,8 +412,10 @@ class MotionNet(nn.Module):
             ],
             -1,
         )
-        of_frame = F.pad(_compare(steps, found["way"]), (OF_BOX, 0))[:, :, None]
-        return torch.cat([x, torch.cat([of_frame, F.pad(things.transpose(1, 2), (0, PAIR))], 2)], -1)
+        pair = _compare(steps, found["way"])
+        pair = torch.cat([pair[:, :, :1], F.pad(pair, (0, 0, 0, things.shape[1] - pair.shape[2]))], 2)
+        things = F.pad(things.transpose(1, 2), (0, 0, 1, 0))
+        return torch.cat([x, things, pair], -1)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -37,7 +37,7 @@ from saccade.weights.card import Card
 PREFIX = -1
 """Number of the question that tokens of the clip belong to, which all questions see."""
 PADDING = -2
-MOST_ASKED = 8
+MOST_ASKED = 4
 """Questions about a sight at a time, in training."""
 
 
