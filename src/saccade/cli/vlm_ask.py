@@ -84,5 +84,7 @@ def ask(
             {"answer": text, "model": answers.name, "frame_times_s": times, "question": question},
             as_json=True,
         )
-    else:
-        show.text(text)
+        return
+    if not text:
+        show.note("the answer is empty: the model ended it at once")
+    show.text(text)
