@@ -1,5 +1,6 @@
 """Several questions about a clip that was seen beforehand: each is answered as if it were asked alone."""
 
+import dataclasses
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from saccade.data.motion import MotionPlan, MotionSet, draw_set
 from saccade.data.motion_questions import ask, gather, gather_pairs, varied
+from saccade.errors import DataError
 from saccade.kinematics.answers import parse_answer
 from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.records import write_records
@@ -172,6 +174,16 @@ def test_varied_questions_keep_their_truth(tmp_path):
     assert len(wordings) > 2 * len({question.task for question in asked})
     # Wordings that are kept from training stay out of it.
     assert not any("/q8/" in wording or "/q9/" in wording for wording in wordings)
+
+
+def test_questions_of_others_are_refused_for_training(home, tmp_path):
+    motion = MotionSet(home / "train")
+    foreign = [dataclasses.replace(question, template_id=None) for question in ask(motion).questions[:3]]
+    write_records(foreign, tmp_path / "q.jsonl")
+    adapter = adapter_for(str(home / "base"))
+    with pytest.raises(DataError, match="has no template_id"):
+        SightData(str(tmp_path / "q.jsonl"), motion, adapter, 0, vary=True)
+    assert len(SightData(str(tmp_path / "q.jsonl"), motion, adapter, 0))
 
 
 def names_of(question):

@@ -236,6 +236,8 @@ def questions(
     for name, number in sorted(made.left_out.items()):
         if number:
             show.note(f"left out, {name}: {number}")
+    if val_share and val_share < 1 and len(splits) == 1:
+        show.note(f"all scenes fell into the split {splits[0]}: each is drawn by its name, and there are few")
     if rejected:
         show.note(f"rejected: {rejected[0].reason}; all {len(rejected)} in {folder / 'rejected.jsonl'}")
 

@@ -171,6 +171,11 @@ class SightData(Dataset):
         self.samples, self.adapter = MotionSamples(motion, vary=False), adapter
         self.vary = vary
         read = list(read_questions(questions))
+        if vary and (foreign := [question for question in read if question.template_id is None]):
+            raise DataError(
+                f"{questions}: question {foreign[0].id} has no template_id, so it cannot be asked in other words; "
+                "expected questions that `saccade kinematics questions` or `saccade vlm demo` made"
+            )
         self.sights = gather_pairs(read) if vary else gather(read, seed=seed)
         self.asked = len(read)
         self.numbers = {name: number for number, name in enumerate(self.samples.names)}
