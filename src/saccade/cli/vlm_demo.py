@@ -36,7 +36,7 @@ def demo(
     stopped goes on where it was with the same command. Less common: --per-task, --width and --layers of the text
     model, --threads.
 
-    Example: saccade vlm demo --out demo --clips 20000 --held 500 --eyes-steps 4000 --text-steps 6000
+    Example: saccade vlm demo --out demo --clips 12800 --held 512 --eyes-steps 2660 --text-steps 2600
 
     Args:
         out: Folder for everything.

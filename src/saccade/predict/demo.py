@@ -45,10 +45,10 @@ class DemoPlan:
     """To develop with, and as many to report on."""
     size: int = 96
     """Width of the clips in pixels."""
-    eyes_steps: int = 150
-    """Steps in which the eyes learn motion, of 64 clips each."""
-    text_steps: int = 100
-    """Steps in which the text model learns to answer, of 16 clips each with all their questions."""
+    eyes_steps: int = 100
+    """Steps in which the eyes learn motion, of 96 clips each."""
+    text_steps: int = 60
+    """Steps in which the text model learns to answer, of 36 looks each with up to four questions."""
     labels: str = "truth"
     """Of the clips to train on; see `saccade.data.motion.MotionPlan`."""
     eyes: str = "motion_small"
