@@ -41,7 +41,7 @@ def measured_tracks(
         Tracks that are known at every frame, in a world with z up whose ground is at 0, with label_origin "pseudo".
 
     Raises:
-        MissingExtraError: opencv (extra `pseudo`) is not installed.
+        MissingExtraError: opencv (extra `lift`) is not installed.
     """
     clip = render(world, times_s, (3 * WIDTH_PX // 4, WIDTH_PX))
     found = pseudo_label(
