@@ -1,6 +1,7 @@
 """The demonstration from nothing: refuses another plan, and at its smallest goes from worlds to a table."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,14 @@ def test_another_plan_is_refused(tmp_path):
         run_demo(tmp_path, SMALLEST)
     with pytest.raises(ConfigError, match="at least 1 each"):
         DemoPlan(eyes_steps=0)
+    wrong: dict[str, tuple[Any, str]] = {
+        "labels": ("pixel", "did you mean 'pixels'"),
+        "size": (33, "divisible by 4"),
+        "seed": (-1, "expected 0"),
+    }
+    for name, (value, said) in wrong.items():
+        with pytest.raises(ConfigError, match=said):
+            DemoPlan(**{name: value})
 
 
 @pytest.mark.slow

@@ -64,12 +64,15 @@ class DemoPlan:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        """Check what nothing later checks."""
+        """Check everything about the clips, before a folder remembers it, and what nothing later checks."""
+        if not 0 <= self.seed < 300_000:
+            raise ConfigError(f"seed is {self.seed}; expected 0 to 299999")
         if min(self.clips, self.held, self.eyes_steps, self.text_steps, self.per_task) < 1:
             raise ConfigError(
                 f"clips {self.clips}, held {self.held}, eyes_steps {self.eyes_steps}, text_steps {self.text_steps}, "
                 f"per_task {self.per_task}; expected at least 1 each"
             )
+        MotionPlan(clips=self.clips, size=self.size, labels=self.labels)
 
 
 def run_demo(
