@@ -24,10 +24,10 @@ LEAST_POINTS = 4
 """Shortest path that the pipeline's own rules let pass; `complete` asks for more."""
 
 
-def measured_tracks(
+def tool_tracks(
     world: World, times_s: np.ndarray, name: str, *, width: int, split: str, settings: Settings
 ) -> list[Track]:
-    """Measure the objects of a clip in its pixels.
+    """Measure the objects of a clip in its pixels, as a geometry tool that is asked about them would.
 
     Args:
         world: Of the clip.
@@ -38,7 +38,7 @@ def measured_tracks(
         settings: Definitions of labels.
 
     Returns:
-        Tracks that are known at every frame, in a world with z up whose ground is at 0, with label_origin "pseudo".
+        Tracks with label_origin "pseudo", some known for a part of the clip only.
 
     Raises:
         MissingExtraError: opencv (extra `lift`) is not installed.
@@ -48,7 +48,21 @@ def measured_tracks(
         name, clip.images, times_s, find=WorldMasks(clip, 0), stack=world_stack(clip, 0), source="world", split=split,
         label_settings=dataclasses.replace(settings, min_points=LEAST_POINTS),
     )  # fmt: skip
-    return [upright(shrunk(track, width)) for track in found.tracks if complete(track)]
+    return [shrunk(track, width) for track in found.tracks]
+
+
+def measured_tracks(
+    world: World, times_s: np.ndarray, name: str, *, width: int, split: str, settings: Settings
+) -> list[Track]:
+    """Label a clip for training: of `tool_tracks`, those that are known at every frame.
+
+    Args and errors as for `tool_tracks`.
+
+    Returns:
+        Tracks in a world with z up whose ground is at 0.
+    """
+    found = tool_tracks(world, times_s, name, width=width, split=split, settings=settings)
+    return [upright(track) for track in found if complete(track)]
 
 
 def complete(track: Track) -> bool:
