@@ -40,6 +40,9 @@ def test_no_rig_of_a_held_out_set_lies_in_a_training_band():
 def test_a_folder_that_is_no_set_is_refused(tmp_path):
     with pytest.raises(DataError, match="no set of motion clips"):
         MotionSet(tmp_path)
+    (tmp_path / "set.json").write_text('{"clip": 3}', encoding="utf-8")
+    with pytest.raises(DataError, match="no set of motion clips"):
+        draw_set(tmp_path, PLAN)
     with pytest.raises(ConfigError, match="did you mean 'full'"):
         MotionPlan(level="ful")
 

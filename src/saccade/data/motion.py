@@ -168,7 +168,7 @@ def draw_set(
     folder.mkdir(parents=True, exist_ok=True)
     said, wanted = folder / "set.json", json.dumps(dataclasses.asdict(plan))
     if said.is_file():
-        there = dataclasses.asdict(MotionPlan(**json.loads(said.read_text(encoding="utf-8"))))
+        there = dataclasses.asdict(_read_plan(folder))
         # A set may grow: its first clips stay as they are.
         if {**there, "clips": plan.clips} != json.loads(wanted):
             raise ConfigError(f"{folder} holds a set drawn by {there}; choose another folder, or remove it")
@@ -237,6 +237,20 @@ def see(images: np.ndarray) -> np.ndarray:
     return np.stack(found)
 
 
+def _read_plan(folder: Path) -> MotionPlan:
+    """Read how a set is drawn.
+
+    Raises:
+        DataError: No such set, or a damaged `set.json`.
+    """
+    try:
+        return MotionPlan(**json.loads((folder / "set.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise DataError(
+            f"{folder}: no set of motion clips; expected a folder that `saccade vlm demo` or `draw_set` made"
+        ) from None
+
+
 class MotionSet:
     """A set as it lies on disk: clips by number."""
 
@@ -250,13 +264,7 @@ class MotionSet:
             DataError: No such set, or one that was not finished.
         """
         self.folder = Path(folder)
-        try:
-            values = json.loads((self.folder / "set.json").read_text(encoding="utf-8"))
-            self.plan = MotionPlan(**values)
-        except (OSError, ValueError, TypeError):
-            raise DataError(
-                f"{folder}: no set of motion clips; expected a folder that `saccade vlm demo` or `draw_set` made"
-            ) from None
+        self.plan = _read_plan(self.folder)
         count = -(-self.plan.clips // CHUNK)
         files = [file for place in range(count) for file in _files(self.folder, place)]
         if lost := [file for file in files if not file.is_file()]:

@@ -96,7 +96,8 @@ def scenes_of(motion: MotionSet) -> tuple[list[str], list[list[str]], list[Scene
     if kept.is_file():
         with np.load(kept) as found:
             parts = {name: found[name] for name in found.files}
-        return _unpack(parts)
+        if int(parts.get("clips", -1)) == len(motion):
+            return _unpack(parts)
     clips: dict[str, list[Track]] = {}
     for track in motion.tracks():
         clips.setdefault(track.clip_id, []).append(track)
@@ -104,6 +105,7 @@ def scenes_of(motion: MotionSet) -> tuple[list[str], list[list[str]], list[Scene
         raise DataError(f"{motion.folder}: none of its clips has a track; draw more clips")
     scenes = [scene_of(tracks) for tracks in clips.values()]
     parts = {
+        "clips": np.array(len(motion)),
         "names": np.array(list(clips)),
         "things": np.array([track.track_id for tracks in clips.values() for track in tracks]),
         "counts": np.array([len(tracks) for tracks in clips.values()]),

@@ -39,6 +39,8 @@ PREFIX = -1
 PADDING = -2
 MOST_ASKED = 4
 """Questions about a sight at a time, in training."""
+KEPT = 50_000
+"""Texts whose tokens are kept at a time: other words every time would fill any memory."""
 
 
 class MotionAnswer(Answer):
@@ -232,6 +234,8 @@ class SightData(Dataset):
         """Tokens of a question behind the clip, and of its answer with its end."""
         key = f"{question.question}\n{question.answer}"
         if key not in self._tokens:
+            if len(self._tokens) >= KEPT:
+                self._tokens.clear()
             times = list(question.frame_times_s or ())
             turns = [(question.question, question.answer)]
             text, said = self.adapter.render(Exchange(turns, _blank(len(times)), times))[0]
