@@ -24,10 +24,10 @@ import torch
 from PIL import Image, ImageDraw
 from timm.data.transforms_factory import create_transform
 
-from saccade.atomic import write_text
 from saccade.bench.machine import describe_machine
 from saccade.data.decode import jpeg_decoder
 from saccade.data.preprocess import Preprocess
+from saccade.files import write_text
 
 BASELINE = "timm"
 # (picture width, height, input size, pictures per round)

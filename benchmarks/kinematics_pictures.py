@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from saccade.atomic import replacing, write_text
+from saccade.files import replacing, write_text
 from saccade.kinematics.birdseye import birdseye_svg
 from saccade.kinematics.overlay import frames_of
 from saccade.kinematics.scene import open_scene, paint

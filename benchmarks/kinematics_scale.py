@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from saccade.atomic import replacing
 from saccade.errors import DataError
+from saccade.files import replacing
 from saccade.kinematics.engine import Job, Stage, hash_of, run_clips
 from saccade.kinematics.records import Track, read_tracks
 from saccade.kinematics.scene import open_scene, paint

@@ -29,13 +29,13 @@ from input_pipeline import make_photo
 from PIL import Image
 from torch import nn
 
-from saccade.atomic import write_text
 from saccade.bench.machine import describe_machine
 from saccade.data.decode import jpeg_decoder
 from saccade.data.opening import open_source
 from saccade.data.preprocess import Preprocess
 from saccade.errors import SaccadeError
 from saccade.export import export_bundle
+from saccade.files import write_text
 from saccade.predict.journal import Journal
 from saccade.predict.networks import Networks, open_networks
 from saccade.predict.run import fill_journal

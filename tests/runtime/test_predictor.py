@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from saccade.atomic import cache_dir
 from saccade.errors import CheckFailed, ConfigError, ShapeError, WeightsError
 from saccade.export import export_bundle
 from saccade.export.cache import recall, remember
 from saccade.export.verify import BF16_LIMIT, difference, limit
+from saccade.files import cache_dir
 from saccade.registry import create_model
 from saccade.runtime import choose, open_predictor, predictor
 from saccade.weights import Card, save_weights

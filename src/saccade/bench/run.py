@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saccade.atomic import replacing, write_text
 from saccade.bench.cost import count_macs, count_params
 from saccade.bench.machine import describe_machine
 from saccade.bench.timing import Timing, interleave, median_interval, ratio_interval
 from saccade.errors import CheckFailed, ConfigError, did_you_mean
+from saccade.files import replacing, write_text
 from saccade.nn.fold import fold
 from saccade.runtime import open_predictor
 from saccade.tasks import get_task

@@ -39,11 +39,11 @@ def bench(
     """
     from dataclasses import asdict
 
-    from saccade.atomic import write_text
     from saccade.bench.plot import draw
     from saccade.bench.run import as_table, write_table
     from saccade.bench.run import bench as run
     from saccade.errors import ConfigError
+    from saccade.files import write_text
 
     if out is not None and out.suffix != ".csv":
         raise ConfigError(f"{out}: the table is written as CSV; give --out a name that ends in .csv")

@@ -187,7 +187,7 @@ def _write_findings(out: Path, findings: list[dict]) -> None:
     import csv
     import io
 
-    from saccade.atomic import write_text
+    from saccade.files import write_text
 
     text = io.StringIO()
     columns = list(findings[0]) if findings else ["level", "kind", "name", "detail"]

@@ -73,9 +73,9 @@ def pseudo_label(
     import dataclasses
     from json import dumps
 
-    from saccade.atomic import replacing
     from saccade.cli.kinematics_label import read_fields
     from saccade.errors import ConfigError, DataError
+    from saccade.files import replacing
     from saccade.kinematics.engine import cores
     from saccade.kinematics.forms import write_json
     from saccade.kinematics.lift.network_open import pick_device

@@ -118,7 +118,7 @@ def _write(found, path: Path) -> None:
     """Write the report."""
     import json
 
-    from saccade.atomic import write_text
+    from saccade.files import write_text
 
     rows = [
         {

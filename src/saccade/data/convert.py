@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from saccade import atomic
+from saccade import files
 from saccade.data.dataset import sample_seed
 from saccade.data.decode import EXTENSIONS, open_lazily, read_bytes
 from saccade.data.opening import is_divided, open_source
@@ -110,7 +110,7 @@ def write_parts(
     if form == "table":
         _write_table(parts, out)
     else:
-        with atomic.replacing(out) as temporary:
+        with files.replacing(out) as temporary:
             temporary.mkdir()
             if form == "folder":
                 for part, source in parts.items():

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from saccade.atomic import replacing, write_text
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.files import replacing, write_text
 from saccade.kinematics.records import Track, read_tracks, write_records
 from saccade.kinematics.settings import Settings, make_settings
 from saccade.kinematics.sources.world import tracks_of

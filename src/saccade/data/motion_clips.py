@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from saccade.atomic import cache_dir, replacing
 from saccade.extras import require
+from saccade.files import cache_dir, replacing
 from saccade.worlds import KINDS, Camera, Clip, Motion, Thing, World, make_world, render
 from saccade.worlds.render import ELLIPSOID
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from saccade.atomic import replacing
 from saccade.data.dataset import SampleKey
 from saccade.data.motion import MotionSet, clip_number
 from saccade.errors import DataError
+from saccade.files import replacing
 from saccade.kinematics.labels import clock_hours, step_angles
 from saccade.kinematics.records import Track
 from saccade.kinematics.settings import Settings

@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from saccade.atomic import replacing, sha256, write_text
 from saccade.data.dataset import SampleKey
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.files import replacing, sha256, write_text
 from saccade.radar.dataset import PairConfig, make_pair
 
 FORMAT = 1

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from saccade.atomic import cache_dir, replacing
 from saccade.data.coco import pack_mask
+from saccade.files import cache_dir, replacing
 from saccade.worlds import CLASSES, SURFACES, Clip, make_world, render
 
 COUNTS = {"train": 2000, "val": 400}

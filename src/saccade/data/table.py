@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saccade import atomic
+from saccade import files
 from saccade.data.folder import PART_NAMES
 from saccade.data.source import FileSource, index_labels
 from saccade.errors import DataError
@@ -142,7 +142,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 def write_table(path: Path | str, rows: Sequence[Row]) -> None:
     """Write a table file atomically."""
-    atomic.write_text(path, format_table(rows))
+    files.write_text(path, format_table(rows))
 
 
 def read_table(path: Path) -> list[Row]:

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from saccade.atomic import write_text
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.loader import build_loader
 from saccade.data.sampler import OrderedSampler
 from saccade.errors import ConfigError, DataError
 from saccade.evaluate.held_out import same_place, trained_on
 from saccade.evaluate.marks import compute_marks
+from saccade.files import write_text
 from saccade.runtime.dense import DensePredictor
 from saccade.tasks.base import Batch
 

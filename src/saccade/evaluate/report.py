@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import saccade
-from saccade import atomic
+from saccade import files
 from saccade.errors import DataError
 from saccade.evaluate import charts
 from saccade.evaluate.charts import Series
@@ -69,7 +69,7 @@ def write_report(
         _environment(evaluation, environment or {}, command),
     ]
     title = f"{evaluation.model} · evaluation"
-    atomic.write_text(
+    files.write_text(
         path,
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -101,7 +101,7 @@ def write_summary(path: Path | str, evaluation: Evaluation, *, command: str = ""
         ]
     if command:
         lines += ["", f"    {command}"]
-    atomic.write_text(path, "\n".join(lines) + "\n")
+    files.write_text(path, "\n".join(lines) + "\n")
 
 
 def confused_pairs(confusion: np.ndarray, labels: Sequence[str]) -> list[tuple[str, str, int]]:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from saccade.atomic import write_text
 from saccade.data.radar_pairs import RadarPairs, read_manifest
+from saccade.files import write_text
 from saccade.predict.sharpen import load_sharpener, sharpen
 from saccade.radar.pictures import plot_rows
 from saccade.radar.quality import compare, rescale

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from saccade import atomic
+from saccade import files
 from saccade.data.decode import load_rgb, read_bytes
 from saccade.data.preprocess import Preprocess
 from saccade.errors import ConfigError, DataError, did_you_mean
@@ -94,7 +94,7 @@ def explain(
         chosen=chosen,
         title=title,
     )
-    with atomic.replacing(out) as temporary:
+    with files.replacing(out) as temporary:
         drawing.save(temporary, "PNG", optimize=True)
     return Explanation(chosen, answers, [panel.title for panel in panels], notes)
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from saccade import atomic
+from saccade import files
 from saccade.data.decode import load_rgb, read_bytes
 from saccade.errors import ConfigError, DataError, ShapeError
 from saccade.explain.draw import GAP, INK, PAPER, SOFT, dimmed, fit_text, font, overlay
@@ -84,7 +84,7 @@ def draw_tokens(picture: Path | str, weights: Path | str, out: Path | str, *, si
         )
     title = f"{card.model}: {len(maps)} semantic tokens for {maps.shape[1]} x {maps.shape[2]} patches"
     drawing = draw_token_picture(photo, maps, box=box, title=title)
-    with atomic.replacing(out) as temporary:
+    with files.replacing(out) as temporary:
         drawing.save(temporary, "PNG", optimize=True)
     return TokenPicture(token_rows(maps, box), (maps.shape[1], maps.shape[2]), notes)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saccade.atomic import sha256
 from saccade.errors import WeightsError
+from saccade.files import sha256
 from saccade.weights.card import Card
 
 BUNDLE_FORMAT = 1

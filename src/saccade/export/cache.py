@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from saccade.atomic import cache_dir, write_text
 from saccade.errors import ConfigError
+from saccade.files import cache_dir, write_text
 
 
 def recall(name: str) -> dict[str, Any] | None:

@@ -15,8 +15,8 @@ import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from saccade.atomic import cache_dir
 from saccade.errors import MissingExtraError
+from saccade.files import cache_dir
 
 SIZES = {"executorch": "1.5 to 6 GB", "litert": "3 to 8 GB"}
 """Roughly what an environment takes on disk, by name."""

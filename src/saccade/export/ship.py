@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.atomic import replacing
 from saccade.data.preprocess import Preprocess
 from saccade.data.whole import WholePreprocess
 from saccade.errors import CheckFailed, ConfigError, did_you_mean
@@ -22,6 +21,7 @@ from saccade.export.form import JoinedBoxes, Portable, example, is_dense, one_ou
 from saccade.export.pictures import Pictures
 from saccade.export.session import Session
 from saccade.export.workers import can_run
+from saccade.files import replacing
 from saccade.tasks import check_classifies, get_task
 from saccade.tasks.classify import preprocess_of
 from saccade.weights import Card, load_model

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from saccade.atomic import replacing
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.files import replacing
 from saccade.kinematics.records import Question, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.video import read_frames, split_fragment

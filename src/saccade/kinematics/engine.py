@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saccade.atomic import replacing
 from saccade.errors import ConfigError, DataError, SaccadeError, ShapeError, did_you_mean
 from saccade.extras import require
+from saccade.files import replacing
 from saccade.kinematics.parquet import write_parquet
 from saccade.kinematics.records import Rejected, Track, write_rejected
 

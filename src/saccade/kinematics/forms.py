@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from saccade.atomic import replacing, write_text
+from saccade.files import replacing, write_text
 from saccade.kinematics.records import Question
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from saccade.atomic import replacing
 from saccade.errors import DataError
+from saccade.files import replacing
 from saccade.kinematics.answers import MULTI_STEP, TASKS, parse_answer
 from saccade.kinematics.draw import frames_key, open_image
 from saccade.kinematics.forms import prompt

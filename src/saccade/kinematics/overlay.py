@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from saccade.atomic import replacing
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
+from saccade.files import replacing
 from saccade.kinematics.draw import open_image
 from saccade.kinematics.records import Track
 from saccade.kinematics.scene import image_times, open_scene, paint

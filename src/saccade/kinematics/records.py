@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from saccade.atomic import replacing
 from saccade.errors import ConfigError, DataError, SaccadeError
 from saccade.extras import require
+from saccade.files import replacing
 from saccade.kinematics.choices import check_options
 from saccade.kinematics.schema import (
     QUESTION_FORMAT,

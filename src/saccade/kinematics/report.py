@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from saccade.atomic import write_text
 from saccade.errors import ConfigError, DataError
+from saccade.files import write_text
 from saccade.kinematics.answers import TASKS
 from saccade.kinematics.birdseye import birdseye_svg
 from saccade.kinematics.candidates import candidates_of, clips_of, open_clip

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saccade.atomic import write_text
 from saccade.errors import ConfigError, DataError
+from saccade.files import write_text
 from saccade.kinematics.records import Question
 from saccade.predict.journal import Journal, broken_path
 from saccade.vlm.adapters import Adapter

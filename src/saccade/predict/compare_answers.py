@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from saccade.atomic import write_text
 from saccade.errors import ConfigError, WeightsError
+from saccade.files import write_text
 from saccade.kinematics.answers import MULTI_STEP, TASKS, UNPARSABLE
 from saccade.kinematics.blind import fit_blind
 from saccade.kinematics.marking import mark

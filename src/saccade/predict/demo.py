@@ -17,10 +17,10 @@ from typing import Any
 
 from PIL import Image
 
-from saccade.atomic import replacing, write_text
 from saccade.data.motion import MotionPlan, MotionSet, clip_number, draw_set
 from saccade.data.motion_questions import ask
 from saccade.errors import ConfigError
+from saccade.files import replacing, write_text
 from saccade.kinematics.records import read_questions, write_records
 from saccade.predict.compare_answers import Comparison, compare_answers
 from saccade.train.loop import TrainResult, train

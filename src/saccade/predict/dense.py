@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from saccade.atomic import replacing
 from saccade.data.coco import pack_mask
 from saccade.data.config import DataConfig
 from saccade.data.decode import decode_rgb
@@ -23,6 +22,7 @@ from saccade.data.source import Source
 from saccade.data.whole import WholePreprocess
 from saccade.dense.paste import to_file
 from saccade.errors import ConfigError, DataError
+from saccade.files import replacing
 from saccade.predict.draw import draw_detections, draw_map
 from saccade.predict.journal import Journal
 from saccade.predict.run import Prediction, fingerprint, identity

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from saccade import atomic
+from saccade import files
 from saccade.errors import ConfigError, DataError
 
 FORMATS = (".csv", ".jsonl", ".npz")
@@ -130,7 +130,7 @@ class Journal:
         A crash anywhere in here is repaired by running the same command again.
         """
         suffix = self.out.suffix.lower()
-        with atomic.replacing(self.out) as temporary:
+        with files.replacing(self.out) as temporary:
             if suffix == ".csv":
                 self._write_csv(temporary)
             elif suffix == ".jsonl":
@@ -140,7 +140,7 @@ class Journal:
                 self._write_npz(temporary)
         listing = broken_path(self.out)
         if self.broken:
-            with atomic.replacing(listing) as temporary, _open_table(temporary) as file:
+            with files.replacing(listing) as temporary, _open_table(temporary) as file:
                 writer = csv.writer(file)
                 writer.writerow(["name", "reason"])
                 writer.writerows(self.broken)

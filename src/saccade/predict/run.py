@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saccade.atomic import sha256
 from saccade.data.config import DataConfig
 from saccade.data.opening import open_source
 from saccade.data.shards import ShardStream
 from saccade.data.source import Source
 from saccade.errors import ConfigError, DataError
+from saccade.files import sha256
 from saccade.predict.journal import Journal, broken_path, check_out
 from saccade.predict.networks import FRESH, Networks, Say, open_networks
 from saccade.predict.pipeline import run_pipeline

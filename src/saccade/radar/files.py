@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from saccade.atomic import replacing
 from saccade.errors import ConfigError, DataError, SaccadeError
 from saccade.extras import require
+from saccade.files import replacing
 from saccade.radar.grid import Grid, RadarImage
 from saccade.radar.scan import Scan
 from saccade.radar.waveform import Waveform

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from saccade.atomic import replacing
 from saccade.errors import ConfigError
 from saccade.extras import require
+from saccade.files import replacing
 from saccade.radar.grid import RadarImage
 from saccade.radar.scan import Scan
 

@@ -9,10 +9,10 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
-from saccade.atomic import cache_dir
 from saccade.errors import ConfigError, ShapeError, did_you_mean
 from saccade.export import FORMATS, Bundle, export_bundle, is_bundle, open_session, read_bundle
 from saccade.export.session import Session
+from saccade.files import cache_dir
 from saccade.runtime.eager import CompiledSession, EagerSession
 from saccade.tasks import check_classifies
 from saccade.tasks.classify import preprocess_of

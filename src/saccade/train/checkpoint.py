@@ -30,8 +30,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saccade.atomic import replacing, write_text
 from saccade.errors import SaccadeError, WeightsError
+from saccade.files import replacing, write_text
 
 FORMAT = 1
 LATEST = "LATEST"

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from saccade.atomic import write_text
 from saccade.bench.machine import describe_machine
 from saccade.bench.run import Row, bench
 from saccade.evaluate.compare import accuracy_change, comparison_section
@@ -18,6 +17,7 @@ from saccade.evaluate.intervals import Interval
 from saccade.evaluate.report import write_report, write_summary
 from saccade.evaluate.result import Evaluation
 from saccade.evaluate.run import evaluate
+from saccade.files import write_text
 
 Say = Callable[[str], None]
 STAGES = ("base", "converted", "fine-tuned")

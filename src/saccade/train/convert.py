@@ -25,11 +25,11 @@ import torch
 import yaml
 from torch import nn
 
-from saccade.atomic import write_text
 from saccade.bench.cost import count_macs, count_params
 from saccade.data.opening import is_divided, open_pair
 from saccade.errors import ConfigError, WeightsError
 from saccade.evaluate.held_out import same_place, trained_on
+from saccade.files import write_text
 from saccade.registry import create_model, list_models
 from saccade.sparse import sparsify
 from saccade.tasks.classify import preprocess_of

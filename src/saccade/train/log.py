@@ -16,8 +16,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from saccade.atomic import write_text
 from saccade.extras import require
+from saccade.files import write_text
 
 PLAIN_SECONDS = 10.0
 """Off a terminal, at most one progress line in so many seconds."""

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saccade.atomic import write_text
 from saccade.data.dataset import sample_seed
 from saccade.errors import ConfigError, SaccadeError, memory_enough
 from saccade.evaluate.marks import compare_marks
+from saccade.files import write_text
 from saccade.tasks.base import Batch, LossContext
 from saccade.train.checkpoint import Progress, Snapshot, load_snapshot, save_snapshot, saving
 from saccade.train.log import RunLog, Ticker, write_environment

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from saccade.atomic import replacing
 from saccade.errors import ConfigError
 from saccade.extras import require
+from saccade.files import replacing
 from saccade.hub import fetching, load_network, model_type_of, quiet
 from saccade.vlm.base import EXTRA, transformers
 from saccade.vlm.eyes import Eyes, EyesConfig, load_encoder, load_eyes

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from saccade.atomic import replacing
 from saccade.errors import ConfigError, SaccadeError, ShapeError, WeightsError, did_you_mean
+from saccade.files import replacing
 from saccade.models.stvit_deit import resize_positions
 from saccade.nn.dense import run_blocks
 from saccade.nn.transformer import Block, init_transformer

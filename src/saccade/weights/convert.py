@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from saccade import registry
-from saccade.atomic import replacing, sha256
 from saccade.errors import WeightsError
+from saccade.files import replacing, sha256
 from saccade.weights import keymap
 from saccade.weights.card import Card
 from saccade.weights.store import (

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from saccade import registry
-from saccade.atomic import replacing
 from saccade.errors import ConfigError, WeightsError
+from saccade.files import replacing
 from saccade.weights import keymap
 from saccade.weights.card import Card
 from saccade.weights.pth import read_pth, tensors_of

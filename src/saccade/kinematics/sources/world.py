@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from saccade.atomic import replacing
 from saccade.errors import ConfigError, did_you_mean
+from saccade.files import replacing
 from saccade.kinematics.records import Rejected, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.worlds import CAMERAS, Clip, make_world, render

@@ -2,8 +2,8 @@
 
 import pytest
 
-from saccade.atomic import replacing, write_text
 from saccade.errors import ConfigError
+from saccade.files import replacing, write_text
 
 
 def test_a_file_never_takes_the_place_of_a_folder(tmp_path):

@@ -1,9 +1,8 @@
-"""Write files and folders so that a reader sees all of them or none, whenever the power goes. The cache folder."""
+"""Write files and folders so that a reader sees all of them or none, whenever the power goes."""
 
 import contextlib
 import hashlib
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -66,12 +65,3 @@ def sha256(path: Path | str) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def cache_dir() -> Path:
-    """Return the user's cache folder: SACCADE_CACHE, else the platform's own. It may not exist yet."""
-    if chosen := os.environ.get("SACCADE_CACHE"):
-        return Path(chosen)
-    if platform.system() == "Darwin":
-        return Path.home() / "Library" / "Caches" / "saccade"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saccade"
