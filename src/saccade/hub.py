@@ -15,6 +15,7 @@ import torch
 
 from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.extras import require
+from saccade.trust import may_fetch
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
@@ -35,12 +36,16 @@ def hub_answers() -> bool:
 
 
 @contextlib.contextmanager
-def no_retries() -> Iterator[None]:
-    """Without a connection, let the hub's client look in its cache at once, not after long attempts."""
+def no_retries(*, cached: bool = False) -> Iterator[None]:
+    """Without a connection, let the hub's client look in its cache at once, not after long attempts.
+
+    Args:
+        cached: Do so with a connection, too: nothing is fetched.
+    """
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not hub_answers()
+    constants.HF_HUB_OFFLINE = before or cached or not hub_answers()
     try:
         yield
     finally:
@@ -133,7 +138,8 @@ def fetching(source: str, what: str, *, flag: str, trust: str | None = None) -> 
         ConfigError: The model brings code of its own.
     """
     try:
-        with contextlib.nullcontext() if Path(source).is_dir() else no_retries():
+        # Files of a folder can name other models, which nobody asked for.
+        with no_retries(cached=Path(source).is_dir() or not may_fetch(source)):
             yield
     except SaccadeError:
         raise
@@ -148,6 +154,11 @@ def fetching(source: str, what: str, *, flag: str, trust: str | None = None) -> 
             raise ConfigError(f"{source} brings code of its own, which is not run {way}") from None
         if Path(source).is_dir():
             raise WeightsError(f"{source}: {what} cannot be read ({text[:120]})") from None
+        if not may_fetch(source):
+            raise WeightsError(
+                f"{source} stands in a file and {what} is not in the hub's cache here; hub ids in files are not "
+                f"fetched without your word: get it with `hf download {source}`, or add --allow-address"
+            ) from None
         raise WeightsError(
             f"{source} is no folder here, and {what} cannot be fetched from the hub; get it where there is a "
             f"connection with `hf download {source} --local-dir FOLDER` and pass {flag} FOLDER"

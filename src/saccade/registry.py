@@ -294,6 +294,10 @@ def _entry(name: str) -> Entry:
     return _TABLE[name]
 
 
+FETCHING = frozenset({"pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"})
+"""Arguments of timm by which options, which may come from a card, would name files and addresses to load."""
+
+
 def _create_timm(
     name: str,
     pretrained: bool,
@@ -311,6 +315,10 @@ def _create_timm(
     plain = name.removeprefix("timm/")
     if plain.split(".")[0] not in timm.list_models():
         raise ConfigError(f"timm has no model {plain!r}{did_you_mean(plain, timm.list_models())}")
+    if own := sorted(FETCHING & options.keys()):
+        raise ConfigError(
+            f"{name}: option {own[0]} makes timm load files by itself; pass weights with --weights"
+        )
     extra = dict(options, features_only=True) if features_only else dict(options, num_classes=num_classes)
     if out_indices is not None:
         extra["out_indices"] = tuple(out_indices)

@@ -358,7 +358,7 @@ def test_other_shards_become_a_stream(tmp_path):
         json.dumps({"classes": ["a", "b", "c"], "shards": {"s-0.tar.gz": 4}})
     )
     assert open_source(str(tmp_path / "s-0.tar.gz")).notes == []
-    piped = open_source(f"pipe:cat {tmp_path}/s-0.tar.gz | gunzip")
+    piped = open_source(f"pipe:cat {tmp_path}/s-0.tar.gz | gunzip", allow_pipe=True)
     assert isinstance(piped, ShardStream)
     assert len(piped) == 4
 

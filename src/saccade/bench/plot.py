@@ -1,9 +1,9 @@
 """Draw a bench table as one picture: bars of images per second with intervals, one group per kind."""
 
 from collections.abc import Sequence
-from html import escape
 
 from saccade.bench.run import Row
+from saccade.shown import html
 
 WIDTH, BAR, GAP, LEFT, RIGHT = 820, 18, 8, 310, 150
 COLOURS = {
@@ -30,7 +30,7 @@ def draw(rows: Sequence[Row]) -> str:
             batch = f", batch {row.batch}" if row.batch > 1 else ""
             parts.append(
                 f'<text x="{LEFT - 10}" y="{middle + 4:.1f}" text-anchor="end">'
-                f"{escape(row.model)} {escape(row.backend)}{batch}</text>"
+                f"{html(row.model)} {html(row.backend)}{batch}</text>"
                 f'<rect x="{LEFT}" y="{y:.1f}" width="{length:.1f}" height="{BAR}" fill="{colour}" rx="2"/>'
                 f'<line x1="{LEFT + low:.1f}" x2="{LEFT + high:.1f}" y1="{middle}" y2="{middle}" stroke="#212529"/>'
                 f'<text x="{LEFT + max(length, high) + 8:.1f}" y="{middle + 4:.1f}">{row.images_per_s:.4g}'
@@ -43,7 +43,7 @@ def draw(rows: Sequence[Row]) -> str:
         first = rows[0]
         note = (
             f"{first.precision}, {first.threads} thread(s), {first.clock} time, medians with 95 % intervals; "
-            f"&#215; against {escape(first.model)} {escape(first.backend)}"
+            f"&#215; against {html(first.model)} {html(first.backend)}"
         )
     parts.append(f'<text x="12" y="{y + 4:.0f}" class="m">{note}</text>')
     style = (

@@ -1,6 +1,7 @@
 """`saccade eval`: measure how good weights are, and write the report page."""
 
 import functools
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,7 +94,7 @@ def evaluate(
         show.note(f"left out {name}: {reason}")
     values = found.summary()
     if page is not None:
-        command = f"saccade eval --data {found.data} --weights {weights}"
+        command = again(found.data, weights)
         curves = run_folder / "metrics.csv" if run_folder else None
         environment = describe_machine()
         write_report(page, found, curves=curves, speeds=rows, environment=environment, command=command)
@@ -109,6 +110,11 @@ def evaluate(
         span = values.get(f"{name}_interval")
         lines[name] = f"{value:.4f}  (95 % interval {span[0]:.4f} to {span[1]:.4f})" if span else value
     show.result(lines, as_json=False)
+
+
+def again(data: str, weights: str) -> str:
+    """Write the command that makes a page again, quoted so that names stay names when it is copied."""
+    return shlex.join(["saccade", "eval", "--data", data, "--weights", weights])
 
 
 def evaluate_dense(
@@ -150,7 +156,7 @@ def evaluate_dense(
         show.note(f"left out: {reason}")
     values = found.summary()
     if page is not None:
-        found.write(page, f"saccade eval --data {found.data} --weights {weights}")
+        found.write(page, again(found.data, weights))
         values["report"] = str(page)
     if as_json:
         show.result({**values, "per_class": found.per_class}, as_json=True)

@@ -3,11 +3,13 @@
 import os
 import sys
 import traceback
+import warnings
 
 import cyclopts
 
 import saccade
 from saccade.errors import SaccadeError
+from saccade.shown import escape, one_line
 
 COMMANDS = {
     "train": ("saccade.cli.train:train", "Train or fine-tune a model on a folder of images."),
@@ -77,7 +79,7 @@ def main(tokens: list[str] | None = None) -> int:
     except SaccadeError as error:
         return _fail(str(error), error.exit_code, debug)
     except cyclopts.CycloptsError as error:
-        return _fail(" ".join(str(error).split()), 2, debug)
+        return _fail(str(error), 2, debug)
     except KeyboardInterrupt:
         return _fail("interrupted", 130, debug)
     except BrokenPipeError:
@@ -91,7 +93,7 @@ def _fail(sentence: str, code: int, debug: bool) -> int:
     """Print one sentence on stderr, the traceback before it when asked for."""
     if debug:
         traceback.print_exc()
-    print(f"saccade: {sentence}", file=sys.stderr)
+    print(f"saccade: {one_line(sentence)}", file=sys.stderr)
     return code
 
 
@@ -101,4 +103,7 @@ def entry() -> None:
     # times slower (2.6 s against 0.5 s). A spin this short costs nothing on a quiet machine (0.136 s either way).
     if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
         os.environ["GOMP_SPINCOUNT"] = "10000"
+    # A warning can hold names of a stranger's tensors and files.
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda *args, **kwargs: escape(plain(*args, **kwargs), lines=True)
     sys.exit(main())

@@ -15,25 +15,28 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
+
+from saccade.shown import escape, escape_json
 
 
 def note(text: str) -> None:
     """Say something about the work (not a result) on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(escape(text), file=sys.stderr, flush=True)
 
 
 def text(words: str) -> None:
-    """Print a result that is words."""
-    print(words)
+    """Print a result that is words, with its line feeds."""
+    print(escape(words, lines=True))
 
 
 def result(value: Mapping[str, Any], *, as_json: bool) -> None:
     """Print one result: a JSON object, or `name: value` lines."""
     if as_json:
-        print(json.dumps(value, ensure_ascii=False, default=str))
+        print(_json(value))
         return
     for name, item in value.items():
-        print(f"{name}: {_plain(item)}")
+        print(f"{escape(name)}: {_plain(item)}")
 
 
 def rows(values: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "") -> None:
@@ -42,32 +45,32 @@ def rows(values: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "")
     With `as_json` they become one object {"rows": [...]}.
     """
     if as_json:
-        print(json.dumps({"rows": list(values)}, ensure_ascii=False, default=str))
+        print(_json({"rows": list(values)}))
         return
     if not values:
         return
     names = list(values[0])
     if not sys.stdout.isatty():
-        print("\t".join(names))
+        print("\t".join(escape(name) for name in names))
         for row in values:
             print("\t".join(_plain(row.get(name)) for name in names))
         return
-    table = Table(title=title or None, header_style="bold", box=None)
+    table = Table(title=Text(escape(title)) if title else None, header_style="bold", box=None)
     for name in names:
         numeric = all(isinstance(row.get(name), int | float) for row in values)
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(Text(escape(name)), justify="right" if numeric else "left")
     for row in values:
-        table.add_row(*[_plain(row.get(name)) for name in names])
+        table.add_row(*[Text(_plain(row.get(name))) for name in names])  # Text: no [markup] in names
     Console().print(table)
 
 
 def progress() -> Progress:
     """Make the one progress bar we use: what, how far, rate, elapsed, left; on stderr, only on a terminal."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[info]}"),
+        TextColumn("{task.fields[info]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
@@ -76,7 +79,12 @@ def progress() -> Progress:
 
 
 def _plain(value: Any) -> str:
-    """Write a value for people: floats with five significant digits."""
+    """Write a value for people: floats with five significant digits, and nothing that a terminal obeys."""
     if isinstance(value, float):
         return f"{value:.5g}"
-    return "" if value is None else str(value)
+    return "" if value is None else escape(value)
+
+
+def _json(value: Any) -> str:
+    """Write one JSON object in one line."""
+    return escape_json(json.dumps(value, ensure_ascii=False, default=str))

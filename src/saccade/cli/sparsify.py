@@ -1,6 +1,5 @@
 """`saccade sparsify`: a vision transformer on a few semantic tokens, fine-tuned and compared with what it was."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,6 +38,7 @@ def sparsify(
     threads: Annotated[int | None, Hidden] = None,
     seed: Annotated[int | None, Hidden] = None,
     seconds: Annotated[float, Hidden] = 5.0,
+    allow_address: Annotated[bool, Hidden] = False,
     dry_run: Annotated[bool, Hidden] = False,
 ) -> None:
     """Convert a vision transformer to STViT, fine-tune it, and compare it with what it was.
@@ -77,6 +77,7 @@ def sparsify(
         threads: CPU threads.
         seed: Seed of everything random.
         seconds: For each of latency and throughput.
+        allow_address: Fetch addresses and hub ids that stand in a recipe file or run folder.
         dry_run: Print the resolved plan and stop.
     """
     from saccade.cli.train import free_folder, read_settings
@@ -84,6 +85,7 @@ def sparsify(
     from saccade.train.convert import ConvertPlan, adopt_split, load_plan
     from saccade.train.recipe import Recipe, build_recipe, check_unchanged
     from saccade.train.settings import leaves
+    from saccade.trust import trusting
 
     short = {
         "data.source": data,
@@ -130,7 +132,8 @@ def sparsify(
     elif not plan.recipe.data.source:
         _only_convert(plan, folder, seconds, json)
     else:
-        _run(plan, folder, resume is not None, seconds, json)
+        with trusting(address=allow_address):
+            _run(plan, folder, resume is not None, seconds, json)
 
 
 def builtin_settings(data: str | None, recipe: str | None) -> dict[str, Any]:
@@ -150,7 +153,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
     """Print the plan as YAML."""
     from saccade.train.convert import plan_text
 
-    sys.stdout.write(plan_text(plan))
+    show.text(plan_text(plan).rstrip())
     show.note(f"nothing was done; the run would go to {folder}")
 
 

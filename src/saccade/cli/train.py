@@ -1,6 +1,5 @@
 """`saccade train`: flags to a recipe, a recipe to a run folder."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +29,8 @@ def train(
     threads: Annotated[int | None, Hidden] = None,
     seed: Annotated[int | None, Hidden] = None,
     freeze: Annotated[str | None, Hidden] = None,
+    allow_pipe: Annotated[bool, Hidden] = False,
+    allow_address: Annotated[bool, Hidden] = False,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -37,7 +38,7 @@ def train(
 
     Every setting of a recipe is also a flag by its dotted name, such as --optim.lr 1e-3 or
     --augment.hflip 0; --dry-run lists them all. Less common: --config FILE (a recipe file), --batch,
-    --device, --threads, --seed, --freeze backbone, --frames (of a clip).
+    --device, --threads, --seed, --freeze backbone, --frames (of a clip), --allow-pipe, --allow-address.
 
     Example: saccade train --data photos/ --model shvit_s1 --out runs/photos
 
@@ -63,6 +64,8 @@ def train(
         threads: CPU threads.
         seed: Seed of everything random.
         freeze: Comma-separated layers not to train, or backbone.
+        allow_pipe: Run a command that is given here as --data or --data.val (pipe:...); one in a file never runs.
+        allow_address: Fetch addresses and hub ids that stand in a recipe file or run folder.
         dry_run: Print the resolved recipe and stop.
         json: Print the result as one JSON object.
     """
@@ -116,7 +119,7 @@ def train(
         if json:
             show.result({"out": str(folder), **to_plain(plan)}, as_json=True)
         else:
-            sys.stdout.write(dump_recipe(plan))
+            show.text(dump_recipe(plan).rstrip())
             show.note(f"nothing was trained; the run would go to {folder}")
         return
     if not plan.data.source:
@@ -127,7 +130,7 @@ def train(
     from saccade.train.loop import train as run
     from saccade.train.setup import is_first_process
 
-    result = run(plan, folder, resume=resume is not None)
+    result = run(plan, folder, resume=resume is not None, allow_pipe=allow_pipe, allow_address=allow_address)
     if not is_first_process():
         return
     values: dict[str, Any] = {

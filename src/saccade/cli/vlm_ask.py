@@ -24,6 +24,7 @@ def ask(
     endpoint: str = "",
     endpoint_model: str = "",
     trust_remote_code: Annotated[bool, Hidden] = False,
+    allow_address: Annotated[bool, Hidden] = False,
     json: bool = False,
 ) -> None:
     """Ask a model about a clip; things are pointed out by coloured boxes.
@@ -46,7 +47,8 @@ def ask(
         endpoint: Address of a server with OpenAI's chat completions in place of --model; a key is read from
             SACCADE_API_KEY or OPENAI_API_KEY.
         endpoint_model: Its name for the model.
-        trust_remote_code: Run code that comes with a base.
+        trust_remote_code: Run code that comes with a base, a tuned run's too.
+        allow_address: Fetch a base that a tuned run names by its hub id.
         json: Print one JSON object.
     """
     from saccade.errors import ConfigError
@@ -71,13 +73,13 @@ def ask(
     else:
         import torch
 
+        from saccade.trust import trusting
         from saccade.vlm.answering import open_answerer
 
         if threads:
             torch.set_num_threads(threads)
-        answers = open_answerer(
-            model, device=device, size=size, max_new_tokens=tokens, trust_remote_code=trust_remote_code
-        )
+        with trusting(code=trust_remote_code, address=allow_address):
+            answers = open_answerer(model, device=device, size=size, max_new_tokens=tokens)
     text = answers.answer([exchange])[0]
     if json:
         show.result(

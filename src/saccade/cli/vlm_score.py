@@ -29,6 +29,7 @@ def score(
     endpoint_model: Annotated[str, Hidden] = "",
     restart: Annotated[bool, Hidden] = False,
     trust_remote_code: Annotated[bool, Hidden] = False,
+    allow_address: Annotated[bool, Hidden] = False,
     json: bool = False,
 ) -> None:
     """Let a model answer a benchmark and mark it, always beside what it has to beat.
@@ -57,7 +58,8 @@ def score(
             SACCADE_API_KEY or OPENAI_API_KEY.
         endpoint_model: Its name for the model.
         restart: Throw earlier answers away.
-        trust_remote_code: Run code that comes with a base.
+        trust_remote_code: Run code that comes with a base, a tuned run's too.
+        allow_address: Fetch a base that a tuned run names by its hub id.
         json: Print one JSON object.
     """
     from saccade.errors import ConfigError
@@ -82,6 +84,7 @@ def score(
     else:
         import torch
 
+        from saccade.trust import trusting
         from saccade.vlm.answering import is_run, open_answerer
 
         if threads:
@@ -89,18 +92,19 @@ def score(
         how: dict[str, Any] = {
             "device": device,
             "max_new_tokens": tokens,
-            "trust_remote_code": trust_remote_code,
         }
-        answers = open_answerer(model, size=size, **how)
+        with trusting(code=trust_remote_code, address=allow_address):
+            answers = open_answerer(model, size=size, **how)
         adapter = answers.adapter
         tuned = answers.model.options
         if is_run(model):
 
             def open_base():
                 answers.model.to("cpu")  # two large models need not lie side by side
-                base = open_answerer(
-                    answers.adapter.base, size=answers.adapter.size, dtype=tuned.dtype, **how
-                )
+                with trusting(code=trust_remote_code, address=allow_address):
+                    base = open_answerer(
+                        answers.adapter.base, size=answers.adapter.size, dtype=tuned.dtype, **how
+                    )
                 return base, base.adapter
 
             untuned = open_base

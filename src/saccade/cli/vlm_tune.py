@@ -1,6 +1,5 @@
 """`saccade vlm tune`: flags to a recipe of the task answer, then the one training engine."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +32,7 @@ def tune(
     threads: Annotated[int | None, Hidden] = None,
     seed: Annotated[int | None, Hidden] = None,
     trust_remote_code: Annotated[bool, Hidden] = False,
+    allow_address: Annotated[bool, Hidden] = False,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -66,7 +66,8 @@ def tune(
         device: cpu, cuda or mps; the best there is when left out.
         threads: CPU threads.
         seed: Seed of everything random.
-        trust_remote_code: Run code that comes with the base.
+        trust_remote_code: Run code that comes with the base; when a run goes on, say it again.
+        allow_address: Fetch a base that a recipe file or run names by its hub id.
         dry_run: Print the resolved recipe and stop.
         json: Print the result as one JSON object.
     """
@@ -87,7 +88,6 @@ def tune(
         **({} if lora is None else {"lora": lora, "lora_alpha": 0.0}),
         **({"vision": True} if vision else {}),
         **({"projector": False} if freeze_projector else {}),
-        **({"trust_remote_code": True} if trust_remote_code else {}),
     }
     if resume is not None:
         if recipe or config or out or options:
@@ -113,15 +113,17 @@ def tune(
         if json:
             show.result({"out": str(folder), **to_plain(plan)}, as_json=True)
         else:
-            sys.stdout.write(dump_recipe(plan))
+            show.text(dump_recipe(plan).rstrip())
             show.note(f"nothing was tuned; the run would go to {folder}")
         return
     if not plan.data.source:
         raise ConfigError("nothing to learn from; name questions with --data stkit/questions.jsonl")
     from saccade.train.loop import train as run
     from saccade.train.setup import is_first_process
+    from saccade.trust import trusting
 
-    result = run(plan, folder, resume=resume is not None)
+    with trusting(code=trust_remote_code, address=allow_address):
+        result = run(plan, folder, resume=resume is not None)
     if not is_first_process():
         return
     show.result(

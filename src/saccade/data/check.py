@@ -27,7 +27,7 @@ from saccade.data.decode import (
     read_jpeg_header,
 )
 from saccade.data.opening import is_divided, kind_of, open_source
-from saccade.data.shards import ShardStream
+from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import FileSource, Source
 from saccade.errors import DataError
 
@@ -168,6 +168,7 @@ def check_data(
 
 def _open_parts(spec: str, val: str) -> dict[str, Source]:
     """Open each part under its own class names, so that differences show."""
+    need_local(spec, val)
     if val or is_divided(spec):
         parts = {"train": open_source(spec, part="train")}
         parts["val"] = open_source(val or spec, part="val" if not val or is_divided(val) else "all")

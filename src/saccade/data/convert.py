@@ -15,7 +15,7 @@ from saccade import files
 from saccade.data.dataset import sample_seed
 from saccade.data.decode import EXTENSIONS, open_lazily, read_bytes
 from saccade.data.opening import is_divided, open_source
-from saccade.data.shards import ShardStream
+from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import Source
 from saccade.data.split import stratified_split
 from saccade.data.table import Row, write_table
@@ -42,6 +42,7 @@ def form_of(out: Path | str, form: str = "") -> str:
 
 def open_parts(spec: str) -> dict[str, Source]:
     """Open a place of images as it is divided: {"train", "val"}, or {"": everything}."""
+    need_local(spec)
     if not is_divided(spec):
         return {"": open_source(spec)}
     train = open_source(spec, part="train")
@@ -59,6 +60,7 @@ def split_parts(spec: str, fraction: float, *, seed: int = 0) -> dict[str, Sourc
     Raises:
         DataError: Already divided, or a stream.
     """
+    need_local(spec)
     if is_divided(spec):
         raise DataError(
             f"{spec}: is divided into training and validation already; use `saccade data convert`"

@@ -14,6 +14,7 @@ from saccade.data.source import NO_LABEL, FileSource, Source, index_labels
 from saccade.data.split import stratified_split
 from saccade.data.table import TABLE_SUFFIXES, has_parts, open_table
 from saccade.errors import DataError, did_you_mean
+from saccade.trust import check_place, trusting
 
 MAX_VAL_FRACTION = 0.9
 
@@ -43,7 +44,9 @@ def kind_of(spec: str) -> str:
     if spec.removeprefix("builtin:") in BUILTIN and not Path(spec).exists():
         return "builtin"
     if is_shard_spec(spec):
+        expand_shards(spec)  # refuses what may be neither fetched nor run
         return "shards"
+    check_place(spec)
     path = Path(spec).expanduser()
     if path.is_dir():
         inside = list_folder(path)
@@ -60,7 +63,12 @@ def kind_of(spec: str) -> str:
 
 
 def open_source(
-    spec: str, *, part: str = "all", labels: list[str] | None = None, classes: bool = True
+    spec: str,
+    *,
+    part: str = "all",
+    labels: list[str] | None = None,
+    classes: bool = True,
+    allow_pipe: bool = False,
 ) -> Source:
     """Open a place of images.
 
@@ -71,13 +79,18 @@ def open_source(
             val/ has to be one of them for "all" too, and then is train/ when `classes`, everything when not.
         labels: Fixed class names, as of a trained model; None: those found, in natural order.
         classes: False: labels are taken where they are found, and any images will do (prediction).
+        allow_pipe: Run the command of a place that is one (pipe:...), unless it comes from a file.
 
     Returns:
         The samples in a fixed order. Shards at an address that is not a local path give a `ShardStream`.
 
     Raises:
         DataError: Nothing there, no images, no classes, or class names that do not fit.
+        ConfigError: A command, or of a stored place an address, that the caller did not allow; see `saccade.trust`.
     """
+    if allow_pipe:
+        with trusting(pipe=True):
+            return open_source(spec, part=part, labels=labels, classes=classes)
     if part not in ("train", "val", "all"):
         raise DataError(f"part {part!r} is unknown{did_you_mean(part, ('train', 'val', 'all'))}")
     kind = kind_of(spec)

@@ -1,8 +1,9 @@
 """WebDataset shards: tar files of samples, each a few members that share a name up to the first dot.
 
 Uncompressed shards on this machine are indexed once by their headers and then behave like any other source: every
-sample can be read by number, shuffled fully, and resumed exactly. Shards anywhere else (an address, a pipe, a
-compressed tar) become a `ShardStream`, read front to back through webdataset; see `saccade.data.stream`.
+sample can be read by number, shuffled fully, and resumed exactly. Shards anywhere else (an address, a command, a
+compressed tar) become a `ShardStream`, read front to back; see `saccade.data.stream`. What may be fetched or run is
+decided by `saccade.trust`.
 
 Labels come from a `cls` member (a number or a name) or a `json` member with a key label, class, cls or target.
 Class names come from `dataset.json`, `classes.json` or `classes.txt` (one a line) beside the shards. `dataset.json`,
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from saccade.data.folder import PART_NAMES, list_folder
 from saccade.data.source import NO_LABEL, PackedStrings, Source, index_labels
 from saccade.errors import DataError
 from saccade.extras import require
+from saccade.trust import Stored, check_place, given, scheme_of
 
 MAX_SHARDS = 1_000_000
 MAX_LABEL_BYTES = 1 << 20
@@ -51,7 +54,7 @@ class Member:
 
 def is_shard_spec(spec: str) -> bool:
     """Whether a text names shards: an address, a pipe, braces, or something ending in .tar (also compressed)."""
-    if spec.startswith("pipe:") or "://" in spec or "::" in spec:
+    if scheme_of(spec) or "://" in spec or "::" in spec:
         return True
     return ".tar" in spec and (Path(spec).is_file() or "{" in spec)
 
@@ -64,9 +67,11 @@ def expand_shards(spec: str) -> list[str]:
 
     Raises:
         DataError: No shards, or too many.
+        ConfigError: A command or an address without the caller's word; see `saccade.trust`.
     """
     folder = Path(spec).expanduser()
     if folder.is_dir():
+        check_place(spec)
         found = [name for name, is_folder in list_folder(folder) if not is_folder and name.endswith(".tar")]
         if not found:
             raise DataError(f"{spec}: no .tar shards in this folder")
@@ -82,7 +87,24 @@ def expand_shards(spec: str) -> list[str]:
             urls += expand(piece)
         else:
             urls.append(piece)
+    for url in urls:
+        check_place(url, spec)
     return urls
+
+
+def need_local(*specs: str) -> None:
+    """Refuse, before anything is fetched or run, shards that could only be streamed.
+
+    Raises:
+        DataError: An address or a command.
+    """
+    for spec in specs:
+        typed = is_shard_spec(spec) and not isinstance(spec, Stored)
+        if typed and any(scheme_of(piece) for piece in spec.split("::")):
+            raise DataError(
+                f"{spec}: shards at an address or of a command are read front to back only, in training; copy them "
+                "to this machine first"
+            )
 
 
 def part_of_shards(urls: Sequence[str], part: str) -> list[str]:
@@ -96,13 +118,10 @@ def _file_name(url: str) -> str:
 
 def _local_path(url: str) -> Path | None:
     """Path of an uncompressed shard on this machine; None for anything else."""
-    if url.startswith("pipe:"):
+    if scheme_of(url):
         return None
-    address = urlsplit(url)
-    if address.scheme == "file":
-        url = address.path
-    elif "://" in url:
-        return None
+    if url.startswith("file://"):
+        url = urlsplit(url).path
     path = Path(url).expanduser()
     return path if path.suffix == ".tar" else None
 
@@ -219,7 +238,7 @@ def read_class_names(beside: str) -> tuple[list[str] | None, dict[str, int]]:
         DataError: A file is there but is not what it should be.
     """
     base, slash, _ = beside.rpartition("/")
-    if beside.startswith("pipe:"):
+    if scheme_of(beside) == "pipe":
         return None, {}
     for name in ("dataset.json", "classes.json", "classes.txt"):
         data = _read_beside(f"{base}{slash}{name}")
@@ -244,7 +263,7 @@ def read_class_names(beside: str) -> tuple[list[str] | None, dict[str, int]]:
 
 def _read_beside(url: str) -> bytes | None:
     """Read a small file, local or not; None when there is none."""
-    if "://" not in url:
+    if not scheme_of(url) and not url.startswith("file://"):
         path = Path(url)
         return path.read_bytes()[:MAX_INDEX_BYTES] if path.is_file() else None
     try:
@@ -257,12 +276,28 @@ def _read_beside(url: str) -> bytes | None:
         return None
 
 
-def open_address(url: str) -> Any:
-    """Open anything that webdataset opens, for reading bytes.
+def open_address(url: str, *, commands: bool = False) -> Any:
+    """Open a shard for reading bytes: a file, an address, a command.
+
+    Args:
+        url: What to open.
+        commands: Whether the caller of this call named a command and said that it may run.
 
     Raises:
+        DataError: A command without that word, or no regular file.
         MissingExtraError: webdataset is not installed.
     """
+    scheme = scheme_of(url)
+    if not scheme:
+        path = Path(url2pathname(urlsplit(url).path) if url.startswith("file://") else url).expanduser()
+        if path.exists() and not path.is_file():
+            raise DataError(f"{url}: not a regular file; expected a shard (.tar)")
+        return path.open("rb")
+    if scheme == "pipe":
+        if not commands:
+            raise DataError(f"{url!r} runs a command; add --allow-pipe (in Python allow_pipe=True) to let it")
+        url = "pipe:" + url.partition(":")[2]
+    # Of webdataset's readers only that of commands goes through a shell; the others pass an address as one word.
     return require("webdataset.gopen", "shards", "to read shards from an address or pipe").gopen(url)
 
 
@@ -343,7 +378,9 @@ class ShardStream(Source):
         class_names: What numbers in the shards mean.
     """
 
-    def __init__(self, urls: list[str], *, labels: list[str] | None = None, where: str = ""):
+    def __init__(
+        self, urls: list[str], *, labels: list[str] | None = None, where: str = "", commands: bool = False
+    ):
         """Find out how many samples and which classes there are.
 
         Both come from `dataset.json` beside the shards; without it, all shards are read once.
@@ -352,11 +389,12 @@ class ShardStream(Source):
             urls: The shards.
             labels: Fixed class names.
             where: What the user called them.
+            commands: Whether shards that are commands may run.
 
         Raises:
             DataError: A shard cannot be read, or there are no images.
         """
-        self.urls = urls
+        self.urls, self.commands = urls, commands
         self.where = where or urls[0]
         self.notes = []
         self.class_names, counts = read_class_names(urls[0])
@@ -364,7 +402,7 @@ class ShardStream(Source):
             number = sum(counts[_file_name(url)] for url in urls)
             self.labels = labels or self.class_names
         else:
-            tokens = [member.label for url in urls for member in stream_members(url)]
+            tokens = [member.label for url in urls for member in stream_members(url, commands=commands)]
             number = len(tokens)
             _, self.labels = resolve_labels(tokens, self.class_names, labels, self.where)
             self.notes.append(
@@ -397,14 +435,14 @@ class ShardStream(Source):
         return int(resolve_labels([token], names, self.labels, self.where)[0][0])
 
 
-def stream_members(url: str) -> Iterator[Member]:
-    """Read the samples of one shard front to back, images included.
+def stream_members(url: str, *, commands: bool = False) -> Iterator[Member]:
+    """Read the samples of one shard front to back, images included; arguments as of `open_address`.
 
     Raises:
         DataError: The shard cannot be opened or is damaged.
     """
     try:
-        with open_address(url) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        with open_address(url, commands=commands) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
             yield from read_members(tar, keep=True)
     except (OSError, ValueError, EOFError, tarfile.TarError) as error:
         raise DataError(f"{url}: the shard cannot be read ({error})") from None
@@ -431,4 +469,4 @@ def open_shards(
     local = [path for path in paths if path is not None]
     if len(local) == len(urls):
         return ShardSource(local, labels=labels, classes=classes, where=spec)
-    return ShardStream(urls, labels=labels, where=spec)
+    return ShardStream(urls, labels=labels, where=spec, commands=given().pipe)

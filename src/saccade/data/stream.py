@@ -143,7 +143,7 @@ class StreamDataset(IterableDataset):
         by_shard = len(urls) >= consumers
         for url in urls[consumer::consumers] if by_shard else urls:
             try:
-                for number, member in enumerate(stream_members(url)):
+                for number, member in enumerate(stream_members(url, commands=self.source.commands)):
                     if by_shard or number % consumers == consumer:
                         yield member
             except DataError as error:

@@ -7,9 +7,10 @@ light and dark. Lengths are user units of the view box; the page scales it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+
+from saccade.shown import html
 
 SERIES_COLOURS = ("var(--a)", "var(--b)", "var(--c)", "var(--d)", "var(--e)", "var(--f)")
 
@@ -91,13 +92,13 @@ class _Frame:
         parts.append(f'<line class="axis" x1="{self.left}" x2="{right}" y1="{base}" y2="{base}"/>')
         middle = (self.left + right) / 2
         parts.append(
-            f'<text class="name" x="{middle:.1f}" y="{self.height - 6}" text-anchor="middle">{escape(x_label)}</text>'
+            f'<text class="name" x="{middle:.1f}" y="{self.height - 6}" text-anchor="middle">{html(x_label)}</text>'
         )
         if y_label:
             y = (self.top + base) / 2
             parts.append(
                 f'<text class="name" transform="translate(12 {y:.1f}) rotate(-90)" text-anchor="middle">'
-                f"{escape(y_label)}</text>"
+                f"{html(y_label)}</text>"
             )
         return "".join(parts)
 
@@ -112,7 +113,7 @@ class _Frame:
 def svg(width: float, height: float, body: str, label: str) -> str:
     """Wrap a drawing: it scales with the page and has a name for screen readers."""
     return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" '
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html(label)}" '
         f'style="max-width:{width:g}px">{body}</svg>'
     )
 
@@ -156,7 +157,7 @@ def line_chart(
         if last:
             parts.append(f'<circle cx="{last[0]:.1f}" cy="{last[1]:.1f}" r="3.5" style="fill:{colour}"/>')
         parts.append(f'<rect x="{legend:.0f}" y="9" width="14" height="3" rx="1.5" style="fill:{colour}"/>')
-        parts.append(f'<text class="key" x="{legend + 20:.0f}" y="14">{escape(one.name)}</text>')
+        parts.append(f'<text class="key" x="{legend + 20:.0f}" y="14">{html(one.name)}</text>')
         legend += 36 + 6.6 * len(one.name)
     return svg(frame.width, frame.height, "".join(parts), label or f"{y_label} over {x_label}")
 
@@ -186,14 +187,14 @@ def confusion_chart(matrix: np.ndarray, labels: Sequence[str]) -> str:
     for i, name in enumerate(labels):
         middle = i * cell + cell / 2
         parts.append(
-            f'<text x="{left - 8:.1f}" y="{top + middle + 4:.1f}" text-anchor="end">{escape(_short(name))}</text>'
+            f'<text x="{left - 8:.1f}" y="{top + middle + 4:.1f}" text-anchor="end">{html(_short(name))}</text>'
         )
         if slanted:
             place = f'transform="translate({left + middle + 4:.1f} {top - 6:.1f}) rotate(-55)"'
-            parts.append(f"<text {place}>{escape(_short(name))}</text>")
+            parts.append(f"<text {place}>{html(_short(name))}</text>")
         else:
             parts.append(
-                f'<text x="{left + middle:.1f}" y="{top - 8:.1f}" text-anchor="middle">{escape(_short(name))}</text>'
+                f'<text x="{left + middle:.1f}" y="{top - 8:.1f}" text-anchor="middle">{html(_short(name))}</text>'
             )
     for i in range(classes):
         for j in range(classes):
@@ -205,7 +206,7 @@ def confusion_chart(matrix: np.ndarray, labels: Sequence[str]) -> str:
             x, y = left + j * cell, top + i * cell
             title = f"true {labels[i]}, predicted {labels[j]}: {int(matrix[i, j])}"
             parts.append(
-                f'<g><title>{escape(title)}</title><rect class="cell" x="{x:.1f}" y="{y:.1f}" '
+                f'<g><title>{html(title)}</title><rect class="cell" x="{x:.1f}" y="{y:.1f}" '
                 f'width="{cell - 1.5:.1f}" height="{cell - 1.5:.1f}" rx="2"/>'
             )
             if matrix[i, j]:
@@ -246,7 +247,7 @@ def reliability_chart(confidence: np.ndarray, accuracy: np.ndarray, counts: np.n
         tall = 40 * math.sqrt(float(counts[i]) / total)
         wide = f'x="{x:.1f}" width="{step - 2:.1f}"'
         parts.append(
-            f"<g><title>{escape(title)}</title>"
+            f"<g><title>{html(title)}</title>"
             f'<rect {wide} y="{high:.1f}" height="{frame.y(0) - high:.1f}" style="fill:var(--a);opacity:.8"/>'
             f'<rect {wide} y="{low:.1f}" height="{high - low:.1f}" style="fill:var(--b);opacity:.32"/>'
             f'<rect {wide} y="{frame.y(hit) - 1.2:.1f}" height="2.4" style="fill:var(--a)"/>'
@@ -289,10 +290,10 @@ def scatter_chart(groups: Sequence[Series], x_label: str, y_label: str, *, perce
             if i < len(group.notes):
                 tx, ty, anchor = _place(px, py, 6.2 * len(group.notes[i]), taken)
                 parts.append(
-                    f'<text x="{tx:.1f}" y="{ty:.1f}" text-anchor="{anchor}">{escape(group.notes[i])}</text>'
+                    f'<text x="{tx:.1f}" y="{ty:.1f}" text-anchor="{anchor}">{html(group.notes[i])}</text>'
                 )
         parts.append(f'<circle cx="{legend + 6:.0f}" cy="11" r="5" style="fill:{colour}"/>')
-        parts.append(f'<text class="key" x="{legend + 17:.0f}" y="15">{escape(group.name)}</text>')
+        parts.append(f'<text class="key" x="{legend + 17:.0f}" y="15">{html(group.name)}</text>')
         legend += 36 + 6.6 * len(group.name)
     return svg(frame.width, frame.height, "".join(parts), f"{y_label} over {x_label}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from saccade.errors import DataError
 from saccade.evaluate.intervals import Interval, bootstrap
 from saccade.evaluate.report import table
+from saccade.shown import html
 
 
 def accuracy_change(
@@ -47,5 +47,5 @@ def comparison_section(rows: Sequence[Mapping[str, Any]], words: Sequence[str], 
         words: Paragraphs, plain text.
         title: Heading.
     """
-    text = "".join(f"<p>{escape(line)}</p>" for line in words)
-    return f"<section><h2>{escape(title)}</h2>{text}{table(rows)}</section>"
+    text = "".join(f"<p>{html(line)}</p>" for line in words)
+    return f"<section><h2>{html(title)}</h2>{text}{table(rows)}</section>"

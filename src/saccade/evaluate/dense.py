@@ -19,7 +19,9 @@ from saccade.evaluate.held_out import same_place, trained_on
 from saccade.evaluate.marks import compute_marks
 from saccade.files import write_text
 from saccade.runtime.dense import DensePredictor
+from saccade.shown import code, markdown
 from saccade.tasks.base import Batch
+from saccade.trust import check_place
 
 BATCH = 8
 
@@ -50,16 +52,21 @@ class DenseEvaluation:
 
     def write(self, path: Path | str, command: str) -> None:
         """Write a Markdown page: the marks, the table by class, the command."""
-        lines = [f"# {self.model} with {self.head} on {self.data}", "", f"`{command}`", ""]
+        title = f"{self.model} with {self.head} on {self.data}"
+        lines = [f"# {markdown(title)}", "", code(command), ""]
         lines += ["| mark | value |", "|---|---|"]
-        lines += [f"| {name} | {_show(value)} |" for name, value in self.marks.items()]
+        lines += [f"| {markdown(name)} | {_show(value)} |" for name, value in self.marks.items()]
         if self.per_class:
             names = list(self.per_class[0])
-            lines += ["", "| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+            lines += [
+                "",
+                "| " + " | ".join(markdown(name) for name in names) + " |",
+                "|" + "---|" * len(names),
+            ]
             lines += ["| " + " | ".join(_show(row[name]) for name in names) + " |" for row in self.per_class]
-        lines += ["", *(f"- {note}" for note in self.notes)]
+        lines += ["", *(f"- {markdown(note)}" for note in self.notes)]
         if self.broken:
-            lines += ["", "Left out:", "", *(f"- {reason}" for _, reason in self.broken)]
+            lines += ["", "Left out:", "", *(f"- {markdown(reason)}" for _, reason in self.broken)]
         write_text(path, "\n".join(lines) + "\n")
 
 
@@ -72,7 +79,7 @@ def _show(value: Any) -> str:
         if isinstance(value, float) and not value.is_integer()
         else f"{value:g}"
         if isinstance(value, float)
-        else str(value)
+        else markdown(value)
     )
 
 
@@ -111,7 +118,9 @@ def mark_dense(
     config = DataConfig(source=data, size=size)
     if trained is not None and (not data or same_place(data, trained[0].source)):
         config, seed = trained[0], trained[1]
-        config.size = size
+        config.source, config.size = data or config.source, size
+    for place in (config.source, config.val):
+        check_place(place)
     opened = predictor.task.open(config, AugmentConfig(), card, seed=seed, train=False)
     begin, done, broken = time.perf_counter(), 0, []
 

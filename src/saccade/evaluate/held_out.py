@@ -1,5 +1,6 @@
 """Find the images that a model was not trained on, numbered as its outputs are: by name, never by position."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import yaml
 
 from saccade.data.config import DataConfig
 from saccade.data.opening import is_divided, kind_of, open_pair, open_source
-from saccade.data.shards import ShardStream
+from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import NO_LABEL, Source
 from saccade.errors import ConfigError, DataError
+from saccade.trust import Stored
 from saccade.weights.card import Card
 
 
@@ -42,7 +44,8 @@ def open_held_out(data: str, weights: Path | str, card: Card) -> tuple[Source, l
         )
     labels, notes = card.labels or None, []
     if trained and same_place(data, trained[0].source) and not trained[0].val and not is_divided(data):
-        source = open_pair(trained[0], seed=trained[1], labels=labels).val
+        config = dataclasses.replace(trained[0], source=data)
+        source = open_pair(config, seed=trained[1], labels=labels).val
         notes.append(
             f"Measured on the {len(source)} images that training kept back, not on those it learned."
         )
@@ -81,6 +84,7 @@ def check_place(data: str, weights: Path | str) -> str:
         if trained is None:
             raise ConfigError("no data was given; name labelled images with --data")
         data = trained[0].val or trained[0].source
+    need_local(data)
     kind_of(data)
     return data
 
@@ -95,6 +99,10 @@ def trained_on(weights: Path | str) -> tuple[DataConfig, int] | None:
         given = values["data"]
         config = DataConfig(
             **{name: given[name] for name in ("source", "val", "val_fraction") if name in given}
+        )
+        config.source, config.val = (
+            Stored(value, path, name, way="name data on this machine with --data") if value else ""
+            for name, value in (("data.source", str(config.source)), ("data.val", str(config.val or "")))
         )
         return config, int(values.get("run", {}).get("seed", 0))
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):

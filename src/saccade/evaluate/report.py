@@ -4,7 +4,6 @@ import base64
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from saccade.evaluate import charts
 from saccade.evaluate.charts import Series
 from saccade.evaluate.result import Evaluation, Mistake
 from saccade.evaluate.style import CSS
+from saccade.shown import escape, html, markdown
 
 MATRIX_CLASSES = 40
 TABLE_ROWS = 60
@@ -71,7 +71,7 @@ def write_report(
     title = f"{evaluation.model} · evaluation"
     files.write_text(
         path,
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{CSS}</style></head><body><main>\n"
         + "\n".join(section for section in sections if section)
@@ -82,25 +82,29 @@ def write_report(
 
 def write_summary(path: Path | str, evaluation: Evaluation, *, command: str = "") -> None:
     """Write the short Markdown form, atomically: marks, weakest classes, most frequent confusions."""
-    lines = [f"# {evaluation.model} on {evaluation.data}", ""]
+    lines = [f"# {markdown(evaluation.model)} on {markdown(evaluation.data)}", ""]
     lines += [f"{evaluation.measures.count} images, {len(evaluation.broken)} could not be read.", ""]
     lines += ["| mark | value | 95 % interval |", "|---|---|---|"]
     for name, value in evaluation.measures.marks.items():
         low, high = evaluation.measures.intervals.get(name, (math.nan, math.nan))
         span = "" if math.isnan(low) else f"{_value(name, low)} – {_value(name, high)}"
-        lines.append(f"| {NAMES.get(name, name)} | {_value(name, value)} | {span} |")
+        lines.append(f"| {NAMES.get(name, markdown(name))} | {_value(name, value)} | {span} |")
     weakest = sorted(evaluation.measures.per_class, key=lambda row: row["f1"])[:5]
-    lines += ["", "Weakest classes: " + ", ".join(f"{r['label']} (F1 {r['f1']:.3f})" for r in weakest) + "."]
+    shown = ", ".join(f"{markdown(row['label'])} (F1 {row['f1']:.3f})" for row in weakest)
+    lines += ["", f"Weakest classes: {shown}."]
     pairs = confused_pairs(evaluation.measures.confusion, evaluation.labels)[:5]
     if pairs:
-        lines += ["Most confused: " + ", ".join(f"{a} taken for {b} ({n}×)" for a, b, n in pairs) + "."]
+        shown = ", ".join(f"{markdown(a)} taken for {markdown(b)} ({n}×)" for a, b, n in pairs)
+        lines += [f"Most confused: {shown}."]
     if evaluation.setting:
         lines += [
             "",
-            "Run with " + ", ".join(f"{k} {_plain(v)}" for k, v in evaluation.setting.items()) + ".",
+            "Run with "
+            + ", ".join(f"{k} {markdown(_plain(v))}" for k, v in evaluation.setting.items())
+            + ".",
         ]
     if command:
-        lines += ["", f"    {command}"]
+        lines += ["", f"    {escape(command)}"]
     files.write_text(path, "\n".join(lines) + "\n")
 
 
@@ -160,7 +164,7 @@ def _headline(evaluation: Evaluation) -> str:
         text = _value(name, value).replace(" %", "<small>%</small>")
         lead = " lead" if i == 0 else ""
         tiles.append(
-            f'<dl class="tile{lead}"><dt>{NAMES.get(name, escape(name))}</dt><dd>{text}</dd>{span}</dl>'
+            f'<dl class="tile{lead}"><dt>{NAMES.get(name, html(name))}</dt><dd>{text}</dd>{span}</dl>'
         )
     if rate := evaluation.setting.get("images_per_s"):
         tiles.append(
@@ -171,11 +175,11 @@ def _headline(evaluation: Evaluation) -> str:
         f'<dl class="tile"><dt>Images</dt><dd>{count:,}</dd><div class="range">{classes} classes, '
         f"{len(evaluation.broken)} unreadable</div></dl>"
     )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in evaluation.notes)
+    notes = "".join(f"<p>{html(note)}</p>" for note in evaluation.notes)
     return (
-        f'<header><div class="eyebrow">Evaluation</div><h1>{escape(evaluation.model)}</h1>'
-        f"<p>{count:,} images of {classes} classes from <code>{escape(evaluation.data)}</code>, "
-        f"with the weights in <code>{escape(evaluation.weights)}</code>.</p>{notes}</header>"
+        f'<header><div class="eyebrow">Evaluation</div><h1>{html(evaluation.model)}</h1>'
+        f"<p>{count:,} images of {classes} classes from <code>{html(evaluation.data)}</code>, "
+        f"with the weights in <code>{html(evaluation.weights)}</code>.</p>{notes}</header>"
         f'<div class="tiles">{"".join(tiles)}</div>'
     )
 
@@ -210,9 +214,7 @@ def _confusion(evaluation: Evaluation) -> str:
         if not pairs
         else (
             f"<b>{wrong:,}</b> of {int(matrix.sum()):,} answers are wrong. Most often "
-            + ", ".join(
-                f"<b>{escape(a)}</b> was taken for <b>{escape(b)}</b> ({n}×)" for a, b, n in pairs[:3]
-            )
+            + ", ".join(f"<b>{html(a)}</b> was taken for <b>{html(b)}</b> ({n}×)" for a, b, n in pairs[:3])
             + "."
         )
     )
@@ -252,7 +254,7 @@ def _classes(evaluation: Evaluation) -> str:
     names = ("class", "images", "precision", "recall", "F1", "recall, 95 % interval")
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
     lines = [
-        f"<tr><td>{escape(row['label'])}</td><td>{row['count']:,}</td><td>{_share(row['precision'])}</td>"
+        f"<tr><td>{html(row['label'])}</td><td>{row['count']:,}</td><td>{_share(row['precision'])}</td>"
         f"<td>{_share(row['recall'])}</td><td>{row['f1']:.3f}</td>"
         f'<td class="wide">{charts.bar(row["recall_low"], row["recall"], row["recall_high"])}</td></tr>'
         for row in shown
@@ -278,12 +280,12 @@ def _mistakes(mistakes: Sequence[Mistake]) -> str:
             small = ' class="tiny"' if kind == "png" else ""
             data = base64.b64encode(m.picture).decode()
             picture = (
-                f'<img{small} loading="lazy" alt="{escape(m.name)}" src="data:image/{kind};base64,{data}">'
+                f'<img{small} loading="lazy" alt="{html(m.name)}" src="data:image/{kind};base64,{data}">'
             )
         shots.append(
-            f'<div class="shot">{picture}<div><span class="answer">{escape(m.answer)}</span> '
-            f'{100 * m.confidence:.0f} %<br>is <span class="truth">{escape(m.truth)}</span> '
-            f"{100 * m.truth_probability:.1f} %<small>{escape(m.name)}</small></div></div>"
+            f'<div class="shot">{picture}<div><span class="answer">{html(m.answer)}</span> '
+            f'{100 * m.confidence:.0f} %<br>is <span class="truth">{html(m.truth)}</span> '
+            f"{100 * m.truth_probability:.1f} %<small>{html(m.name)}</small></div></div>"
         )
     return (
         "<section><h2>Worst mistakes</h2><p>Where the right class got the least probability; each picture is "
@@ -337,13 +339,11 @@ def _broken(broken: Sequence[tuple[str, str]]) -> str:
 def _environment(evaluation: Evaluation, environment: Mapping[str, Any], command: str) -> str:
     """How it was run, on what, and how to do it again."""
     values = {**{_readable(k): v for k, v in evaluation.setting.items()}, **environment}
-    again = f"<p>Make this page again: <code>{escape(command)}</code></p>" if command else ""
+    again = f"<p>Make this page again: <code>{html(command)}</code></p>" if command else ""
     if not values and not again:
         return ""
     lines = "".join(
-        f"<tr><th>{escape(str(k))}</th><td>{escape(_plain(v))}</td></tr>"
-        for k, v in values.items()
-        if v != ""
+        f"<tr><th>{html(str(k))}</th><td>{html(_plain(v))}</td></tr>" for k, v in values.items() if v != ""
     )
     listing = f'<div class="scroll"><table class="plain">{lines}</table></div>' if lines else ""
     return f"<section><h2>How it was measured</h2>{again}{listing}</section>"
@@ -352,9 +352,9 @@ def _environment(evaluation: Evaluation, environment: Mapping[str, Any], command
 def table(rows: Sequence[Mapping[str, Any]], kind: str = "") -> str:
     """Write rows as an HTML table over the union of their columns; `kind` is a class of the style sheet."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th>{escape(_readable(name))}</th>" for name in names)
+    head = "".join(f"<th>{html(_readable(name))}</th>" for name in names)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(_plain(row.get(name, '')))}</td>" for name in names) + "</tr>"
+        "<tr>" + "".join(f"<td>{html(_plain(row.get(name, '')))}</td>" for name in names) + "</tr>"
         for row in rows
     )
     css = f' class="{kind}"' if kind else ""

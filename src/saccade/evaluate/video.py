@@ -16,6 +16,7 @@ from saccade.evaluate.result import Evaluation, measure
 from saccade.evaluate.run import Gallery
 from saccade.runtime.video import BATCH, VideoPredictor
 from saccade.tasks.classify import ClassifyMarks
+from saccade.trust import check_place
 from saccade.weights import Card
 
 
@@ -114,6 +115,7 @@ def open_held_out_clips(data: str, weights: Path | str, card: Card) -> tuple[Cli
     if trained is not None and (not data or same_place(data, trained[0].source)):
         config, seed = trained
         if not config.val and not is_divided(config.source):
+            check_place(data or config.source)
             val = open_clip_pair(config, seed=seed, labels=labels).val
             assert isinstance(val, ClipSource)
             note = f"Measured on the {len(val)} videos that training kept back, not on those it learned."
@@ -121,5 +123,6 @@ def open_held_out_clips(data: str, weights: Path | str, card: Card) -> tuple[Cli
         data = data or config.val or config.source
         if config.val:
             data = config.val
+    check_place(data)
     source = open_clips(data, part="val" if is_divided(data) else "all", labels=labels)
     return source, data, list(source.notes)

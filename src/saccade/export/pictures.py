@@ -10,8 +10,10 @@ import yaml
 from torch import Tensor
 
 from saccade.data.config import AugmentConfig, DataConfig
+from saccade.data.shards import need_local
 from saccade.errors import DataError
 from saccade.tasks import Task, get_task
+from saccade.trust import Stored, check_place
 from saccade.weights import Card
 
 CALIBRATION, BATCH = 300, 32
@@ -41,6 +43,7 @@ class Pictures:
         Raises:
             DataError: No labelled pictures there.
         """
+        need_local(source)
         config, seed = DataConfig(source=source, size=size, workers=0), 0
         if run is not None and (run / "recipe.yaml").is_file():
             recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8")) or {}
@@ -48,7 +51,13 @@ class Pictures:
             seed = int(settings.get("seed", 0))
             config.val_fraction = float(data.get("val_fraction", config.val_fraction))
             if data.get("source") == source:
-                config.val = str(data.get("val", ""))
+                config.val = Stored(
+                    str(data.get("val", "") or ""),
+                    run / "recipe.yaml",
+                    "data.val",
+                    way="leave data.val out of it, or name other data with --data",
+                )
+                check_place(config.val)
         task = get_task(card.task)
         opened = task.open(config, NO_AUGMENTATION, card, seed=seed)
         assert opened.train is not None

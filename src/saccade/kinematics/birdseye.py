@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from saccade.kinematics.labels import TrackLabel, unit_up
 from saccade.kinematics.records import Track
+from saccade.shown import html
 
 PALETTE = (
     "#e5383b", "#3a86ff", "#12a150", "#e09f00", "#9b5de5", "#f3722c", "#0aa6b7", "#e0479e",
@@ -254,7 +254,7 @@ def _path_svg(
     words = f"{track.category} {track.track_id}"
     if label is not None and label.distance_m is not None:
         words += f": {label.distance_m:.1f} m, {label.speed_kmh or 0:.1f} km/h"
-    parts = [f"<title>{escape(words)}</title>"]
+    parts = [f"<title>{html(words)}</title>"]
     if still:
         x, y = places[0]
         parts.append(

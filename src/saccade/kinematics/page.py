@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from saccade.kinematics.birdseye import GREY
+from saccade.shown import html
 
 CSS = """
 :root{color-scheme:light dark;--paper:#fbfaf7;--card:#fff;--ink:#1d2129;--soft:#4a515e;--mute:#7d8593;--line:#e6e3dc;
@@ -74,7 +74,7 @@ def table(rows: Sequence[Mapping[str, Any]], text: Sequence[str] = ()) -> str:
 def tiles(values: Mapping[str, Any]) -> str:
     """Write a few large numbers."""
     found = (
-        f'<dl class="tile"><dt>{escape(name)}</dt><dd>{plain(value)}</dd></dl>'
+        f'<dl class="tile"><dt>{html(name)}</dt><dd>{plain(value)}</dd></dl>'
         for name, value in values.items()
     )
     return f'<div class="tiles">{"".join(found)}</div>'
@@ -88,7 +88,7 @@ def plain(value: Any) -> str:
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
     if isinstance(value, int):
         return f"{value:,}"
-    return "" if value is None else escape(str(value))
+    return "" if value is None else html(str(value))
 
 
 def bars(names: Sequence[str], counts: Sequence[int], label: str, unit: str = "") -> str:
@@ -101,19 +101,19 @@ def bars(names: Sequence[str], counts: Sequence[int], label: str, unit: str = ""
     for index, (name, count) in enumerate(zip(names, counts, strict=True)):
         tall, x = (base - 20) * count / most, left + index * step
         parts.append(
-            f'<g><title>{escape(name)}{escape(unit)}: {count:,}</title><rect x="{x + 1:.1f}" y="{base - tall:.1f}" '
+            f'<g><title>{html(name)}{html(unit)}: {count:,}</title><rect x="{x + 1:.1f}" y="{base - tall:.1f}" '
             f'width="{max(1, step - 2):.1f}" height="{tall:.1f}" rx="2" fill="var(--a)" opacity=".85"/></g>'
         )
         if index % skip == 0:
             parts.append(
-                f'<text x="{x + step / 2:.1f}" y="{base + 15}" text-anchor="middle">{escape(name)}</text>'
+                f'<text x="{x + step / 2:.1f}" y="{base + 15}" text-anchor="middle">{html(name)}</text>'
             )
     parts.append(f'<text x="{left}" y="12">most: {most:,}</text>')
     if unit:
         parts.append(
-            f'<text x="{width - left}" y="{base + 27}" text-anchor="end">{escape(unit.strip())}</text>'
+            f'<text x="{width - left}" y="{base + 27}" text-anchor="end">{html(unit.strip())}</text>'
         )
-    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html(label)}">{"".join(parts)}</svg>'
 
 
 def curves(lines: Sequence[tuple[str, str, np.ndarray, np.ndarray]], x_label: str, y_label: str) -> str:
@@ -136,7 +136,7 @@ def curves(lines: Sequence[tuple[str, str, np.ndarray, np.ndarray]], x_label: st
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (x - x0) / (x1 - x0) * (width - left - right), base - y / y1 * (base - top)
 
-    parts = [f'<text x="{left}" y="12">{escape(y_label)}</text>']
+    parts = [f'<text x="{left}" y="12">{html(y_label)}</text>']
     for tick in _ticks(0, y1):
         y = place(x0, tick)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -145,17 +145,17 @@ def curves(lines: Sequence[tuple[str, str, np.ndarray, np.ndarray]], x_label: st
         parts.append(
             f'<text x="{place(tick, 0)[0]:.1f}" y="{base + 16}" text-anchor="middle">{tick:g}</text>'
         )
-    parts.append(f'<text x="{width - right}" y="{base + 32}" text-anchor="end">{escape(x_label)}</text>')
+    parts.append(f'<text x="{width - right}" y="{base + 32}" text-anchor="end">{html(x_label)}</text>')
     for name, colour, x, y in lines:
         dots = " ".join(
             f"{a:.1f},{b:.1f}" for a, b in (place(float(p), float(q)) for p, q in zip(x, y, strict=True))
         )
         parts.append(
-            f'<g><title>{escape(name)}</title><polyline points="{dots}" fill="none" stroke="{colour}" '
+            f'<g><title>{html(name)}</title><polyline points="{dots}" fill="none" stroke="{colour}" '
             'stroke-width="2.2" stroke-linejoin="round" stroke-linecap="round"/></g>'
         )
     return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(y_label)} over {escape(x_label)}" '
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html(y_label)} over {html(x_label)}" '
         f'style="max-width:{width:g}px">{"".join(parts)}</svg>'
     )
 

@@ -10,7 +10,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from saccade.kinematics.page import CSS, Markup, bars, curves, table, tiles
 from saccade.kinematics.records import Rejected, Track, read_tracks
 from saccade.kinematics.scene import Scene, image_times, motion_at, open_scene, paint
 from saccade.kinematics.settings import DEFAULT, Settings
+from saccade.shown import html
 
 MOST_CLIPS = 200
 FRAMES = 5
@@ -100,9 +100,9 @@ def write_report(
     counts |= {"rejected": len(rejected), "shown": len(cards)}
     ok = sum(counter["ok"] for counter in facts.verdicts.values())
     head = (
-        f'<header><div class="eyebrow">Kinematic labels</div><h1>{escape(labels.name or str(labels))}</h1>'
+        f'<header><div class="eyebrow">Kinematic labels</div><h1>{html(labels.name or str(labels))}</h1>'
         f"<p>{counts['tracks']:,} objects in {counts['clips']:,} clips from "
-        f"{escape(', '.join(sorted(facts.clips)))}; "
+        f"{html(', '.join(sorted(facts.clips)))}; "
         f"settings <code>{settings.config_hash}</code>.</p></header>"
     )
     numbers = {"Clips": counts["clips"], "Objects": counts["tracks"], "May be asked about": ok}
@@ -301,7 +301,7 @@ def _card(tracks: list[Track], size: int, root: Path | str | None, labels: Path,
     above = birdseye_svg(tracks, scene.labels, scene.colours)
     facts = f"{first.source} · {first.split} · {first.label_origin} · {len(tracks)} objects"
     return (
-        f'<div class="card"><h3>{escape(first.clip_id)}</h3><p class="sub">{escape(facts)}</p>'
+        f'<div class="card"><h3>{html(first.clip_id)}</h3><p class="sub">{html(facts)}</p>'
         f'{_strip(scene, size, root, labels)}<div class="pair"><div>{above}</div><div>{chart}</div></div>'
         f"{_table(scene)}</div>"
     )
@@ -323,7 +323,7 @@ def _strip(scene: Scene, size: int, root: Path | str | None, labels: Path) -> st
                 f'<div><img alt="{alt}" src="data:image/jpeg;base64,{data}"><small>{time:.1f} s</small></div>'
             )
     except DataError as error:
-        return f"<p>No frames: {escape(str(error))}</p>"
+        return f"<p>No frames: {html(str(error))}</p>"
     return f'<div class="strip">{"".join(parts)}</div>'
 
 
@@ -335,7 +335,7 @@ def _table(scene: Scene) -> str:
         label = scene.labels[track.track_id]
         colour = scene.colours.get(track.track_id, "transparent")
         dot = f'<span class="dot" style="background:{colour}"></span>'
-        name = dot + escape(f"{track.category} {track.track_id}")
+        name = dot + html(f"{track.category} {track.track_id}")
         rows.append({
             "object": Markup(name), "metres": label.distance_m, "km/h": label.speed_kmh, "seconds": label.duration_s,
             "at the end": f"{label.end_clock} o'clock" if label.end_clock else "",

@@ -163,7 +163,8 @@ def _opened(path: Path) -> Any:
     if not path.is_file():
         raise DataError(f"{path}: no such video")
     try:
-        container = av.open(str(path))
+        # Absolute, so that no part of a name is taken for a protocol.
+        container = av.open(str(path.absolute()))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a video ({str(error)[:80]})") from None
     if not container.streams.video:

@@ -21,6 +21,7 @@ from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.splits import check_apart
 from saccade.predict.answers import AnswerRun, answer_questions
 from saccade.predict.geometry_answers import read_contender
+from saccade.trust import Stored, check_place
 from saccade.vlm.adapters import Adapter
 from saccade.vlm.answering import Answers
 from saccade.vlm.data import Exchanges
@@ -189,7 +190,9 @@ def training_questions(run: Path | str) -> Path:
         )
     from saccade.train.recipe import load_recipe
 
-    return Path(load_recipe(path).data.source)
+    source = load_recipe(path).data.source
+    check_place(Stored(source, path, "data.source", way="name the questions with --train"))
+    return Path(source)
 
 
 def training_set(questions: Sequence[Question]) -> list[Question]:

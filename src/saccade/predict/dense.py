@@ -17,7 +17,7 @@ from saccade.data.config import DataConfig
 from saccade.data.decode import decode_rgb
 from saccade.data.opening import open_source
 from saccade.data.scenes import scenes_folder
-from saccade.data.shards import ShardStream
+from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import Source
 from saccade.data.whole import WholePreprocess
 from saccade.dense.paste import to_file
@@ -81,6 +81,7 @@ def predict_dense(
     if not 0 <= threshold <= 1:
         raise ConfigError(f"threshold is {threshold:g}; expected a score from 0 to 1")
     place = str(scenes_folder() / "images" / "val") if pictures == "scenes" else pictures
+    need_local(place)
     source = open_source(place, classes=False)
     if isinstance(source, ShardStream) or not len(source):
         raise DataError(f"{pictures}: no pictures on this machine here; expected .jpg, .png and the like")

@@ -10,7 +10,7 @@ from typing import Any
 
 from saccade.data.config import DataConfig
 from saccade.data.opening import open_source
-from saccade.data.shards import ShardStream
+from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import Source
 from saccade.errors import ConfigError, DataError
 from saccade.files import sha256
@@ -88,6 +88,7 @@ def predict(
         raise ConfigError(f"batch is {batch}; expected 1 or more, or 0 to find the fastest")
     check_out(out)
     say = notify or (lambda _: None)
+    need_local(pictures)
     source = open_source(pictures, classes=False)
     if isinstance(source, ShardStream):
         raise DataError(f"{pictures}: shards at an address are read front to back only; copy them here first")

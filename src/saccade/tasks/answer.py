@@ -148,8 +148,7 @@ class Answer(Task):
         )
 
     def _open_adapter(self, card: Card, size: int) -> Adapter:
-        trusted = bool(card.options.get("trust_remote_code"))
-        self._adapter = adapter_for(card.model, size=size, trust_remote_code=trusted)
+        self._adapter = adapter_for(card.model, size=size)
         return self._adapter
 
     @staticmethod

@@ -34,9 +34,10 @@ from saccade.registry import create_model, list_models
 from saccade.sparse import sparsify
 from saccade.tasks.classify import preprocess_of
 from saccade.train.loop import Interrupted, train
-from saccade.train.recipe import Recipe, build_recipe, load_recipe
+from saccade.train.recipe import PLACES, Recipe, build_recipe, load_recipe, mark_places
 from saccade.train.settings import leaves, to_plain
 from saccade.train.setup import build_accelerator, is_first_process
+from saccade.trust import Stored, check_place
 from saccade.weights import Card, load_model, load_weights, locate, read_weights, save_weights
 
 Say = Callable[[str], None]
@@ -88,6 +89,8 @@ def check_plan(plan: ConvertPlan) -> ConvertPlan:
         )
     if plan.recipe.model.weights:
         raise ConfigError("model.weights follows from the base; give a weights file with --weights")
+    for place in (plan.base, plan.weights, plan.teacher):
+        check_place(place)
     if not plan.teacher:
         raise ConfigError(
             "--teacher is empty; choose self, none, a run folder, a weights file or a model name"
@@ -268,6 +271,7 @@ def sparsify_and_tune(
 def plan_text(plan: ConvertPlan) -> str:
     """Write a plan as YAML, every setting."""
     values = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan)}
+    values |= {name: str(value) for name, value in values.items() if isinstance(value, str)}
     return yaml.safe_dump(values | {"recipe": to_plain(plan.recipe)}, sort_keys=False, allow_unicode=True)
 
 
@@ -293,6 +297,9 @@ def load_plan(folder: Path | str) -> ConvertPlan:
         )
     known = dict(leaves(Recipe()))
     recipe, _ = build_recipe(flags={name: value for name, value in flags.items() if name in known})
+    mark_places(recipe, PLACES, str(path))
+    for name in ("base", "weights", "teacher"):
+        values[name] = Stored(values[name], path, name)
     return ConvertPlan(**values, recipe=recipe)
 
 

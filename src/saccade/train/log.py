@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from saccade.extras import require
 from saccade.files import write_text
+from saccade.shown import escape
 
 PLAIN_SECONDS = 10.0
 """Off a terminal, at most one progress line in so many seconds."""
@@ -94,10 +95,10 @@ class Ticker:
         self.bar: Progress | None = None
         if not quiet and console.is_terminal:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[info]}"),
+                TextColumn("{task.fields[info]}", markup=False),
                 TimeElapsedColumn(),
             )
             self.bar = Progress(*columns, console=console, transient=True)
@@ -139,9 +140,9 @@ class Ticker:
         if self.quiet:
             return
         if self.bar is not None:
-            self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.bar.console.print(escape(text), highlight=False, markup=False, soft_wrap=True)
         else:
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(escape(text) + "\n")
             sys.stderr.flush()
 
 

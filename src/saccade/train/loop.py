@@ -30,9 +30,10 @@ from saccade.tasks.base import Batch, LossContext
 from saccade.train.checkpoint import Progress, Snapshot, load_snapshot, save_snapshot, saving
 from saccade.train.log import RunLog, Ticker, write_environment
 from saccade.train.optim import clip_gradients, set_lr, train_mode
-from saccade.train.recipe import Recipe, dump_recipe
+from saccade.train.recipe import Recipe, check_places, dump_recipe
 from saccade.train.setup import Session, autocast_copy, build_session, describe, is_first_process
 from saccade.train.state import gather_snapshot, model_tensors, restore_snapshot
+from saccade.trust import trusting
 from saccade.weights import Card, save_state
 
 SHOWN_BROKEN = 5
@@ -72,7 +73,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 def train(
-    recipe: Recipe, folder: Path | str, *, resume: bool = False, say: Callable[[str], None] | None = None
+    recipe: Recipe,
+    folder: Path | str,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] | None = None,
+    allow_pipe: bool = False,
+    allow_address: bool = False,
 ) -> TrainResult:
     """Train by a recipe into a run folder.
 
@@ -81,6 +88,8 @@ def train(
         folder: Run folder; made when absent.
         resume: Go on from the folder's newest checkpoint (from the start when it has none yet).
         say: Takes lines for the user; None: stderr, from the first process only.
+        allow_pipe: Run the commands that `data.source` and `data.val` are (pipe:...), unless they come from a file.
+        allow_address: Fetch addresses and hub ids that come from a file, such as a recipe that was loaded.
 
     Returns:
         Marks and place of the best weights.
@@ -89,7 +98,11 @@ def train(
         SaccadeError: Data, settings or weights that cannot be used; a full disk; a loss that is not finite.
         KeyboardInterrupt: Ctrl-C; the state was saved and `resume` goes on from it.
     """
+    if allow_pipe or allow_address:
+        with trusting(pipe=allow_pipe, address=allow_address):
+            return train(recipe, folder, resume=resume, say=say)
     folder = Path(folder)
+    check_places(recipe)
     snapshot = load_snapshot(folder) if resume else None
     if not resume and is_first_process() and (folder / "recipe.yaml").exists():
         raise ConfigError(

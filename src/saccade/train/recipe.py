@@ -8,7 +8,7 @@ folder holds what was filled in.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ import yaml
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.errors import ConfigError, did_you_mean
 from saccade.train import settings
+from saccade.trust import Stored, check_place
 
 
 @dataclass
@@ -258,6 +259,40 @@ FREE_ON_RESUME = (
 """Settings that do not change what is learned, so a resumed run may change them."""
 
 
+PLACES = {
+    "data.source": "--data",
+    "data.val": "--data.val",
+    "data.mix": "--data.mix",
+    "data.labels": "--data.labels",
+    "data.pictures": "--data.pictures",
+    "model.weights": "--weights",
+    "loss.teacher": "--loss.teacher",
+}
+"""Settings that name a place to read or fetch, and how they are typed."""
+
+
+def check_places(recipe: Recipe) -> None:
+    """Refuse commands and addresses that came from a file, and name the paths of files that lie elsewhere.
+
+    Raises:
+        ConfigError: A place that the caller did not give the word for; see `saccade.trust`.
+    """
+    known = dict(settings.leaves(recipe))
+    for name in (*PLACES, "model.name"):
+        if isinstance(known[name], Stored):
+            check_place(known[name])
+
+
+def mark_places(recipe: Recipe, names: Iterable[str], where: str) -> None:
+    """Mark the places among some settings as read from the file `where`."""
+    flags = PLACES | ({"model.name": "--base"} if recipe.task in ("answer", "motion_answer") else {})
+    known = dict(settings.leaves(recipe))
+    for name in flags.keys() & set(names):
+        group, _, last = name.partition(".")
+        if known[name]:
+            setattr(getattr(recipe, group), last, Stored(known[name], where, name, flags[name]))
+
+
 def check_recipe(recipe: Recipe) -> Recipe:
     """Check choices, ranges and settings that exclude each other; return the recipe.
 
@@ -356,7 +391,10 @@ def build_recipe(
     recipe, chosen = Recipe(), set()
     for source in (name, file):
         if source:
-            chosen |= set(settings.update(recipe, read_recipe(source), str(source)))
+            found = set(settings.update(recipe, read_recipe(source), str(source)))
+            chosen |= found
+            if str(source) not in list_recipes():  # those are our own word
+                mark_places(recipe, found, str(source))
     for dotted, value in (flags or {}).items():
         settings.assign(recipe, dotted, value)
         chosen.add(dotted)

@@ -33,7 +33,9 @@ def to_plain(config: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             plain[field.name] = to_plain(value)
         else:
-            plain[field.name] = list(value) if isinstance(value, tuple) else value
+            plain[field.name] = (
+                list(value) if isinstance(value, tuple) else str(value) if isinstance(value, str) else value
+            )
     return plain
 
 

@@ -27,7 +27,9 @@ from saccade.train.ema import Ema
 from saccade.train.optim import build_optimizer, freeze
 from saccade.train.recipe import Recipe
 from saccade.train.schedule import Schedule, make_schedule, peak_lr
+from saccade.trust import Stored, check_place
 from saccade.weights import Card, load_model, load_weights
+from saccade.weights.store import LANGUAGE
 
 SMALLEST_CHANNELS_LAST = 32
 """Up to this size the last maps are 1 x 1, and there torch 2.15's CPU kernel for the gradient of a channels-last
@@ -112,6 +114,9 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
         without_augmentation(recipe)
     fresh = card is None
     card = plan_model(recipe, task) if card is None else card
+    if recipe.task in LANGUAGE and not fresh:
+        card.model = Stored(card.model, "the checkpoint", "its model", "--base")
+        check_place(card.model)
     with accelerator.main_process_first():
         data = task.open(recipe.data, recipe.augment, card, seed=recipe.run.seed)
     if data.train is None or len(data.train) == 0:  # pyright: ignore[reportArgumentType]

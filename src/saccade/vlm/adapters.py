@@ -377,20 +377,19 @@ ADAPTERS: dict[str, type[Adapter]] = {
 
 
 @functools.lru_cache(maxsize=8)
-def adapter_for(base: str, *, size: int = 0, trust_remote_code: bool = False) -> Adapter:
+def adapter_for(base: str, *, size: int = 0) -> Adapter:
     """Open the adapter of a base.
 
     Args:
         base: Folder or hub id.
         size: Longest side of the frames before the processor has its say; 0: as recorded.
-        trust_remote_code: Run code that comes with the base.
 
     Raises:
         ConfigError: A base that takes no videos or has no chat template.
         WeightsError: Files that are missing, or a hub that cannot be reached.
     """
     kind = ADAPTERS[family_of(base)]
-    return kind(load_processor(base, trust_remote_code=trust_remote_code), base, size)
+    return kind(load_processor(base), base, size)
 
 
 def metadata_of(times_s: Sequence[float]) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from saccade.errors import ConfigError, WeightsError, memory_enough
+from saccade.trust import trusting
 from saccade.vlm.adapters import Adapter, adapter_for
 from saccade.vlm.clips import Exchange
 from saccade.vlm.model import VideoLanguageModel, build_vlm
@@ -97,19 +98,20 @@ def open_answerer(
         size: Longest side of frames before the processor has its say; 0: as it was tuned.
         dtype: float32 or bf16 of a base; as it was tuned when empty.
         max_new_tokens: Longest answer.
-        trust_remote_code: Run code that comes with a base.
+        trust_remote_code: Run code that comes with a base, a tuned run's too; what its card says does not count.
 
     Raises:
         WeightsError: Neither, or weights that are missing or damaged.
         ConfigError: A device that this machine does not have.
     """
+    if trust_remote_code:
+        with trusting(code=True):
+            return open_answerer(source, device=device, size=size, dtype=dtype, max_new_tokens=max_new_tokens)
     where = pick_device(device)
     if not is_run(source):
-        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-        if dtype:
-            options["dtype"] = dtype
-        model = build_vlm(str(source), options).requires_grad_(False)
-        adapter = adapter_for(str(source), size=size, trust_remote_code=trust_remote_code)
+        base = source if isinstance(source, str) else str(source)  # stays as it is where it came from a file
+        model = build_vlm(base, {"dtype": dtype} if dtype else {}).requires_grad_(False)
+        adapter = adapter_for(base, size=size)
         return Answerer(model.to(where), adapter, Path(source).name, max_new_tokens=max_new_tokens)
     from saccade.weights import load_model
 
@@ -118,11 +120,7 @@ def open_answerer(
         raise WeightsError(
             f"{source} holds {card.model}, which answers nothing; expected a run of `saccade vlm tune`"
         )
-    adapter = adapter_for(
-        card.model,
-        size=size or int(card.preprocess.get("side", 0)),
-        trust_remote_code=bool(card.options.get("trust_remote_code")),
-    )
+    adapter = adapter_for(card.model, size=size or int(card.preprocess.get("side", 0)))
     tuned.requires_grad_(False)
     return Answerer(tuned.to(where), adapter, Path(source).name, max_new_tokens=max_new_tokens)
 

@@ -1,6 +1,7 @@
 """Open a base model: a local folder or a hub id, in one of the classes that we know how to talk to.
 
-Weights come from safetensors only, and no code that lies beside them is run unless the user says so.
+Weights come from safetensors only, and no code that lies beside them is run unless the caller gives the word
+(`saccade.trust`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from saccade.errors import ConfigError
 from saccade.extras import require
 from saccade.hub import DTYPES, fetching, load_network, model_type_of
+from saccade.trust import given
 
 EXTRA = "vlm"
 CLASSES = {
@@ -37,12 +39,11 @@ def transformers() -> Any:
     return require("transformers", EXTRA, "for vision-language models")
 
 
-def load_config(base: str, *, trust_remote_code: bool = False) -> Any:
+def load_config(base: str) -> Any:
     """Read what a base is.
 
     Args:
         base: Folder, or hub id (owner/name).
-        trust_remote_code: Run code that comes with the base.
 
     Raises:
         WeightsError: No such folder, or a hub that cannot be reached.
@@ -50,7 +51,7 @@ def load_config(base: str, *, trust_remote_code: bool = False) -> Any:
     """
     model_class(family_of(base))
     with _fetching(base, "config.json"):
-        return transformers().AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
+        return transformers().AutoConfig.from_pretrained(base, trust_remote_code=given().code)
 
 
 def model_class(family: str) -> Any:
@@ -80,7 +81,7 @@ def family_of(base: str) -> str:
     return found
 
 
-def load_processor(base: str, *, trust_remote_code: bool = False) -> Any:
+def load_processor(base: str) -> Any:
     """Open what turns text and frames into inputs.
 
     Raises:
@@ -92,7 +93,7 @@ def load_processor(base: str, *, trust_remote_code: bool = False) -> Any:
     if family == "smolvlm":  # its processor writes numbers in words
         require("num2words", EXTRA, "by the processor of SmolVLM")
     with _fetching(base, "the processor's files"):
-        processor = transformers().AutoProcessor.from_pretrained(base, trust_remote_code=trust_remote_code)
+        processor = transformers().AutoProcessor.from_pretrained(base, trust_remote_code=given().code)
     if getattr(processor, "video_processor", None) is None:
         raise ConfigError(NO_VIDEOS.format(base=base))
     if not (getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)):
@@ -105,16 +106,13 @@ def load_processor(base: str, *, trust_remote_code: bool = False) -> Any:
     return processor
 
 
-def load_base(
-    base: str, *, dtype: str = "float32", fresh: bool = False, trust_remote_code: bool = False
-) -> torch.nn.Module:
+def load_base(base: str, *, dtype: str = "float32", fresh: bool = False) -> torch.nn.Module:
     """Build a base with its weights.
 
     Args:
         base: Folder, or hub id (owner/name).
         dtype: float32 or bf16.
         fresh: Random weights in place of those of the base.
-        trust_remote_code: Run code that comes with the base.
 
     Raises:
         WeightsError: Weights that are missing, incomplete or damaged, or a hub that cannot be reached.
@@ -123,9 +121,9 @@ def load_base(
     family = family_of(base)
     kind = model_class(family)
     if fresh:
-        config = load_config(base, trust_remote_code=trust_remote_code)
+        config = load_config(base)
         return kind(config).to(DTYPES[dtype])
-    return load_network(kind, base, dtype=dtype, trust_remote_code=trust_remote_code, **FLAGS)
+    return load_network(kind, base, dtype=dtype, trust_remote_code=given().code, **FLAGS)
 
 
 @contextlib.contextmanager

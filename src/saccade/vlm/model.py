@@ -18,9 +18,12 @@ from torch import Tensor, nn
 
 from saccade.errors import ConfigError, did_you_mean
 from saccade.extras import require
+from saccade.trust import given
 from saccade.vlm.adapters import ADAPTERS, Adapter
 from saccade.vlm.base import DTYPES, EXTRA, family_of, load_base, transformers
 
+CODE = "trust_remote_code"
+"""An option that older runs stored; only the flag of the call counts."""
 NETWORK = "network."
 """Prefix of the names of the base's own tensors."""
 
@@ -46,8 +49,6 @@ class TuneOptions:
     """What the base is held in, float32 or bf16; trained tensors are always float32."""
     fresh: bool = False
     """Start from random weights; everything has to be tuned then."""
-    trust_remote_code: bool = False
-    """Run code that comes with the base."""
 
     def __post_init__(self) -> None:
         if self.lora < 0 or not self.lora_alpha >= 0 or not 0 <= self.lora_dropout < 1:
@@ -77,6 +78,12 @@ def tune_options(values: Mapping[str, Any]) -> TuneOptions:
         ConfigError: A name that is none, or a value of another kind or out of range.
     """
     known = {field.name: field.default for field in fields(TuneOptions)}
+    values = dict(values)
+    if values.pop(CODE, False) and not given().code:
+        raise ConfigError(
+            f"model.options.{CODE} is on in the card or recipe, but a file cannot say that code which comes with a "
+            "base is run; if you trust its makers, add --trust-remote-code to this call"
+        )
     for name, value in values.items():
         if name not in known:
             raise ConfigError(f"model.options has no {name!r}{did_you_mean(name, known)}")
@@ -250,9 +257,7 @@ def build_vlm(base: str, options: Mapping[str, Any]) -> VideoLanguageModel:
     """
     chosen = tune_options(options)
     kind = ADAPTERS[family_of(base)]
-    network = load_base(
-        base, dtype=chosen.dtype, fresh=chosen.fresh, trust_remote_code=chosen.trust_remote_code
-    )
+    network = load_base(base, dtype=chosen.dtype, fresh=chosen.fresh)
     return VideoLanguageModel(network, kind, chosen)
 
 

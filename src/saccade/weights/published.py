@@ -14,8 +14,8 @@ PUBLISHED = {
 }
 
 
-def fetch(hub_id: str, filename: str = "model.safetensors") -> Path:
-    """Fetch a weights file from the hub, or find it in the local cache.
+def fetch(hub_id: str, filename: str = "model.safetensors", *, cached: bool = False) -> Path:
+    """Fetch a weights file from the hub, or find it in the local cache; with `cached` only there.
 
     Raises:
         WeightsError: Not there, or no connection; the sentence names the id and the way around.
@@ -24,8 +24,13 @@ def fetch(hub_id: str, filename: str = "model.safetensors") -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(hf_hub_download(hub_id, filename, local_files_only=not hub_answers()))
+        return Path(hf_hub_download(hub_id, filename, local_files_only=cached or not hub_answers()))
     except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        if cached:
+            raise WeightsError(
+                f"{hub_id} stands in a file and is not in the hub's cache here; hub ids in files are not fetched "
+                "without your word, so name it yourself with --weights, or add --allow-address"
+            ) from None
         raise WeightsError(
             f"{hub_id}: the hub cannot be reached or has no {filename} under this id ({type(error).__name__}); "
             f"fetch it where there is a connection and pass the file with --weights"

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from saccade import registry
 from saccade.errors import ConfigError, WeightsError
 from saccade.files import replacing
+from saccade.trust import Stored, check_place, may_fetch
 from saccade.weights import keymap
 from saccade.weights.card import Card
 from saccade.weights.pth import read_pth, tensors_of
 
 CARD_KEY = "saccade"
+LANGUAGE = ("answer", "motion_answer")
+"""Tasks of networks whose card names the base that they were made from: one network, taught in two ways."""
 # Of a training checkpoint: the key whose weights the published numbers belong to comes first.
 _PREFERRED = {
     "efficientvim": ("model_ema", "model", "state_dict"),
@@ -104,7 +107,7 @@ def locate(source: Path | str) -> Path:
     if text.startswith("hf-hub:") or (text.count("/") == 1 and not path.suffix and not path.parent.exists()):
         from saccade.weights.published import fetch
 
-        return fetch(text.removeprefix("hf-hub:"))
+        return fetch(text.removeprefix("hf-hub:"), cached=not may_fetch(source))
     raise WeightsError(f"{path}: no such weights file or run folder")
 
 
@@ -141,6 +144,9 @@ def load_model(source: Path | str) -> tuple[nn.Module, Card]:
         card = identify(state, where=str(path))
         if path.suffix != ".safetensors":
             state, _ = read_weights(path, family=registry.family_of(card.model))
+    if card.task in LANGUAGE:  # the base is another folder, or the hub's
+        card.model = Stored(card.model, path, "the model of the card", "--base")
+        check_place(card.model)
     model = build_model(card)
     _load_state(model, state, family=_family(model), where=str(path), strict=True)
     card.origin = card.origin or str(path)
@@ -153,7 +159,11 @@ def build_model(card: Card) -> nn.Module:
     Raises:
         ConfigError: A name or option that does not exist here.
     """
-    if card.task in ("answer", "motion_answer"):  # one network, taught in two ways
+    if "pretrained" in card.options or "pretrained" in card.head_options:
+        raise WeightsError(
+            f"the card of {card.model} has an option pretrained, which would fetch other weights; remove it"
+        )
+    if card.task in LANGUAGE:
         from saccade.vlm.model import build_vlm
 
         return build_vlm(card.model, card.options)
