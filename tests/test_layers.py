@@ -198,3 +198,16 @@ def test_no_circles():
             if target in names and target != of_file[found.file]:
                 graph[of_file[found.file]].add(target)
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError and names the circle
+
+
+def test_no_text_reaches_a_shell_or_an_interpreter():
+    """A string that a shell reads could come from a file; `pipe:` of webdataset is guarded in data/shards.py."""
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name, where = ast.unparse(node.func), f"{file.relative_to(ROOT)}:{node.lineno}"
+            assert name not in ("os.system", "os.popen", "eval", "exec", "subprocess.getoutput"), where
+            shell = [word for word in node.keywords if word.arg == "shell"]
+            assert not shell, f"{where} has shell="
+            assert not name.endswith(".gopen") or str(file.relative_to(SOURCE)) == "data/shards.py", where

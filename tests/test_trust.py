@@ -251,7 +251,8 @@ def test_a_stored_text_stays_one():
     ("place", "scheme"),
     [
         ("pipe:x", "pipe"), ("\x01 Pipe:x", "pipe"), ("p\nipe:x", "pipe"), ("s3://b/x.tar", "s3"),
-        ("HTTP://x", "http"), ("file:///x.tar", ""), ("photos/", ""), ("c:/x", ""), ("talks.json:0.5", ""), ("a/pipe:x", ""),
+        ("HTTP://x", "http"), ("file:///x.tar", ""), ("photos/", ""), ("c:/x", ""),
+        ("talks.json:0.5", ""), ("a/pipe:x", ""),
     ],
 )  # fmt: skip
 def test_schemes(place, scheme):

@@ -12,7 +12,8 @@ from saccade.vlm.model import build_vlm
 from saccade.weights import Card, save_weights
 
 EVIL = """
-open({canary!r}, "w").write("code ran")
+import pathlib
+pathlib.Path({canary!r}).write_text("code ran")
 from transformers import PreTrainedTokenizerFast
 class T(PreTrainedTokenizerFast):
     pass
@@ -61,7 +62,7 @@ def test_nor_does_that_of_a_recipe(hostile, stkit, tmp_path, capsys):
             {
                 "task": "answer",
                 "model": {"name": str(run / "base"), "options": {"trust_remote_code": True}},
-                "data": {"source": str(stkit.questions if hasattr(stkit, "questions") else stkit)},
+                "data": {"source": str(stkit)},
             }
         )
     )
