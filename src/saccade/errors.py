@@ -48,6 +48,14 @@ class CheckFailed(SaccadeError):
     exit_code = 1
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of a device or of the machine, was not enough."""
+    # By name, since importing this file does not import torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(part in str(error) for part in ("can't allocate memory", "_ALLOC_FAILED"))
+
+
 @contextlib.contextmanager
 def memory_enough(way_out: str) -> Iterator[None]:
     """Turn a device's memory running out, of a GPU or of the machine, into a sentence.
@@ -61,9 +69,7 @@ def memory_enough(way_out: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # By name, since importing this file does not import torch.
-        full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        if not full and not any(part in str(error) for part in ("can't allocate memory", "_ALLOC_FAILED")):
+        if not is_out_of_memory(error):
             raise
         raise SaccadeError(f"the device's memory is not enough; {way_out}") from None
 

@@ -21,11 +21,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from saccade.data.decode import EXTENSIONS, MAX_BYTES
+from saccade.data.decode import EXTENSIONS
 from saccade.data.folder import PART_NAMES, list_folder
 from saccade.data.source import NO_LABEL, PackedStrings, Source, index_labels
 from saccade.errors import DataError
 from saccade.extras import require
+from saccade.files.pictures import MAX_BYTES
 
 MAX_SHARDS = 1_000_000
 MAX_LABEL_BYTES = 1 << 20

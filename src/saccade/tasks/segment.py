@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +16,7 @@ from saccade.data.dense_augment import IGNORED, build_dense_augmentation
 from saccade.data.layout import Part, find_maps, list_pictures
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
+from saccade.files.pictures import open_picture
 from saccade.tasks.base import Batch, LossContext, Marks, TaskData
 from saccade.tasks.dense import DenseTask, split_indices
 from saccade.weights.card import Card
@@ -220,7 +220,7 @@ def _scan(maps: list[Path], ade: bool) -> list[str]:
 def _size(path: Path) -> tuple[int, int]:
     """Height and width of a picture file by its header; of a damaged one, what changes nothing."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             return picture.height, picture.width
-    except Exception:  # it is reported when it is read
+    except DataError:  # it is reported when it is read
         return 512, 512
