@@ -9,6 +9,7 @@ from saccade.data import preprocess as module
 from saccade.data.decode import load_rgb
 from saccade.data.preprocess import Preprocess
 from saccade.errors import ConfigError, DataError
+from saccade.files.pictures import MAX_ASPECT
 
 from .pictures import encode, photo
 
