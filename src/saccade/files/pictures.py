@@ -46,12 +46,13 @@ beginning, is last."""
 
 
 @contextlib.contextmanager
-def decoding(called: str, what: str = "image") -> Iterator[None]:
+def decoding(called: str, what: str = "image", problem: str = "is damaged or truncated") -> Iterator[None]:
     """Turn whatever a decoder raises, memory running out included, into a sentence about the file.
 
     Args:
         called: The file.
         what: What it should be: image, class map, video.
+        problem: What is said of it.
 
     Raises:
         DataError: Anything but an error of ours or an interrupt was raised in the block.
@@ -63,7 +64,7 @@ def decoding(called: str, what: str = "image") -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise DataError(f"{called}: not enough memory to decode it") from None
-        raise DataError(f"{called}: the {what} is damaged or truncated ({_brief(error)})") from None
+        raise DataError(f"{called}: the {what} {problem} ({_brief(error)})") from None
 
 
 def check_size(called: str, width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
@@ -165,5 +166,5 @@ def _hush_bomb_warning() -> None:
 
 def _brief(error: Exception) -> str:
     """Return a library's message as one short line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."

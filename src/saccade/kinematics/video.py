@@ -178,7 +178,7 @@ def _opened(path: Path) -> Any:
     if not path.is_file():
         raise DataError(f"{path}: no such video")
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    with decoding(str(path), "video"):
+    with decoding(str(path), "file", "cannot be read as a video"):
         container = av.open(str(path), options=options)
     if not container.streams.video:
         container.close()
