@@ -5,6 +5,7 @@
     ├── DataError        an image, folder, table or shard that cannot be read as asked
     ├── WeightsError     a checkpoint that is unsafe, damaged, or for another model
     ├── ShapeError       a tensor of a shape the function does not take
+    ├── NotEnoughMemory  of a device or of the machine
     ├── MissingExtraError  an optional package that is not installed
     └── CheckFailed      (exit 1) the work was done and its own check says it is wrong
 
@@ -42,6 +43,10 @@ class MissingExtraError(SaccadeError, ImportError):
     """An optional package that is not installed."""
 
 
+class NotEnoughMemory(SaccadeError):
+    """The memory of a device or of the machine was not enough."""
+
+
 class CheckFailed(SaccadeError):
     """The work was done, and its own check says the result is wrong."""
 
@@ -64,14 +69,14 @@ def memory_enough(way_out: str) -> Iterator[None]:
         way_out: What the user can do, as the end of the sentence.
 
     Raises:
-        SaccadeError: There was not enough.
+        NotEnoughMemory: There was not enough.
     """
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise SaccadeError(f"the device's memory is not enough; {way_out}") from None
+        raise NotEnoughMemory(f"the device's memory is not enough; {way_out}") from None
 
 
 def did_you_mean(name: str, choices: Iterable[str], count: int = 3) -> str:
