@@ -248,7 +248,7 @@ def _write_shards(parts: dict[str, Source], root: Path, seed: int, shard_bytes: 
                 try:
                     members = list(_members(source, index))
                 except DataError as error:
-                    count.leave_out(part, source.names[index], error)
+                    count.leave_out(part, source.names[int(index)], error)
                     continue
                 if tar is None or size > shard_bytes:
                     if tar is not None:
