@@ -5,6 +5,7 @@
     ├── DataError        an image, folder, table or shard that cannot be read as asked
     ├── WeightsError     a checkpoint that is unsafe, damaged, or for another model
     ├── ShapeError       a tensor of a shape the function does not take
+    ├── NotEnoughMemory  of a device or of the machine
     ├── MissingExtraError  an optional package that is not installed
     └── CheckFailed      (exit 1) the work was done and its own check says it is wrong
 
@@ -42,10 +43,22 @@ class MissingExtraError(SaccadeError, ImportError):
     """An optional package that is not installed."""
 
 
+class NotEnoughMemory(SaccadeError):
+    """The memory of a device or of the machine was not enough."""
+
+
 class CheckFailed(SaccadeError):
     """The work was done, and its own check says the result is wrong."""
 
     exit_code = 1
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of a device or of the machine, was not enough."""
+    # By name, since importing this file does not import torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(part in str(error) for part in ("can't allocate memory", "_ALLOC_FAILED"))
 
 
 @contextlib.contextmanager
@@ -56,16 +69,14 @@ def memory_enough(way_out: str) -> Iterator[None]:
         way_out: What the user can do, as the end of the sentence.
 
     Raises:
-        SaccadeError: There was not enough.
+        NotEnoughMemory: There was not enough.
     """
     try:
         yield
     except Exception as error:
-        # By name, since importing this file does not import torch.
-        full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        if not full and not any(part in str(error) for part in ("can't allocate memory", "_ALLOC_FAILED")):
+        if not is_out_of_memory(error):
             raise
-        raise SaccadeError(f"the device's memory is not enough; {way_out}") from None
+        raise NotEnoughMemory(f"the device's memory is not enough; {way_out}") from None
 
 
 def did_you_mean(name: str, choices: Iterable[str], count: int = 3) -> str:

@@ -190,7 +190,7 @@ def test_convert_keeps_the_split_and_what_webdataset_reads(photos, tmp_path):
     read = list(webdataset.WebDataset(str(tmp_path / "shards" / "val-000000.tar"), shardshuffle=False))
     assert sorted(int(sample["cls"]) for sample in read) == [0, 0, 1, 1]
     again = open_parts(str(tmp_path / "shards"))
-    assert write_parts(again, tmp_path / "folder") == {"train": 12, "val": 4}
+    assert write_parts(again, tmp_path / "folder").counts == {"train": 12, "val": 4}
     assert len(open_source(str(tmp_path / "folder"), part="train")) == 12
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from saccade.data import decode
 from saccade.data.decode import decode_rgb, load_rgb, read_jpeg_header
 from saccade.errors import DataError
+from saccade.files import pictures
 
 from .pictures import encode, photo
 
@@ -168,7 +169,7 @@ def test_missing_empty_and_foreign_files(tmp_path):
 
 
 def test_absurdly_large_files_are_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "MAX_BYTES", 1000)
+    monkeypatch.setattr(pictures, "MAX_BYTES", 1000)
     (tmp_path / "a.jpg").write_bytes(encode(PICTURE))
     with pytest.raises(DataError, match="too large for an image"):
         decode_rgb(tmp_path / "a.jpg")

@@ -183,7 +183,7 @@ def test_masks_from_a_folder(tmp_path):
     ("spoil", "words"),
     [
         (lambda folder: (folder / "001.png").unlink(), "2 PNG files for 3 frames"),
-        (lambda folder: (folder / "001.png").write_bytes(b"no"), "001.png: cannot be read"),
+        (lambda folder: (folder / "001.png").write_bytes(b"no"), "001.png: not an image"),
         (lambda folder: Image.new("L", (8, 8)).save(folder / "001.png"), "8 x 8 pixels; expected 30 x 20"),
         (lambda folder: Image.new("RGB", (30, 20)).save(folder / "001.png"), "one channel"),
         (lambda folder: (folder / "categories.json").write_text("{"), "no JSON"),

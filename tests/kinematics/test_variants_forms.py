@@ -238,7 +238,7 @@ def test_written_frames_show_the_right_colours(tmp_path):
     with pytest.raises(DataError, match="has no track"):
         write_frames(question, tracks[2:], tmp_path / "other", root=tmp_path)
     (tmp_path / "004.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"004\.png: cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"004\.png: not an image"):
         write_frames(question, tracks, tmp_path / "other", root=tmp_path)
     assert not list((tmp_path / "other").iterdir())
     (tmp_path / "002.png").unlink()

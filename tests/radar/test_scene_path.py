@@ -156,7 +156,7 @@ class TestScenes:
         [
             ("strr", "did you mean 'star'"),
             ("1,2", "no shape, file or"),
-            ("nothing.png", "not a picture"),
+            ("nothing.png", "cannot be read"),
             ("nothing.stl", "no such file"),
             ("nothing.csv", "cannot be read"),
             ("nan,0,0.3", "not a finite number"),

@@ -7,7 +7,7 @@ from torchmetrics.functional.segmentation import mean_iou
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.scenes import scenes_folder
 from saccade.errors import ConfigError, DataError
-from saccade.tasks import get_task
+from saccade.tasks import get_task, segment
 from saccade.tasks.base import LossContext
 from saccade.tasks.segment import SegmentMarks, class_map
 from saccade.weights import Card
@@ -131,3 +131,10 @@ def test_numbers_beyond_the_classes_are_named(scenes, tmp_path):
     task, card = get_task("segment"), Card("shvit_s1", labels=list("abc"))
     found = task.open(DataConfig(source=str(tmp_path)), AugmentConfig(), card, seed=0)
     assert "beyond the 3 classes" in found.val[0]["broken"][0][1]
+
+
+def test_class_maps_of_large_files_are_the_same_in_pieces(monkeypatch):
+    logits = torch.randn(7, 12, 10, generator=torch.Generator().manual_seed(0))
+    whole = class_map(logits, (11, 9), (40, 50))
+    monkeypatch.setattr(segment, "MAX_GROWN", 2 * 40 * 50)
+    assert torch.equal(class_map(logits, (11, 9), (40, 50)), whole)

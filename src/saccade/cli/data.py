@@ -169,7 +169,7 @@ def _write(
     if not dry_run:
         with show.progress() as bar:
             task = bar.add_task("writing", total=None, info="")
-            write_parts(
+            written = write_parts(
                 parts,
                 out,
                 form=form,
@@ -177,6 +177,13 @@ def _write(
                 seed=seed,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
                 **options,
+            )
+        counts = written.counts
+        for name, reason in written.broken[:SHOWN]:
+            show.note(f"left out: {reason if name in reason else f'{name}: {reason}'}")
+        if written.broken:
+            show.note(
+                f"{len(written.broken)} images cannot be read and were left out; `saccade data check` lists them"
             )
     values = {"out": str(out), "form": form} | {part or "images": count for part, count in counts.items()}
     show.result(values | ({"dry_run": True} if dry_run else {}), as_json=json)

@@ -17,19 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from saccade.data.decode import (
-    MAX_PIXELS,
-    Encoded,
-    decode_rgb,
-    is_image_name,
-    open_lazily,
-    read_bytes,
-    read_jpeg_header,
-)
+from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb, is_image_name, read_jpeg_header
 from saccade.data.opening import is_divided, kind_of, open_source
 from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import FileSource, Source
 from saccade.errors import DataError
+from saccade.files.pictures import FORMATS, decoding, open_picture, read_bytes
 
 TINY_SIDE = 32
 """Shorter sides below this many pixels are worth a warning."""
@@ -45,20 +38,6 @@ NEAR_LEVELS = 6.0
 """And are, when their 16 x 16 thumbnails differ by less than so many levels of 255 on average."""
 MAX_BUCKET = 2000
 """Groups of more alike fingerprints than this are not compared pair by pair."""
-
-_SUFFIXES = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "MPO": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "PNG": {".png"},
-    "GIF": {".gif"},
-    "BMP": {".bmp"},
-    "TIFF": {".tif", ".tiff"},
-    "WEBP": {".webp"},
-    "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
-    "AVIF": {".avif"},
-    "JPEG2000": {".jp2"},
-    "TGA": {".tga"},
-}
 
 
 @dataclass(frozen=True)
@@ -210,19 +189,30 @@ def look_at(source: Source, index: int, max_pixels: int = MAX_PIXELS) -> Look:
         look.findings.append(Finding(level, kind, name, detail))
 
     try:
-        encoded: Encoded = source.read(index)
-        if isinstance(encoded, Image.Image):  # made on the spot, so there is no file to be wrong
-            pixels = decode_rgb(encoded, max_pixels=max_pixels)
-            look.digest = hashlib.sha256(pixels.tobytes()).digest()
-        else:
-            data = read_bytes(encoded)
-            look.digest = hashlib.sha256(data).digest()
-            _check_format(name, open_lazily(data, name), say)
-            pixels = decode_rgb(data, max_pixels=max_pixels)
-            _check_damage(data, say)
+        with decoding("image"):
+            _describe(look, name, source.read(index), max_pixels, say)
     except DataError as error:
         say("error", "broken", str(error).removeprefix("image: "))
-        return look
+    return look
+
+
+def _describe(
+    look: Look, name: str, encoded: Encoded, max_pixels: int, say: Callable[[str, str, str], None]
+) -> None:
+    """Decode an image and fill in what it looks like.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    if isinstance(encoded, Image.Image):  # made on the spot, so there is no file to be wrong
+        pixels = decode_rgb(encoded, max_pixels=max_pixels)
+        look.digest = hashlib.sha256(pixels.tobytes()).digest()
+    else:
+        data = read_bytes(encoded)
+        look.digest = hashlib.sha256(data).digest()
+        _check_format(name, open_picture(data, max_pixels=max_pixels), say)
+        pixels = decode_rgb(data, max_pixels=max_pixels)
+        _check_damage(data, say)
     height, width = pixels.shape[:2]
     if min(height, width) < TINY_SIDE:
         say("warning", "tiny", f"{width} x {height} pixels")
@@ -233,21 +223,20 @@ def look_at(source: Source, index: int, max_pixels: int = MAX_PIXELS) -> Look:
     grey = Image.fromarray(pixels).convert("L")
     look.thumbnail = np.asarray(grey.resize((16, 16), Image.Resampling.BOX))
     look.fingerprint = _fingerprint(grey)
-    return look
 
 
 def _check_format(name: str, picture: Image.Image, say: Callable[[str, str, str], None]) -> None:
     """Compare a file's kind with its name, and name the unusual kinds."""
     suffix = Path(name).suffix.lower()
-    expected = _SUFFIXES.get(picture.format or "")
+    expected = FORMATS.get(picture.format or "")
     if expected and is_image_name(name) and suffix not in expected:
-        say("warning", "extension", f"is a {picture.format} file; rename it to {sorted(expected)[0]}")
+        say("warning", "extension", f"is a {picture.format} file; rename it to {expected[0]}")
     if picture.mode == "CMYK":
         say("warning", "cmyk", "CMYK colours are converted without a colour profile")
     if picture.mode.startswith("I"):
         say("warning", "16-bit", "16-bit grey values are reduced to 8 bits")
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-        say("warning", "animated", f"only the first of {getattr(picture, 'n_frames', 1)} frames is used")
+    if picture.format != "MPO" and getattr(picture, "is_animated", False):  # a count would read them all
+        say("warning", "animated", "only the first frame is used")
 
 
 def _check_damage(data: bytes, say: Callable[[str, str, str], None]) -> None:
@@ -261,7 +250,7 @@ def _check_damage(data: bytes, say: Callable[[str, str, str], None]) -> None:
         return
     try:
         simplejpeg.decode_jpeg(data, strict=True)
-    except ValueError as error:
+    except Exception as error:  # it was read before, by Pillow
         say("warning", "damaged", f"readable, but {error}".strip().rstrip("."))
 
 

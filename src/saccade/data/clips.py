@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from saccade.data.config import DataConfig
-from saccade.data.folder import PART_NAMES, list_folder
+from saccade.data.folder import PART_NAMES, list_folder, lost_note, walk_files
 from saccade.data.motion_clips import CLIPS, clips_folder
 from saccade.data.opening import SourcePair
 from saccade.data.source import NO_LABEL, FileSource, index_labels, natural_sorted
@@ -68,23 +68,9 @@ def is_video_name(name: str | Path) -> bool:
     return Path(name).suffix.lower() in VIDEOS
 
 
-def walk_videos(root: Path, below: str = "", seen: frozenset[tuple[int, int]] = frozenset()) -> list[str]:
-    """List the videos under a folder, hidden files left out, in natural order, relative to `root`.
-
-    Links to folders are followed, but not back up (`seen` holds the folders above).
-    """
-    status = (root / below).stat()
-    if (status.st_dev, status.st_ino) in seen:
-        return []
-    seen |= {(status.st_dev, status.st_ino)}
-    files, folders = [], []
-    for name, is_folder in list_folder(root / below):
-        path = f"{below}/{name}" if below else name
-        if is_folder:
-            folders.append(path)
-        elif is_video_name(name):
-            files.append(path)
-    return files + [path for folder in folders for path in walk_videos(root, folder, seen)]
+def walk_videos(root: Path, below: str = "", lost: list[str] | None = None) -> list[str]:
+    """List the videos under a folder, hidden files left out; as `walk_files`."""
+    return list(walk_files(root, is_video_name, start=below, lost=lost))
 
 
 def open_clips(
@@ -112,10 +98,12 @@ def open_clips(
     if len(sides) == 2 and (classes or part != "all"):
         path = sides["val" if part == "val" else "train"]
     if not classes:
-        files = walk_videos(path)
+        lost: list[str] = []
+        files = walk_videos(path, lost=lost)
         if not files:
             raise DataError(f"{spec}: no videos in this folder; expected .mp4, .avi, .mkv and the like")
-        return ClipSource(path, files, [NO_LABEL] * len(files), [], where=spec)
+        notes = tuple(lost_note(spec, lost))
+        return ClipSource(path, files, [NO_LABEL] * len(files), [], where=spec, notes=notes)
     return _open_classes(path, spec, labels)
 
 
@@ -196,8 +184,11 @@ def _open_classes(folder: Path, where: str, labels: list[str] | None) -> ClipSou
     files: list[str] = []
     found: list[str] = []
     notes: list[str] = []
-    for name, is_folder in list_folder(folder):
-        inside = walk_videos(folder, name) if is_folder else []
+    lost: list[str] = []
+    entries = list_folder(folder, lost)
+    lost = [name for name in lost if not is_video_name(name)]
+    for name, is_folder in entries:
+        inside = walk_videos(folder, name, lost) if is_folder else []
         if is_folder and not inside:
             notes.append(f"{where}: class folder {name!r} has no videos and is left out")
         files += inside
@@ -208,6 +199,7 @@ def _open_classes(folder: Path, where: str, labels: list[str] | None) -> ClipSou
         raise DataError(
             f"{where}: {held}; put the videos of each class into a folder of its own, or list them in a table"
         )
+    notes += lost_note(where, lost)
     targets, names = index_labels(found, labels, where)
     return ClipSource(folder, files, targets, names, where=where, notes=tuple(notes))
 

@@ -3,9 +3,10 @@
 import io
 import json
 import os
-import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,30 @@ from PIL import Image
 
 from saccade import files
 from saccade.data.dataset import sample_seed
-from saccade.data.decode import EXTENSIONS, open_lazily, read_bytes
+from saccade.data.decode import EXTENSIONS
 from saccade.data.opening import is_divided, open_source
 from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import Source
 from saccade.data.split import stratified_split
 from saccade.data.table import Row, write_table
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.files.pictures import FORMATS, open_picture, read_bytes
+from saccade.files.regular import open_regular
 
 FORMS = ("folder", "table", "shards")
 SHARD_BYTES = 256 << 20
-_FORMAT_SUFFIX = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
-_FORMAT_SUFFIX |= {"WEBP": ".webp", "PPM": ".ppm", "AVIF": ".avif", "JPEG2000": ".jp2", "TGA": ".tga"}
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Written:
+    """What was written."""
+
+    counts: dict[str, int]
+    """Images in each part."""
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    """(name, reason) of the images that cannot be read and were left out."""
 
 
 def form_of(out: Path | str, form: str = "") -> str:
@@ -81,8 +92,11 @@ def write_parts(
     seed: int = 0,
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
-) -> dict[str, int]:
+) -> Written:
     """Write sources in another form; file contents are copied as they are, never compressed anew.
+
+    Files that cannot be read (missing, empty, no regular files) are left out and named; what is inside of the others
+    is not looked at.
 
     Args:
         parts: Sources by part, from `open_parts` or `split_parts`.
@@ -93,11 +107,8 @@ def write_parts(
         shard_bytes: Begin a new shard after so many bytes.
         progress: Called with (images done, images in all).
 
-    Returns:
-        Number of images in each part.
-
     Raises:
-        DataError: `out` is in use, a stream, a class name that cannot be a folder, an unreadable file.
+        DataError: `out` is in use, a stream, a class name that cannot be a folder, or no file can be read.
         ConfigError: An unknown form, or links to things that are not files.
     """
     out, form = Path(out), form_of(out, form)
@@ -116,22 +127,37 @@ def write_parts(
             temporary.mkdir()
             if form == "folder":
                 for part, source in parts.items():
-                    _write_folder(source, temporary / part, link, count)
+                    _write_folder(part, source, temporary / part, link, count)
             else:
                 _write_shards(parts, temporary, seed, shard_bytes, count)
-    return {part: len(source) for part, source in parts.items()}
+            if count.broken and len(count.broken) == count.total:
+                raise DataError(
+                    f"none of {count.total} images can be read, the first being {count.broken[0][1]}"
+                )
+    counts = {part: len(source) - count.left_out[part] for part, source in parts.items()}
+    return Written(counts, count.broken)
 
 
 class _Counter:
-    """Counts images for the progress bar."""
+    """Counts images for the progress bar, and those left out."""
 
     def __init__(self, total: int, progress: Progress | None):
-        self._done, self._total, self._progress = 0, total, progress
+        self.total = total
+        self.broken: list[tuple[str, str]] = []
+        self.left_out: Counter[str] = Counter()
+        self._done, self._progress = 0, progress
+
+    def leave_out(self, part: str, name: str, error: DataError) -> None:
+        """Note an image that cannot be read."""
+        self.left_out[part] += 1
+        self.broken.append((name, str(error)))
+        self.step()
 
     def step(self) -> None:
+        """Note one more image done."""
         self._done += 1
         if self._progress is not None:
-            self._progress(self._done, self._total)
+            self._progress(self._done, self.total)
 
 
 def _write_table(parts: dict[str, Source], out: Path) -> None:
@@ -153,7 +179,7 @@ def _write_table(parts: dict[str, Source], out: Path) -> None:
     write_table(out, rows)
 
 
-def _write_folder(source: Source, root: Path, link: bool, count: _Counter) -> None:
+def _write_folder(part: str, source: Source, root: Path, link: bool, count: _Counter) -> None:
     """Write one folder per class."""
     for label in source.labels:
         if (
@@ -169,7 +195,11 @@ def _write_folder(source: Source, root: Path, link: bool, count: _Counter) -> No
     taken: set[str] = set()
     for index in range(len(source)):
         original = source.path(index)
-        data, suffix = (None, original.suffix) if original is not None else read_image(source, index)
+        try:
+            data, suffix = _contents(source, index, original, link)
+        except DataError as error:
+            count.leave_out(part, source.names[index], error)
+            continue
         folder = root / _label(source, index)
         # The last piece alone: names from shards may be any path, also one that leads out of the folder.
         name = source.names[index].replace("\\", "/").rpartition("/")[2]
@@ -181,23 +211,28 @@ def _write_folder(source: Source, root: Path, link: bool, count: _Counter) -> No
             target = folder / f"{stem}-{again}{suffix}"
         taken.add(str(target).lower())
         if data is not None:
-            if link:
-                raise ConfigError(f"{source.where}: these samples are no files to link to; leave out --link")
             target.write_bytes(data)
-        elif link:
-            assert original is not None
-            target.symlink_to(original.absolute())
         else:
             assert original is not None
-            _copy(original, target)
+            target.symlink_to(original.absolute())
         count.step()
 
 
-def _copy(original: Path, target: Path) -> None:
-    try:
-        shutil.copyfile(original, target)
-    except FileNotFoundError:
-        raise DataError(f"{original}: no such file, though the table lists it; correct the table") from None
+def _contents(source: Source, index: int, original: Path | None, link: bool) -> tuple[bytes | None, str]:
+    """Read a sample to be copied, or look whether there is a file to be linked to (None), and find its suffix.
+
+    Raises:
+        DataError: It cannot be read.
+        ConfigError: No file to link to.
+    """
+    if link and original is None:
+        raise ConfigError(f"{source.where}: these samples are no files to link to; leave out --link")
+    if original is None:
+        return read_image(source, index)
+    if not link:
+        return read_bytes(original), original.suffix
+    open_regular(original).close()
+    return None, original.suffix
 
 
 def _write_shards(parts: dict[str, Source], root: Path, seed: int, shard_bytes: int, count: _Counter) -> None:
@@ -212,12 +247,17 @@ def _write_shards(parts: dict[str, Source], root: Path, seed: int, shard_bytes: 
         tar, size = None, 0
         try:
             for place, index in enumerate(order.tolist()):
+                try:
+                    members = list(_members(source, index))
+                except DataError as error:
+                    count.leave_out(part, source.names[int(index)], error)
+                    continue
                 if tar is None or size > shard_bytes:
                     if tar is not None:
                         tar.close()
                     name = f"{stem}-{sum(key.startswith(stem + '-') for key in counts):06d}.tar"
                     tar, size, counts[name] = tarfile.open(root / name, "w"), 0, 0  # noqa: SIM115
-                for suffix, data in _members(source, index):
+                for suffix, data in members:
                     info = tarfile.TarInfo(f"{place:09d}{suffix}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
@@ -262,8 +302,8 @@ def read_image(source: Source, index: int) -> tuple[bytes, str]:
     suffix = Path(source.names[index]).suffix.lower()
     if suffix in EXTENSIONS:
         return data, suffix
-    picture = open_lazily(data, source.names[index])
-    return data, _FORMAT_SUFFIX.get(picture.format or "", ".png")
+    picture = open_picture(data, source.names[index])
+    return data, FORMATS.get(picture.format or "", (".png",))[0]
 
 
 def _label(source: Source, index: int) -> str:

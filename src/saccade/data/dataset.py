@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from saccade.data.decode import MAX_PIXELS, decode_rgb
 from saccade.data.preprocess import Preprocess
 from saccade.data.source import Source
-from saccade.errors import ConfigError, DataError
+from saccade.errors import ConfigError, DataError, is_out_of_memory
 
 MAX_REPLACEMENTS = 100
 """So many broken images in a row end a run: the data is not there at all."""
@@ -133,8 +133,12 @@ class TolerantDataset(Dataset, abc.ABC):
             at = (index + step) % len(self)
             try:
                 content = self.make(at, seed)
-            except DataError as error:
-                broken.append((self.names[at], str(error)))
+            except Exception as error:
+                # Memory running out over one sample is that sample's fault; anything else is ours and must show.
+                if not isinstance(error, DataError) and not is_out_of_memory(error):
+                    raise
+                reason = str(error) if isinstance(error, DataError) else "not enough memory to decode it"
+                broken.append((self.names[at], reason))
                 continue
             return self._sample(content, at, broken)
         if not self.train:

@@ -11,14 +11,13 @@ whatever the fast decoder does not like, goes through Pillow. Both paths give th
     EXIF orientation     applied: the picture stands as its photographer saw it
     floating point       refused, because its range is not defined
     truncated            refused, never filled up with grey
+    very long            refused: one side over 100 times the other, which a resize would blow up
 
 Sizes are read from the header and checked *before* any pixel is decoded.
 """
 
 import functools
 import importlib.util
-import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from saccade.errors import DataError
+from saccade.files.pictures import FORMATS, MAX_PIXELS, check_size, decoding, open_picture, read_bytes
 
-MAX_PIXELS = 178_956_970
-"""Default limit on width * height: what Pillow itself refuses (128 Mi pixels of 4/3 bytes)."""
-MAX_BYTES = 1 << 30
-"""Larger files are refused unread."""
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"}
-    | {".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga"}
-)
+EXTENSIONS = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """File names ending so (any case) are taken for images."""
+BLOCK_PIXELS = 1 << 22
+"""16-bit pictures are reduced to 8 bits so many pixels at a time."""
 
 Encoded = bytes | str | Path | Image.Image
 """What the decoders read: file contents, a path, or a picture already opened by Pillow."""
@@ -121,27 +116,6 @@ def _exif_orientation(tiff: bytes) -> int:
     return 0
 
 
-def read_bytes(source: bytes | str | Path) -> bytes:
-    """Read a file whole, refusing absurd sizes first.
-
-    Raises:
-        DataError: The file is missing, empty, unreadable or larger than `MAX_BYTES`.
-    """
-    if isinstance(source, bytes):
-        data = source
-    else:
-        try:
-            with Path(source).open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise DataError(f"{source}: cannot be read ({error.strerror or error})") from None
-        if len(data) > MAX_BYTES:
-            raise DataError(f"{source}: larger than {MAX_BYTES >> 20} MiB, too large for an image; remove it")
-    if not data:
-        raise DataError(f"{_called(source)}: the file is empty; remove it or copy it again")
-    return data
-
-
 def decode_rgb(
     source: Encoded,
     *,
@@ -169,14 +143,15 @@ def decode_rgb(
         data = read_bytes(source)
         header = read_jpeg_header(data)
         if header is not None:
-            _check_pixels(_called(source), header.width, header.height, max_pixels)
+            check_size(_called(source), header.width, header.height, max_pixels)
             if header.plain:
                 factor = _scale_factor(header, shrink_to) if shrink_to else 1
                 pixels = _decode_plain_jpeg(data, header, factor, grey and header.components == 1)
                 if pixels is not None and (pixels.shape[2] == 1) == grey:
                     return _upright(pixels, header.orientation)
-    picture = load_rgb(source, max_pixels=max_pixels)
-    pixels = np.array(picture.convert("L") if grey else picture)
+    with decoding(_called(source)):
+        picture = load_rgb(source, max_pixels=max_pixels)
+        pixels = np.array(picture.convert("L") if grey else picture)
     return pixels[..., None] if grey else pixels
 
 
@@ -194,32 +169,11 @@ def load_rgb(source: Encoded, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         DataError: Not an image, damaged, truncated, empty or too large.
     """
     called = _called(source)
-    try:
-        picture = source if isinstance(source, Image.Image) else open_lazily(read_bytes(source), called)
-        _check_pixels(called, *picture.size, max_pixels)
-        return to_rgb(picture)
-    except DataError:
-        raise
-    except MemoryError:
-        raise DataError(f"{called}: not enough memory to decode it") from None
-    except Exception as error:  # damaged files make Pillow's readers raise almost anything
-        raise DataError(f"{called}: the image is damaged or truncated ({_first_line(error)})") from None
-
-
-def open_lazily(data: bytes, called: str = "image") -> Image.Image:
-    """Open an image with Pillow up to its header, without decoding pixels.
-
-    Raises:
-        DataError: No reader knows the format, or Pillow refuses the size.
-    """
-    # Pillow warns between 1 and 2 times its own limit; the limit that counts here is `max_pixels`.
-    _hush_bomb_warning()
-    try:
-        return Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{called}: refused as a decompression bomb ({_first_line(error)})") from None
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{called}: not an image in any known format, or its header is damaged") from None
+    with decoding(called):
+        if isinstance(source, Image.Image):
+            check_size(called, *source.size, max_pixels)
+            return to_rgb(source)
+        return to_rgb(open_picture(source, called, max_pixels=max_pixels))
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -231,17 +185,27 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "RGB" and picture.getexif().get(274, 1) == 1 and "transparency" not in picture.info:
         picture.load()
         return picture
-    picture = ImageOps.exif_transpose(picture)
     if picture.mode == "F":
         raise DataError("floating-point pixels have no defined range; save the image with 8 or 16 bits")
+    if picture.getexif().get(274, 1) != 1:  # otherwise only a copy
+        picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64).clip(0, 65535)
-        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        picture = Image.fromarray(_eight_bits(np.asarray(picture)))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(ground, picture)
     return picture.convert("RGB")
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Divide (height, width) 16-bit values by 257, rounded, in blocks of rows: wider numbers take memory."""
+    result = np.empty(values.shape, dtype=np.uint8)
+    step = max(1, BLOCK_PIXELS // max(1, values.shape[1]))
+    for row in range(0, len(values), step):
+        block = values[row : row + step].astype(np.int64).clip(0, 65535)
+        result[row : row + step] = (block + 128) // 257
+    return result
 
 
 def jpeg_decoder() -> str:
@@ -277,7 +241,7 @@ def _decode_plain_jpeg(data: bytes, header: JpegHeader, factor: int, grey: bool)
     try:
         # Strict: a premature end is an error here. Pillow then decides what is still readable.
         return simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=True, **size)
-    except ValueError:
+    except Exception:  # whatever it is, Pillow decides
         return None
 
 
@@ -292,28 +256,5 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[::rows, ::columns])
 
 
-def _check_pixels(called: str, width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise DataError(
-            f"{called}: {width} x {height} pixels are more than the {max_pixels} allowed (a decompression bomb?); "
-            "raise data.max_pixels if the picture is wanted"
-        )
-
-
-def _hush_bomb_warning() -> None:
-    """Ignore Pillow's size warning; checked first because setting a filter drops the warning caches."""
-    for action, _, category, _, _ in warnings.filters:
-        if category is Image.DecompressionBombWarning:
-            if action == "ignore":
-                return
-            break
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-
-
 def _called(source: Encoded) -> str:
     return str(source) if isinstance(source, str | Path) else "image"
-
-
-def _first_line(error: Exception) -> str:
-    text = (str(error) or type(error).__name__).splitlines()[0]
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 
@@ -27,6 +26,7 @@ from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb
 from saccade.data.dense_augment import IGNORED
 from saccade.data.whole import WholePreprocess
 from saccade.errors import DataError
+from saccade.files.pictures import decoding, open_picture
 
 Augmentation = Callable[[dict[str, Any]], dict[str, Any]]
 LEAST_BOX = 1.0
@@ -218,17 +218,12 @@ def read_map(path: Path, size: tuple[int, int], num_classes: int, zero_is_none: 
     Raises:
         DataError: Not such a file, of another size, or with numbers that are no class.
     """
-    try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("L", "P", "I", "I;16", "1"):
-                raise DataError(
-                    f"{path}: a class map is a grey or palette PNG of class numbers, not of mode {picture.mode}"
-                )
-            values = np.array(picture).astype(np.int64)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's readers raise almost anything on damaged files
-        raise DataError(f"{path}: the class map cannot be read ({str(error)[:80]})") from None
+    with decoding(str(path), "class map"), open_picture(path) as picture:
+        if picture.mode not in ("L", "P", "I", "I;16", "1"):
+            raise DataError(
+                f"{path}: a class map is a grey or palette PNG of class numbers, not of mode {picture.mode}"
+            )
+        values = np.array(picture).astype(np.int64)
     if any(size) and values.shape != tuple(size):
         raise DataError(
             f"{path}: the class map is {values.shape[1]} x {values.shape[0]} pixels, "

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from saccade.data.decode import EXTENSIONS, is_image_name
@@ -17,51 +17,92 @@ PART_NAMES = {
 SKIPPED_FOLDERS = frozenset({"__MACOSX", "__pycache__", "lost+found"})
 
 
-def walk_images(root: Path, *, start: str = "") -> Iterator[str]:
-    """List the image files under a folder, hidden ones left out, in natural order within each folder.
+def walk_images(root: Path, *, start: str = "", lost: list[str] | None = None) -> Iterator[str]:
+    """List the image files under a folder; as `walk_files`."""
+    return walk_files(root, is_image_name, start=start, lost=lost)
+
+
+def walk_files(
+    root: Path, wanted: Callable[[str], bool], *, start: str = "", lost: list[str] | None = None
+) -> Iterator[str]:
+    """List the files of a kind under a folder, hidden ones left out, in natural order within each folder.
 
     Links to folders are followed, each folder once.
 
     Args:
         root: Folder.
+        wanted: Whether a file of this name is asked for. What has such a name and is no file after all shows when it
+            is read.
         start: Begin at this folder below `root`.
+        lost: Takes the paths of other links that lead nowhere, or round in a circle.
 
     Yields:
         Paths relative to `root`, with forward slashes.
+
+    Raises:
+        DataError: A folder cannot be read.
     """
-    yield from _walk(root, start, set())
+    seen: set[tuple[int, int]] = set()
+    waiting = [start]
+    while waiting:
+        below = waiting.pop()
+        try:
+            status = (root / below).stat()
+        except OSError as error:
+            raise DataError(f"{root / below}: cannot be read ({error.strerror or error})") from None
+        if (status.st_dev, status.st_ino) in seen:  # a link back up would go round for ever
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders, nowhere = [], []
+        for name, is_folder in list_folder(root / below, nowhere):
+            path = f"{below}/{name}" if below else name
+            if is_folder:
+                folders.append(path)
+            elif wanted(name):
+                yield path
+        if lost is not None:
+            lost += [f"{below}/{name}" if below else name for name in nowhere if not wanted(name)]
+        waiting += reversed(folders)
 
 
-def _walk(root: Path, below: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    status = (root / below).stat()
-    if (status.st_dev, status.st_ino) in seen:  # a link back up would go round for ever
-        return
-    seen.add((status.st_dev, status.st_ino))
-    folders = []
-    for name, is_folder in list_folder(root / below):
-        path = f"{below}/{name}" if below else name
-        if is_folder:
-            folders.append(path)
-        elif is_image_name(name):
-            yield path
-    for folder in folders:
-        yield from _walk(root, folder, seen)
-
-
-def list_folder(folder: Path) -> list[tuple[str, bool]]:
+def list_folder(folder: Path, lost: list[str] | None = None) -> list[tuple[str, bool]]:
     """List the visible entries of a folder in natural order, each with whether it is a folder.
+
+    Args:
+        folder: To list.
+        lost: Takes the names of links that lead nowhere, or round in a circle.
 
     Raises:
         DataError: The folder cannot be read.
     """
+    found: list[tuple[str, bool]] = []
     try:
         with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name in SKIPPED_FOLDERS:
+                    continue
+                try:
+                    is_folder = entry.is_dir()
+                except OSError:  # a link to itself
+                    is_folder = False
+                if (
+                    lost is not None
+                    and not is_folder
+                    and entry.is_symlink()
+                    and not Path(entry.path).exists()
+                ):
+                    lost.append(entry.name)
+                found.append((entry.name, is_folder))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from None
-    return sorted(
-        (pair for pair in found if pair[0] not in SKIPPED_FOLDERS), key=lambda pair: natural_key(pair[0])
-    )
+    return sorted(found, key=lambda pair: natural_key(pair[0]))
+
+
+def lost_note(where: str, lost: list[str]) -> list[str]:
+    """Say that links lead nowhere; nothing when there are none."""
+    if not lost:
+        return []
+    return [f"{where}: {len(lost)} links lead nowhere and are left out (first: {sorted(lost)[0]})"]
 
 
 def find_parts(folder: Path) -> tuple[Path | None, Path | None]:
@@ -114,12 +155,14 @@ def open_classes(folder: Path, labels: list[str] | None = None, *, where: str = 
         DataError: No images in any class folder, or a folder that is not among the fixed names.
     """
     where = where or str(folder)
-    entries = list_folder(folder)
+    lost: list[str] = []
+    entries = list_folder(folder, lost)
+    lost = [name for name in lost if not is_image_name(name)]
     classes = [name for name, is_folder in entries if is_folder]
     loose = [name for name, is_folder in entries if not is_folder and is_image_name(name)]
     notes, files, found = [], [], []
     for name in classes:
-        inside = list(walk_images(folder, start=name))
+        inside = list(walk_images(folder, start=name, lost=lost))
         if not inside:
             notes.append(f"{where}: class folder {name!r} has no images and is left out")
         files += inside
@@ -130,6 +173,7 @@ def open_classes(folder: Path, labels: list[str] | None = None, *, where: str = 
         notes.append(
             f"{where}: {len(loose)} images beside the class folders are left out (first: {loose[0]})"
         )
+    notes += lost_note(where, lost)
     targets, names = index_labels(found, labels, where)
     return FileSource(folder, files, targets, names, where=where, notes=notes)
 
@@ -140,10 +184,13 @@ def open_flat(folder: Path, *, where: str = "") -> FileSource:
     Raises:
         DataError: No images anywhere in it.
     """
-    files = list(walk_images(folder))
+    lost: list[str] = []
+    where = where or str(folder)
+    files = list(walk_images(folder, lost=lost))
     if not files:
-        raise DataError(_nothing(folder, where or str(folder)))
-    return FileSource(folder, files, [NO_LABEL] * len(files), [], where=where or str(folder))
+        raise DataError(_nothing(folder, where))
+    notes = lost_note(where, lost)
+    return FileSource(folder, files, [NO_LABEL] * len(files), [], where=where, notes=notes)
 
 
 def has_class_folders(folder: Path) -> bool:

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb, load_rgb
-from saccade.errors import ConfigError, did_you_mean
+from saccade.errors import ConfigError, DataError, did_you_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -39,6 +39,8 @@ INTERPOLATIONS = {
 MODES = ("crop", "squash")
 TORCH_LEAST = 4
 """Pictures and outputs with a shorter side go to Pillow: torch fails an internal check on 1 x 1 results."""
+MAX_RESIZED = 1 << 26
+"""Most pixels of a resized picture (or four times a square one's, if more): long pictures grow with the resize."""
 SCALED_MARGIN = 2.5
 """Scaled JPEG decoding leaves at least so many times the size that the resize needs; see `Preprocess.fast`."""
 
@@ -132,13 +134,20 @@ class Preprocess(Fields):
 
         Returns:
             (width, height) in pixels; the longer side is rounded down, as torchvision does.
+
+        Raises:
+            DataError: The picture is so long that too many pixels would come out.
         """
         side = self.resize_to
         if self.mode == "squash":
             return side, side
-        if width <= height:
-            return side, int(side * height / width)
-        return int(side * width / height), side
+        longer = int(side * max(width, height) / min(width, height))
+        if side * longer > max(MAX_RESIZED, 4 * side**2):
+            raise DataError(
+                f"{width} x {height} pixels would become {side} x {longer} in the resize, more than the "
+                f"{MAX_RESIZED} allowed; cut the picture into pieces"
+            )
+        return (side, longer) if width <= height else (longer, side)
 
     def reference(self, picture: Image.Image) -> Tensor:
         """Apply the transform to a Pillow image exactly as timm's and torchvision's evaluation transforms do.

@@ -23,11 +23,12 @@ from urllib.request import url2pathname
 
 import numpy as np
 
-from saccade.data.decode import EXTENSIONS, MAX_BYTES
+from saccade.data.decode import EXTENSIONS
 from saccade.data.folder import PART_NAMES, list_folder
 from saccade.data.source import NO_LABEL, PackedStrings, Source, index_labels
 from saccade.errors import DataError
 from saccade.extras import require
+from saccade.files.pictures import MAX_BYTES
 from saccade.trust import Stored, check_place, given, scheme_of
 
 MAX_SHARDS = 1_000_000

@@ -21,6 +21,7 @@ from saccade.data.preprocess import Preprocess
 from saccade.data.sampler import EpochSampler, OrderedSampler
 from saccade.data.shards import Member, ShardStream, stream_members
 from saccade.errors import ConfigError, DataError
+from saccade.files.pictures import decoding
 
 SHUFFLE_BUFFER = 1000
 """Encoded samples that each worker holds to shuffle among."""
@@ -98,7 +99,8 @@ class StreamDataset(IterableDataset):
             while len(samples) < size:
                 member, copy = next(copies)
                 try:
-                    pixels = decode_rgb(member.data or b"", max_pixels=self.max_pixels)
+                    with decoding(member.name):
+                        pixels = decode_rgb(member.data or b"", max_pixels=self.max_pixels)
                 except DataError as error:
                     broken.append((member.name, str(error)))
                     if len(broken) > 100 * sampler.batch:
@@ -163,7 +165,8 @@ class StreamDataset(IterableDataset):
                 continue
             failures: list[tuple[str, str]] = []
             try:
-                image = self.preprocess.fast(member.data or b"", max_pixels=self.max_pixels)
+                with decoding(member.name):
+                    image = self.preprocess.fast(member.data or b"", max_pixels=self.max_pixels)
             except DataError as error:
                 side = self.preprocess.size
                 image = torch.empty(0, self.preprocess.channels, side, side)

@@ -15,6 +15,7 @@ from saccade import files
 from saccade.data.folder import PART_NAMES
 from saccade.data.source import FileSource, index_labels
 from saccade.errors import DataError
+from saccade.files.regular import open_regular
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 MAX_TABLE_BYTES = 1 << 30
@@ -152,9 +153,11 @@ def read_table(path: Path) -> list[Row]:
         DataError: Unreadable, too large, not UTF-8, not a table, or a split that is no part.
     """
     try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
+        with open_regular(path) as file:
+            data = file.read(MAX_TABLE_BYTES + 1)
+        if len(data) > MAX_TABLE_BYTES:
             raise DataError(f"{path}: larger than {MAX_TABLE_BYTES >> 20} MiB; split the table")
-        text = path.read_bytes().decode("utf-8")
+        text = data.decode("utf-8")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:

@@ -31,7 +31,7 @@ from saccade.data.dataset import TolerantDataset, seeded
 from saccade.data.decode import MAX_PIXELS
 from saccade.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Fields
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.kinematics.video import frame_times, read_frames, video_facts
+from saccade.kinematics.video import check_clip, frame_times, read_frames, video_facts
 
 VIEWS = {"1x1": (1, 1), "1x3": (1, 3), "4x1": (4, 1), "4x3": (4, 3), "10x3": (10, 3)}
 """Settings of evaluation: temporal times spatial views."""
@@ -136,11 +136,16 @@ class VideoPreprocess(Fields):
             nearest(times_s, times_s[0] + spare * start + self.step_s * np.arange(wanted)) for start in starts
         ]
 
-    def resize(self, frames: Tensor) -> Tensor:
-        """Resize (T, 3, h, w) uint8 so that the crop fits: the shorter side is S / crop_pct."""
+    def resize(self, frames: Tensor, called: str = "clip") -> Tensor:
+        """Resize (T, 3, h, w) uint8 so that the crop fits: the shorter side is S / crop_pct.
+
+        Raises:
+            DataError: Too many pixels would come out; the sentence names the clip as `called`.
+        """
         side, (height, width) = int(self.size / self.crop_pct), frames.shape[-2:]
         scale = side / min(height, width)
         size = max(side, round(height * scale)), max(side, round(width * scale))
+        check_clip(called, len(frames), size[1], size[0])
         if size == (height, width):
             return frames
         return F.interpolate(frames, size, mode="bilinear", antialias=True, align_corners=False)
@@ -264,13 +269,15 @@ class ClipDataset(TolerantDataset):
         Raises:
             DataError: The video cannot be read or is shorter than the sampling.
         """
-        clips = [self.preprocess.resize(frames) for frames in self.decode(index, None)]
+        clips = self.decode(index, None)
         return torch.stack(
             [self.preprocess.normalise(one) for clip in clips for one in self.preprocess.crops(clip)]
         )
 
     def decode(self, index: int, rng: np.random.Generator | None) -> list[Tensor]:
         """Read the frames that `VideoPreprocess.choose` chooses: (T, 3, height, width) uint8 for each temporal view.
+
+        In evaluation (`rng` is None) they are resized, each as soon as it is decoded.
 
         Raises:
             DataError: The video cannot be read or is shorter than the sampling.
@@ -291,7 +298,16 @@ class ClipDataset(TolerantDataset):
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
         places = np.unique(np.concatenate(chosen))
-        pixels = [torch.from_numpy(frame) for _, frame in read_frames(path, times[places].tolist())]
+        pixels: list[Tensor] = []
+        for _, frame in read_frames(path, times[places].tolist()):
+            picture = torch.from_numpy(frame)
+            if rng is None:
+                resized = self.preprocess.resize(picture.permute(2, 0, 1)[None], str(path))
+                picture = resized[0].permute(1, 2, 0)
+            check_clip(path, len(places), picture.shape[1], picture.shape[0])
+            if pixels and picture.shape != pixels[0].shape:
+                raise DataError(f"{path}: the size of its pictures changes; expected one size")
+            pixels.append(picture)
         return [
             torch.stack([pixels[i] for i in np.searchsorted(places, one)]).permute(0, 3, 1, 2)
             for one in chosen

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from saccade import files
-from saccade.data.decode import load_rgb, read_bytes
+from saccade.data.decode import load_rgb
 from saccade.data.preprocess import Preprocess
-from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.errors import ConfigError, did_you_mean
 from saccade.explain.attention import attention_maps
 from saccade.explain.cam import class_map
 from saccade.explain.draw import Panel, draw_explanation
@@ -67,11 +67,7 @@ def explain(
         raise ConfigError(
             f"{weights}: the maps inside a bundle cannot be read; give the run folder or weights file"
         )
-    try:
-        photo = load_rgb(read_bytes(Path(picture)))
-    except DataError as error:
-        text = str(error)
-        raise DataError(text if str(picture) in text else f"{picture}: {text}") from None
+    photo = load_rgb(picture)
     model, card = load_model(weights)
     check_classifies(card, "explain")
     preprocess = preprocess_of(card, size)

@@ -21,8 +21,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from saccade import files
-from saccade.data.decode import load_rgb, read_bytes
-from saccade.errors import ConfigError, DataError, ShapeError
+from saccade.data.decode import load_rgb
+from saccade.errors import ConfigError, ShapeError
 from saccade.explain.draw import GAP, INK, PAPER, SOFT, dimmed, fit_text, font, overlay
 from saccade.explain.run import seen_box
 from saccade.tasks.classify import preprocess_of
@@ -68,11 +68,7 @@ def draw_tokens(picture: Path | str, weights: Path | str, out: Path | str, *, si
         raise ConfigError(
             f"{weights}: the maps inside a bundle cannot be read; give the run folder or weights file"
         )
-    try:
-        photo = load_rgb(read_bytes(Path(picture)))
-    except DataError as error:
-        text = str(error)
-        raise DataError(text if str(picture) in text else f"{picture}: {text}") from None
+    photo = load_rgb(picture)
     model, card = load_model(weights)
     preprocess = preprocess_of(card, size)
     maps = token_maps(model, preprocess.reference(photo)[None]).numpy()

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.files import replacing
+from saccade.files.pictures import decoding, open_picture
 from saccade.kinematics.records import Question, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.video import read_frames, split_fragment
@@ -100,17 +101,9 @@ def open_image(path: Path | str, where: str = "") -> Image.Image:
     name = f"{where}: " if where else ""
     if not path.is_file():
         raise DataError(f"{name}{path}: no such picture; expected the frame that the record names")
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(
-                    f"{name}{path}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS}"
-                )
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{name}{path}: cannot be read as a picture ({str(error)[:80]})") from None
+    called = f"{name}{path}"
+    with decoding(called, "picture"), open_picture(path, called, max_pixels=MAX_PIXELS) as image:
+        return image.convert("RGB")
 
 
 def pictures_root(

@@ -128,10 +128,14 @@ def decode(piece: Piece, settings: Settings, size: int) -> Frames:
             f"{piece.path}: {len(chosen)} frames {settings.dt:g} s apart from {piece.begin_s:g} s on; expected at "
             f"least {settings.min_points}, so a longer video"
         )
-    found = [(time, image) for time, image in read_frames(piece.path, chosen.tolist())]
-    exact = np.array([time for time, _ in found])
-    high, wide = found[0][1].shape[:2]
-    images = [smaller(image, size) for _, image in found]
+    # Reduced one by one: all frames of a clip at full size may not fit into memory.
+    found = [
+        (time, image.shape[:2], smaller(image, size))
+        for time, image in read_frames(piece.path, chosen.tolist())
+    ]
+    exact = np.array([time for time, _, _ in found])
+    high, wide = found[0][1]
+    images = [image for _, _, image in found]
     if any(image.shape != images[0].shape for image in images):
         raise DataError(f"{piece.path}: the size of its frames changes; expected one size")
     return Frames(piece, np.stack(images), exact - exact[0], exact, (wide, high))

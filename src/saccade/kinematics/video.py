@@ -12,6 +12,7 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.extras import require
+from saccade.files.pictures import check_size, decoding
 
 VIDEOS = frozenset(
     {
@@ -22,11 +23,17 @@ VIDEOS = frozenset(
 """Files that are taken for videos, by the end of their name."""
 TOLERANCE_S = 0.25
 """Farthest frame from a wanted second."""
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,gif,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ogg,asf"
+"""FFmpeg's names of what such files hold. Nothing else is tried: a playlist would open more files."""
 MAX_PIXELS = 1 << 26
 THREADED_PIXELS = 1280 * 720
 """Smaller videos are decoded by one thread."""
 MAX_FRAMES = 1 << 20
 """Longest video that is looked at, 9.7 hours at 30 frames a second."""
+MAX_SECONDS = 1e6
+"""Longest duration that is believed."""
+MAX_CLIP_PIXELS = 1 << 29
+"""Most pixels of all frames of a clip that are held at a time: 64 frames of 4K, 1.6 GB."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,13 @@ def video_facts(path: Path | str) -> VideoFacts:
         DataError: No such file, or no video.
         MissingExtraError: PyAV (extra `video`) is not installed.
     """
-    with _opened(Path(path)) as container:
+    with _opened(Path(path)) as container, decoding(str(path), "video"):
         stream = container.streams.video[0]
         length = (
             stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1_000_000
         )
+        if not 0 <= length <= MAX_SECONDS:
+            raise DataError(f"{path}: says that it lasts {float(length):.3g} s; the file is damaged")
         return VideoFacts(stream.width, stream.height, float(length), float(stream.average_rate or 0))
 
 
@@ -78,14 +87,10 @@ def frame_times(path: Path | str) -> np.ndarray:
         MissingExtraError: PyAV (extra `video`) is not installed.
     """
     path = Path(path)
-    av = require("av", "video", "to read videos")
-    with _opened(path) as container:
+    with _opened(path) as container, decoding(str(path), "video"):
         stream = container.streams.video[0]
-        try:
-            packets = itertools.islice(container.demux(stream), MAX_FRAMES + 2)
-            seconds = [_second(packet, stream) for packet in packets if packet.pts is not None]
-        except av.error.FFmpegError as error:
-            raise DataError(f"{path}: cannot be read to its end ({str(error)[:80]})") from None
+        packets = itertools.islice(container.demux(stream), MAX_FRAMES + 2)
+        seconds = [_second(packet, stream) for packet in packets if packet.pts is not None]
     if not seconds:
         raise DataError(f"{path}: holds no frames; expected a video that is not empty")
     if len(seconds) > MAX_FRAMES:
@@ -112,32 +117,41 @@ def read_frames(path: Path | str, times_s: Sequence[float]) -> Iterator[tuple[fl
     wanted = list(times_s)
     if any(later < earlier for earlier, later in itertools.pairwise(wanted)):
         raise DataError(f"{path}: the seconds asked for do not rise; expected them in order")
-    av = require("av", "video", "to read videos")
-    with _opened(path) as container:
+    with _opened(path) as container, decoding(str(path), "video"):
         stream = container.streams.video[0]
         # Starting threads costs tens of milliseconds, more than a whole small clip does.
         large = stream.width * stream.height >= THREADED_PIXELS
         stream.thread_type = "AUTO" if large else "NONE"
         before: Any = None
-        try:
-            if wanted and wanted[0] > 2 * TOLERANCE_S:
-                offset = int((wanted[0] - TOLERANCE_S) / stream.time_base) + (stream.start_time or 0)
-                container.seek(max(0, offset), stream=stream, backward=True)
-            for frame in container.decode(stream):
-                if not wanted:
-                    return
-                now = _second(frame, stream)
-                while wanted and now >= wanted[0]:
-                    earlier = _second(before, stream) if before is not None else -np.inf
-                    chosen = before if wanted[0] - earlier < now - wanted[0] else frame
-                    yield _checked(path, chosen, stream, wanted.pop(0))
-                before = frame
-        except av.error.FFmpegError as error:
-            raise DataError(f"{path}: cannot be decoded ({str(error)[:80]})") from None
+        if wanted and wanted[0] > 2 * TOLERANCE_S:
+            offset = int((wanted[0] - TOLERANCE_S) / stream.time_base) + (stream.start_time or 0)
+            container.seek(max(0, offset), stream=stream, backward=True)
+        for frame in container.decode(stream):
+            if not wanted:
+                return
+            now = _second(frame, stream)
+            while wanted and now >= wanted[0]:
+                earlier = _second(before, stream) if before is not None else -np.inf
+                chosen = before if wanted[0] - earlier < now - wanted[0] else frame
+                yield _checked(path, chosen, stream, wanted.pop(0))
+            before = frame
         if before is None and wanted:
             raise DataError(f"{path}: holds no frames; expected a video that is not empty")
         for time in wanted:
             yield _checked(path, before, stream, time)
+
+
+def check_clip(path: Path | str, frames: int, width: int, height: int) -> None:
+    """Refuse to hold so many frames of this size at a time.
+
+    Raises:
+        DataError: More than `MAX_CLIP_PIXELS` pixels.
+    """
+    if frames * width * height > MAX_CLIP_PIXELS:
+        raise DataError(
+            f"{path}: {frames} frames of {width} x {height} pixels are more than the {MAX_CLIP_PIXELS} pixels held "
+            "at a time; use a smaller copy of the video, or fewer frames"
+        )
 
 
 def _second(frame: Any, stream: Any) -> float:
@@ -154,6 +168,7 @@ def _checked(path: Path, frame: Any, stream: Any, wanted: float) -> tuple[float,
         raise DataError(
             f"{path}: no frame near {wanted:g} s, the nearest is at {found:.2f} s; the video is shorter"
         )
+    check_size(str(path), frame.width, frame.height, MAX_PIXELS)  # the file's head may say anything
     return found, frame.to_ndarray(format="rgb24")
 
 
@@ -162,11 +177,10 @@ def _opened(path: Path) -> Any:
     av = require("av", "video", "to read videos")
     if not path.is_file():
         raise DataError(f"{path}: no such video")
-    try:
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    with decoding(str(path), "file", "cannot be read as a video"):
         # Absolute, so that no part of a name is taken for a protocol.
-        container = av.open(str(path.absolute()))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a video ({str(error)[:80]})") from None
+        container = av.open(str(path.absolute()), options=options)
     if not container.streams.video:
         container.close()
         raise DataError(f"{path}: holds no pictures; expected a video")
@@ -174,7 +188,11 @@ def _opened(path: Path) -> Any:
     if stream.codec_context is None:  # something that is no video and looks like one from its first bytes
         container.close()
         raise DataError(f"{path}: cannot be read as a video (nothing here decodes it)")
-    if stream.width * stream.height > MAX_PIXELS or stream.width < 1:
+    try:
+        if min(stream.width, stream.height) < 1:
+            raise DataError(f"{path}: {stream.width} x {stream.height} pixels; the video is damaged")
+        check_size(str(path), stream.width, stream.height, MAX_PIXELS)
+    except DataError:
         container.close()
-        raise DataError(f"{path}: {stream.width} x {stream.height} pixels; expected at most {MAX_PIXELS}")
+        raise
     return container

@@ -21,7 +21,7 @@ from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import Source
 from saccade.data.whole import WholePreprocess
 from saccade.dense.paste import to_file
-from saccade.errors import ConfigError, DataError
+from saccade.errors import ConfigError, DataError, NotEnoughMemory, memory_enough
 from saccade.files import replacing
 from saccade.predict.draw import draw_detections, draw_map
 from saccade.predict.journal import Journal
@@ -30,6 +30,8 @@ from saccade.runtime.dense import DensePredictor
 from saccade.tasks.segment import class_map
 
 Say = Callable[[str], None]
+MAX_MASK_PIXELS = 1 << 31
+"""Most pixels of all masks of a picture at its own size, one byte each."""
 
 
 def predict_dense(
@@ -110,11 +112,20 @@ def predict_dense(
         names = _plain_names(source)
         for index in range(journal.done, len(source)):
             try:
-                row = _one(
-                    predictor, preprocess, source, index, names[index], folder, threshold, draw, max_pixels
-                )
+                with memory_enough("the picture is too large"):
+                    row = _one(
+                        predictor,
+                        preprocess,
+                        source,
+                        index,
+                        names[index],
+                        folder,
+                        threshold,
+                        draw,
+                        max_pixels,
+                    )
                 journal.append([(index, row)])
-            except DataError as error:
+            except (DataError, NotEnoughMemory) as error:
                 journal.append([], [(index, source.names[index], str(error))])
             if progress is not None:
                 progress(journal.done, len(source))
@@ -164,9 +175,14 @@ def _one(
         }
         drawn = draw_map(picture, classes, labels)
     else:
-        found = to_file(output[0], shown, size)
-        kept = found["scores"] >= threshold
-        found = {key: value[kept] for key, value in found.items()}
+        kept = output[0]["scores"] >= threshold
+        found = {key: value[kept] for key, value in output[0].items()}
+        if "masks" in found and len(found["masks"]) * size[0] * size[1] > MAX_MASK_PIXELS:
+            raise DataError(
+                f"{source.names[index]}: {len(found['masks'])} masks of {size[1]} x {size[0]} pixels are too large "
+                "to draw; raise the threshold or use a smaller copy"
+            )
+        found = to_file(found, shown, size)
         row["detections"] = list(_entries(found, labels))
         drawn = draw_detections(picture, found, labels, threshold=threshold)
     if draw:

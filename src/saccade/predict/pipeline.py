@@ -21,6 +21,7 @@ from saccade.data.decode import MAX_PIXELS
 from saccade.data.preprocess import Preprocess
 from saccade.data.source import Source
 from saccade.errors import ConfigError, DataError
+from saccade.files.pictures import decoding
 from saccade.tasks.base import Batch
 
 Network = Callable[[Tensor], Tensor]
@@ -113,7 +114,8 @@ def read_batch(source: Source, preprocess: Preprocess, places: range, max_pixels
     names, index, broken = [], [], []
     for place in places:
         try:
-            image = preprocess.fast(source.read(place), max_pixels=max_pixels)
+            with decoding(source.names[place]):
+                image = preprocess.fast(source.read(place), max_pixels=max_pixels)
         except DataError as error:
             broken.append((source.names[place], str(error)))
             continue

@@ -94,6 +94,8 @@ def predict(
         raise DataError(f"{pictures}: shards at an address are read front to back only; copy them here first")
     if not len(source):
         raise DataError(f"{pictures}: no pictures here; expected .jpg, .png and the like")
+    for note in source.notes:
+        say(note)
     with open_networks(
         weights,
         backend=backend,

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.extras import require
+from saccade.files.pictures import decoding, open_picture
 
 MAX_POINTS = 1_000_000
 """More scatterers than this are refused: thin the silhouette or the mesh instead."""
@@ -148,15 +149,8 @@ def silhouette(
     Raises:
         DataError: No picture, too large, or nothing dark in it.
     """
-    try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise DataError(f"{path}: {picture.width} x {picture.height} pixels; at most {MAX_PIXELS}")
-            first = np.asarray(picture.convert("RGB"))[..., 0]
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path}: not a picture that can be read ({error}); expected a PNG silhouette"
-        ) from None
+    with decoding(str(path), "silhouette"), open_picture(path, max_pixels=MAX_PIXELS) as picture:
+        first = np.asarray(picture.convert("RGB"))[..., 0]
     mask = first.T[:, ::-1] < DARK
     if mirrored:
         mask = mask[::-1]

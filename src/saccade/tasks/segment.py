@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +16,7 @@ from saccade.data.dense_augment import IGNORED, build_dense_augmentation
 from saccade.data.layout import Part, find_maps, list_pictures
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
+from saccade.files.pictures import open_picture
 from saccade.tasks.base import Batch, LossContext, Marks, TaskData
 from saccade.tasks.dense import DenseTask, split_indices
 from saccade.weights.card import Card
@@ -117,6 +117,10 @@ class Segment(DenseTask):
         return rows
 
 
+MAX_GROWN = 1 << 28
+"""Numbers that logits at a file's size hold at a time: 1 GiB."""
+
+
 def class_map(logits: Tensor, shown: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Decide every pixel of a file.
 
@@ -129,9 +133,21 @@ def class_map(logits: Tensor, shown: tuple[int, int], size: tuple[int, int]) -> 
         (height, width) int64 class numbers.
     """
     cut = logits[None, :, : shown[0], : shown[1]].float()
-    if tuple(shown) != tuple(size):
-        cut = F.interpolate(cut, size, mode="bilinear", align_corners=False)
-    return cut[0].argmax(0)
+    if tuple(shown) == tuple(size):
+        return cut[0].argmax(0)
+    step = max(1, MAX_GROWN // (size[0] * size[1]))
+    if step >= cut.shape[1]:
+        return F.interpolate(cut, size, mode="bilinear", align_corners=False)[0].argmax(0)
+    # Some classes at a time: all of them at the size of a large file would not fit into memory.
+    best = torch.full(size, -torch.inf, device=cut.device)
+    numbers = torch.zeros(size, dtype=torch.int64, device=cut.device)
+    for first in range(0, cut.shape[1], step):
+        grown = F.interpolate(cut[:, first : first + step], size, mode="bilinear", align_corners=False)
+        value, number = grown[0].max(0)
+        better = value > best
+        best[better] = value[better]
+        numbers[better] = number[better] + first
+    return numbers
 
 
 class SegmentMarks(Marks):
@@ -220,7 +236,7 @@ def _scan(maps: list[Path], ade: bool) -> list[str]:
 def _size(path: Path) -> tuple[int, int]:
     """Height and width of a picture file by its header; of a damaged one, what changes nothing."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             return picture.height, picture.width
-    except Exception:  # it is reported when it is read
+    except DataError:  # it is reported when it is read
         return 512, 512

@@ -13,7 +13,7 @@ from PIL import Image
 
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.kinematics.draw import COLOURS, WIDTH_PX, draw_boxes, open_image
-from saccade.kinematics.video import read_frames, video_facts
+from saccade.kinematics.video import check_clip, read_frames, video_facts
 
 STEP_S = 0.5
 """Between the frames of a clip, as between the points of a label."""
@@ -156,7 +156,11 @@ def clip_frames(
                 f"{path}: {len(names)} pictures half a second apart; expected one at each of the asked seconds, the "
                 f"last at {wanted[-1]:g}"
             )
-        return [open_image(names[place]) for place in places], wanted
+        frames = []
+        for place in places:
+            frames.append(open_image(names[place]))
+            check_clip(path, len(places), *frames[-1].size)
+        return frames, wanted
     if times_s is None:
         length = video_facts(path).duration_s
         # A clip of 2 s whose last frame begins at 1.97 s has frames at 0, 0.5, 1 and 1.5.
@@ -164,7 +168,10 @@ def clip_frames(
             round(STEP_S * k, 6) for k in range(min(MOST_FRAMES, max(0, math.ceil(length / STEP_S - 1e-3))))
         ]
         _long_enough(path, len(times_s))
-    pictures = [Image.fromarray(frame) for _, frame in read_frames(path, times_s)]
+    pictures = []
+    for _, frame in read_frames(path, times_s):
+        pictures.append(Image.fromarray(frame))
+        check_clip(path, len(times_s), *pictures[-1].size)
     return pictures, list(times_s)
 
 

@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from saccade.errors import DataError
+from saccade.files.pictures import decoding, open_picture
 from saccade.kinematics.lift.features import opencv
 from saccade.kinematics.lift.stages import Find, MaskTrack
+from saccade.kinematics.video import MAX_PIXELS
 
 UNKNOWN = "object"
 """Category of what has none."""
@@ -156,11 +157,8 @@ def cut_out(image: np.ndarray, box: Sequence[float]) -> np.ndarray | None:
 
 def _numbers(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Read instance numbers (H, W)."""
-    try:
-        with Image.open(file) as image:
-            found = np.asarray(image)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read ({str(error)[:80]}); expected a PNG file") from None
+    with decoding(str(file), "mask"), open_picture(file, max_pixels=MAX_PIXELS) as image:
+        found = np.asarray(image)
     if found.ndim != 2 or found.dtype.kind not in "ui":
         raise DataError(f"{file}: has shape {found.shape}; expected one channel of instance numbers")
     if found.shape != tuple(shape):
