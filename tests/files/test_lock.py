@@ -22,10 +22,10 @@ if "no-flock" in sys.argv:
     fcntl.flock = flock
 with writing(sys.argv[1], "training", beside="beside" in sys.argv):
     if "fork" in sys.argv and os.fork() == 0:
-        print("forked", flush=True)
+        os.write(1, b"forked\n")
         time.sleep(30)
         os._exit(0)
-    print("held", flush=True)
+    os.write(1, b"held\n")
     sys.stdin.read()
 """
 

@@ -96,9 +96,24 @@ def write_parts(
 
     Raises:
         DataError: `out` is in use, a stream, a class name that cannot be a folder, an unreadable file.
-        ConfigError: An unknown form, or links to things that are not files.
+        ConfigError: An unknown form, links to things that are not files, or another process is writing there.
     """
-    out, form = Path(out), form_of(out, form)
+    form = form_of(out, form)
+    with files.writing(out, "converting data", beside=True):
+        _write_held(parts, Path(out), form, link, seed, shard_bytes, progress)
+    return {part: len(source) for part, source in parts.items()}
+
+
+def _write_held(
+    parts: dict[str, Source],
+    out: Path,
+    form: str,
+    link: bool,
+    seed: int,
+    shard_bytes: int,
+    progress: Progress | None,
+) -> None:
+    """As `write_parts`, to a place whose lock is held."""
     if (out.is_dir() and any(out.iterdir())) or out.is_file():
         raise DataError(f"{out}: exists already; give another --out or remove it")
     for source in parts.values():
@@ -117,7 +132,6 @@ def write_parts(
                     _write_folder(source, temporary / part, link, count)
             else:
                 _write_shards(parts, temporary, seed, shard_bytes, count)
-    return {part: len(source) for part, source in parts.items()}
 
 
 class _Counter:

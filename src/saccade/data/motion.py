@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.files import replacing, write_text
+from saccade.files import replacing, write_text, writing
 from saccade.kinematics.records import Track, read_tracks, write_records
 from saccade.kinematics.settings import Settings, make_settings
 from saccade.kinematics.sources.world import tracks_of
@@ -161,11 +161,15 @@ def draw_set(
         progress: Called with the clips done so far.
 
     Raises:
-        ConfigError: The folder holds a set by another plan.
+        ConfigError: The folder holds a set by another plan, or another process is writing there.
         MissingExtraError: numba (extra `worlds`) is not installed.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder, "drawing clips"):
+        return _draw_held(Path(folder), plan, workers, progress)
+
+
+def _draw_held(folder: Path, plan: MotionPlan, workers: int, progress: Callable[[int], None]) -> MotionSet:
+    """As `draw_set`, in a folder whose lock is held."""
     said, wanted = folder / "set.json", json.dumps(dataclasses.asdict(plan))
     if said.is_file():
         there = dataclasses.asdict(_read_plan(folder))

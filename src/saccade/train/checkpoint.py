@@ -331,7 +331,9 @@ def _read(home: Path, name: str) -> Snapshot:
             raise WeightsError(f"{file}: the checkpoint is damaged ({error})") from None
     needed = {"model", "random"} | ({"ema"} if state.progress.ema_count else set())
     if state.format == 1 and state.progress.step and not state.scaler:
-        needed.add("optimizer")  # AdamW has moments from the first step on; with a scaler it may have skipped all
+        needed.add(
+            "optimizer"
+        )  # AdamW has moments from the first step on; with a scaler it may have skipped all
     if lost := sorted(group for group in needed if not groups[group]):
         raise WeightsError(f"{folder}: the checkpoint is damaged ({lost[0]}.safetensors is missing)")
     if not all(f"{number}/cpu" in groups["random"] for number in range(state.num_processes)):

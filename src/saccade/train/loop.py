@@ -50,7 +50,7 @@ LESS_MEMORY = "halve --data.batch (and double --run.accumulate), or pass --run.r
 SAVE_SHARE = 0.05
 """Saving at epoch ends may take so much of the time; short epochs are not all saved."""
 ECHO_SECONDS = 1.0
-"""A second Ctrl-C sooner than this after the first is the launcher's, which passes on what its processes had already."""
+"""A second Ctrl-C sooner than this is the launcher's, which passes on what its processes had already."""
 
 
 @dataclass
