@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from saccade.data.pool import writers
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.files import replacing, write_text, writing
 from saccade.kinematics.records import Track, read_tracks, write_records
@@ -188,7 +188,7 @@ def _draw_held(folder: Path, plan: MotionPlan, workers: int, progress: Callable[
     done -= sum(length(place) for place in missing)
     progress(done)
     if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
+        with writers(workers) as pool:
             jobs = [pool.submit(_draw_chunk, folder, plan, place) for place in missing]
             for place, job in zip(missing, jobs, strict=True):
                 job.result()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from saccade.data.dataset import SampleKey
+from saccade.data.pool import writers
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.files import replacing, sha256, write_text, writing
 from saccade.radar.dataset import PairConfig, make_pair
@@ -120,16 +120,9 @@ def _run(jobs: list[tuple], workers: int) -> Any:
         for job in jobs:
             yield _make_shard(*job)
         return
-    # Spawned, not forked: threads of torch and numba do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        running = [pool.submit(_make_shard, *job) for job in jobs]
-        try:
-            for future in concurrent.futures.as_completed(running):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with writers(workers) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(_make_shard, *job) for job in jobs]):
+            yield future.result()
 
 
 def _make_shard(path: Path, config: PairConfig, seed: int, start: int, size: int) -> tuple[Path, str, int]:
