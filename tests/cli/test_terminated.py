@@ -70,7 +70,7 @@ def test_pairs_that_are_half_made_go(tmp_path):
     pytest.importorskip("numba")
     out = tmp_path / "set" / "pairs"
     words = ["radar", "dataset", "--samples", "64", "--shard", "1", "--out", out, "--workers", "2"]
-    words += ["--nx", "16", "--ny", "2", "--size", "16"]
+    words += ["--nx", "16", "--ny", "2", "--size", "100", "--points", "1:3"]
     terminated(words, lambda: len(list(out.glob("*.safetensors"))) > 1)
     assert not hidden(tmp_path)
     kept = len(list(out.glob("*.safetensors")))
