@@ -9,11 +9,14 @@
     ├── MissingExtraError  an optional package that is not installed
     └── CheckFailed      (exit 1) the work was done and its own check says it is wrong
 
+    Stopped              (exit 130 or 143) Ctrl-C, or SIGTERM from a scheduler: no error, a `KeyboardInterrupt`
+
 A message is one sentence that names the file or field, what was expected, and the way out.
 """
 
 import contextlib
 import difflib
+import signal
 from collections.abc import Iterable, Iterator
 
 
@@ -59,6 +62,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return any(part in str(error) for part in ("can't allocate memory", "_ALLOC_FAILED"))
+class Stopped(KeyboardInterrupt):
+    """The user or a scheduler wants the job to end; whoever handles Ctrl-C in good order handles this too."""
+
+    def __init__(self, number: int = signal.SIGINT):
+        super().__init__(number)
+        self.exit_code = 128 + number
 
 
 @contextlib.contextmanager

@@ -96,16 +96,127 @@ def test_changed_settings_are_refused_and_named(tmp_path):
 
 
 def test_a_second_run_is_refused(tmp_path):
-    pytest.importorskip("fcntl")
     with Journal(tmp_path / "p.csv", SETTINGS) as journal:
         journal.append(rows(0, 1))
-        with pytest.raises(ConfigError, match="another run is writing"):
-            Journal(tmp_path / "p.csv", SETTINGS)
-        with pytest.raises(ConfigError, match="another run is writing"):
-            Journal(tmp_path / "p.csv", SETTINGS, restart=True)
+        for restart in (False, True):
+            with pytest.raises(ConfigError, match=rf"process {os.getpid()} on .*\(predicting\); wait for it"):
+                Journal(tmp_path / "p.csv", SETTINGS, restart=restart)
         journal.append(rows(1, 2))
         journal.finish()
     assert len(read_csv(tmp_path / "p.csv")) == 2
+
+
+def double(lines, vectors):
+    lines.insert(3, lines[3])
+    vectors.insert(2, vectors[2])
+
+
+def double_the_last(lines, vectors):
+    lines.append(lines[-1])
+    vectors.append(vectors[-1])
+
+
+def swap(lines, vectors):
+    lines[2], lines[3] = lines[3], lines[2]
+    vectors[1], vectors[2] = vectors[2], vectors[1]
+
+
+def edit(lines, vectors):
+    lines[2] = lines[2].replace(b"1.jpg", b"7.jpg")
+
+
+def lose(lines, vectors):
+    del lines[2], vectors[1]
+
+
+def edit_the_settings(lines, vectors):
+    lines[0] = lines[0].replace(b'"format": 2', b'"format":  2')
+
+
+def spoil(lines, vectors):
+    lines[3] = b"[" * 100_000 + b"\n"
+
+
+def take_from_elsewhere(lines, vectors):
+    lines[3] = b'["row", {"name": "x"}, "0123456789abcdef"]\n'
+
+
+def swap_vectors(lines, vectors):
+    vectors[0], vectors[2] = vectors[2], vectors[0]
+
+
+CHANGES = [
+    double,
+    double_the_last,
+    swap,
+    edit,
+    lose,
+    edit_the_settings,
+    spoil,
+    take_from_elsewhere,
+]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change"),
+    [(s, change) for s in (".jsonl", ".npz") for change in CHANGES] + [(".npz", swap_vectors)],
+)
+def test_a_changed_journal_is_refused_and_left_as_it_is(tmp_path, suffix, change):
+    out, width = tmp_path / f"p{suffix}", 3 if suffix == ".npz" else 0
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    with Journal(out, SETTINGS, width=width) as journal:
+        journal.append(rows(0, 4), vectors=values if width else None)
+    part, raw = journal.path, journal.vectors_path
+    lines, vectors = part.read_bytes().splitlines(keepends=True), [row.tobytes() for row in values]
+    change(lines, vectors)
+    part.write_bytes(b"".join(lines))
+    if width:
+        raw.write_bytes(b"".join(vectors))
+    before = part.read_bytes()
+    with pytest.raises(DataError, match=r"line \d+ .*--restart"):
+        Journal(out, SETTINGS, width=width)
+    assert part.read_bytes() == before
+    with Journal(out, SETTINGS, width=width, restart=True) as journal:
+        assert journal.done == 0
+
+
+def test_a_journal_that_was_begun_without_links_is_gone_on_with(tmp_path):
+    def old(path):
+        lines = [json.dumps({"saccade": "predictions", "format": 1, "settings": SETTINGS})]
+        lines += [json.dumps(["row", row]) for _, row in rows(0, 2)] + [
+            json.dumps(["broken", "b.jpg", "why"])
+        ]
+        path.write_text("".join(line + "\n" for line in lines))
+
+    out = tmp_path / "p.csv"
+    old(tmp_path / "p.csv.part")
+    for place in (3, 4):  # in two goes
+        with Journal(out, SETTINGS) as journal:
+            assert journal.resumed == place
+            journal.append(rows(place, place + 1))
+    with Journal(out, SETTINGS) as journal:
+        journal.finish()
+    assert [row["name"] for row in read_csv(out)] == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
+    assert read_csv(broken_path(out)) == [{"name": "b.jpg", "reason": "why"}]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"[" * 100_000,
+        b'{"saccade": "predictions", "format": "x", "settings": {}}',
+        b"\xff",
+        b"null",
+        b"9" * 9999,
+    ],
+)
+def test_a_head_of_another_kind_is_a_sentence(tmp_path, head):
+    (tmp_path / "p.csv.part").write_bytes(head + b"\n")
+    with pytest.raises(DataError, match="not a journal"):
+        Journal(tmp_path / "p.csv", SETTINGS)
+    (tmp_path / "p.csv.part").write_text('{"saccade": "predictions", "format": 9, "settings": {}}\n')
+    with pytest.raises(DataError, match="newer Saccade"):
+        Journal(tmp_path / "p.csv", SETTINGS)
 
 
 def test_a_foreign_file_is_not_overwritten(tmp_path):

@@ -64,6 +64,7 @@ def label(
         json: Print one JSON object.
     """
     from saccade.errors import ConfigError, DataError
+    from saccade.files import writing
     from saccade.kinematics.forms import write_json
     from saccade.kinematics.records import write_records, write_rejected
     from saccade.kinematics.selection import label_row
@@ -106,23 +107,24 @@ def label(
             bar.update(task, completed=len(rows), total=None, info=f"{len(clip_ids)} clips")
             yield track
 
-    with show.progress() as bar:
-        task = bar.add_task("labelling", total=None, info="")
-        # What is wrong from the start leaves no folder behind, and what an earlier run wrote stays.
-        tracks = labelled(bar, task)
-        first = next(tracks, None)
-        if first is None:
-            why = f", the first because: {rejected[0].reason}" if rejected else ""
-            if rejected and not (out / "rejected.jsonl").exists():
-                write_rejected(rejected, out / "rejected.jsonl")
-            raise DataError(
-                f"{root}: no track could be used and {len(rejected or ())} parts were rejected{why}"
-            )
-        count = write_records(itertools.chain([first], tracks), out / f"tracks.{form}")
-    # Another form from an earlier run would hold every track a second time.
-    (out / f"tracks.{'parquet' if form == 'jsonl' else 'jsonl'}").unlink(missing_ok=True)
-    write_json(rows, out / "labels.jsonl")
-    write_rejected(rejected or (), out / "rejected.jsonl")
+    with writing(out, "labelling"):
+        with show.progress() as bar:
+            task = bar.add_task("labelling", total=None, info="")
+            # What is wrong from the start leaves no folder behind, and what an earlier run wrote stays.
+            tracks = labelled(bar, task)
+            first = next(tracks, None)
+            if first is None:
+                why = f", the first because: {rejected[0].reason}" if rejected else ""
+                if rejected and not (out / "rejected.jsonl").exists():
+                    write_rejected(rejected, out / "rejected.jsonl")
+                raise DataError(
+                    f"{root}: no track could be used and {len(rejected or ())} parts were rejected{why}"
+                )
+            count = write_records(itertools.chain([first], tracks), out / f"tracks.{form}")
+        # Another form from an earlier run would hold every track a second time.
+        (out / f"tracks.{'parquet' if form == 'jsonl' else 'jsonl'}").unlink(missing_ok=True)
+        write_json(rows, out / "labels.jsonl")
+        write_rejected(rejected or (), out / "rejected.jsonl")
     show.result(
         {"out": str(out), "clips": len(clip_ids), "tracks": count, "rejected": len(rejected or ()),
          **{f"selection {name}": number for name, number in statuses.most_common()}},
@@ -176,6 +178,7 @@ def questions(
     import dataclasses
 
     from saccade.errors import ConfigError, DataError
+    from saccade.files import writing
     from saccade.kinematics.questions import Plan, make_questions
     from saccade.kinematics.records import read_tracks, write_records, write_rejected
     from saccade.kinematics.splits import assign_splits, decontaminate
@@ -214,16 +217,19 @@ def questions(
     splits = _split_names(asked)
     if len(splits) > 1 and out.stem in splits:
         raise ConfigError(f"--out is {out}; that is the name of a split's own file, so choose another")
-    if size:
-        asked = _draw(asked, tracks, folder / "frames", labels, pictures, size, rejected, chosen)
-        if not asked:
-            raise DataError(f"{labels}: no frame could be drawn, the first because: {rejected[-1].reason}")
-    write_records(asked, out)
-    write_forms(asked, folder, bool(size))
-    for split in splits if len(splits) > 1 else ():
-        part = [question for question in asked if question.split == split]
-        write_records(part, folder / f"{split}{out.suffix}")
-    write_rejected(rejected, folder / "rejected.jsonl")
+    with writing(folder, "asking questions"):
+        if size:
+            asked = _draw(asked, tracks, folder / "frames", labels, pictures, size, rejected, chosen)
+            if not asked:
+                raise DataError(
+                    f"{labels}: no frame could be drawn, the first because: {rejected[-1].reason}"
+                )
+        write_records(asked, out)
+        write_forms(asked, folder, bool(size))
+        for split in splits if len(splits) > 1 else ():
+            part = [question for question in asked if question.split == split]
+            write_records(part, folder / f"{split}{out.suffix}")
+        write_rejected(rejected, folder / "rejected.jsonl")
     counts = Counter(question.task for question in asked)
     sizes = Counter(question.split for question in asked)
     show.result(

@@ -75,7 +75,7 @@ def pseudo_label(
 
     from saccade.cli.kinematics_label import read_fields
     from saccade.errors import ConfigError, DataError
-    from saccade.files import replacing
+    from saccade.files import replacing, writing
     from saccade.kinematics.engine import cores
     from saccade.kinematics.forms import write_json
     from saccade.kinematics.lift.network_open import pick_device
@@ -102,25 +102,28 @@ def pseudo_label(
     if workers is None:
         workers = cores() if device == "cpu" or engine == "ray" else 1
     place = Place(device, batch, threads=max(1, cores() // max(1, workers)))
-    with show.progress() as bar:
-        task = bar.add_task("labelling", total=None, info="clips")
-        found, key = run_pseudo(
-            source, out, plan, place=place, engine=engine, workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
-    # Another form from an earlier run would hold every track a second time.
-    (out / "tracks.jsonl").unlink(missing_ok=True)
-    statuses: Counter[str] = Counter()
+    with writing(out, "labelling"):
+        with show.progress() as bar:
+            task = bar.add_task("labelling", total=None, info="clips")
+            found, key = run_pseudo(
+                source, out, plan, place=place, engine=engine, workers=workers,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )  # fmt: skip
+        # Another form from an earlier run would hold every track a second time.
+        (out / "tracks.jsonl").unlink(missing_ok=True)
+        statuses: Counter[str] = Counter()
 
-    def rows() -> Iterator[dict[str, Any]]:
-        for record in read_tracks(out / "tracks.parquet"):
-            row = label_row(record, plan.label)
-            statuses[row["selection"]] += 1
-            yield row
+        def rows() -> Iterator[dict[str, Any]]:
+            for record in read_tracks(out / "tracks.parquet"):
+                row = label_row(record, plan.label)
+                statuses[row["selection"]] += 1
+                yield row
 
-    write_json(rows(), out / "labels.jsonl")
-    with replacing(out / "plan.json") as temporary:
-        temporary.write_text(dumps({"config_hash": key, **_plain(plan)}, indent=1) + "\n", encoding="utf-8")
+        write_json(rows(), out / "labels.jsonl")
+        with replacing(out / "plan.json") as temporary:
+            temporary.write_text(
+                dumps({"config_hash": key, **_plain(plan)}, indent=1) + "\n", encoding="utf-8"
+            )
     if not found.tracks:
         reasons = ", ".join(f"{name} {count}" for name, count in found.reasons.most_common())
         raise DataError(

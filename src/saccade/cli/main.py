@@ -1,14 +1,18 @@
 """The command line: which command lives where, and how errors end. Commands are imported when called."""
 
+import contextlib
 import os
+import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
+from types import FrameType
 
 import cyclopts
 
 import saccade
-from saccade.errors import SaccadeError
+from saccade.errors import SaccadeError, Stopped
 from saccade.shown import escape, one_line
 
 COMMANDS = {
@@ -65,28 +69,49 @@ def build_app(called: str = "") -> cyclopts.App:
 def main(tokens: list[str] | None = None) -> int:
     """Run one command and return the process's exit code.
 
-    0 done, 1 a check failed, 2 the user's error (one sentence, no traceback), 130 interrupted.
+    0 done, 1 a check failed, 2 the user's error (one sentence, no traceback), 130 interrupted, 143 terminated.
     `--debug` anywhere, or SACCADE_DEBUG=1, shows the traceback too.
     """
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in tokens or bool(os.environ.get("SACCADE_DEBUG"))
     tokens = [token for token in tokens if token != "--debug"]
     try:
-        build_app(tokens[0] if tokens else "")(
-            tokens, exit_on_error=False, print_error=False, result_action="return_value"
-        )
+        with _terminated_as_interrupted():
+            build_app(tokens[0] if tokens else "")(
+                tokens, exit_on_error=False, print_error=False, result_action="return_value"
+            )
         return 0
     except SaccadeError as error:
         return _fail(str(error), error.exit_code, debug)
     except cyclopts.CycloptsError as error:
         return _fail(str(error), 2, debug)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130, debug)
+    except KeyboardInterrupt as error:
+        code = error.exit_code if isinstance(error, Stopped) else 130
+        return _fail("interrupted" if code == 130 else "terminated", code, debug)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return _fail(str(error), 2, debug)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: files are closed and what is half written is removed."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not cut the tidying short
+        raise Stopped(number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread, where signals never arrive
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(sentence: str, code: int, debug: bool) -> int:

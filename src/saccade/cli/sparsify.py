@@ -181,22 +181,23 @@ def _run(plan: Any, folder: Path, resume: bool, seconds: float, json: bool) -> N
     """Convert, fine-tune, compare, print."""
     from saccade.train.compare import as_table, compare, pick_device
     from saccade.train.convert import CONVERTED, sparsify_and_tune
-    from saccade.train.setup import is_first_process
+    from saccade.train.setup import alone, is_first_process
 
     base = sparsify_and_tune(plan, folder, resume=resume, say=show.note)
     if not is_first_process():
         return
-    found = compare(
-        folder,
-        base.source,
-        folder / CONVERTED,
-        judged=base.trained,
-        device=pick_device(plan.recipe.run.device),
-        threads=plan.recipe.run.threads or 1,
-        seconds=seconds,
-        command=f"saccade sparsify --resume {folder}",
-        say=show.note,
-    )
+    with alone(folder, "comparing"):
+        found = compare(
+            folder,
+            base.source,
+            folder / CONVERTED,
+            judged=base.trained,
+            device=pick_device(plan.recipe.run.device),
+            threads=plan.recipe.run.threads or 1,
+            seconds=seconds,
+            command=f"saccade sparsify --resume {folder}",
+            say=show.note,
+        )
     if json:
         from dataclasses import asdict
 

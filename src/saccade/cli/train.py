@@ -54,7 +54,7 @@ def train(
         head: mask_rcnn, faster_rcnn, retinanet or cascade_mask_rcnn; semantic_fpn or upernet; of videos transformer
             or mean; the task's first.
         weights: Weights file or run folder to start from; a classifier's give a detector its backbone.
-        resume: Run folder to go on with.
+        resume: Run folder to go on with, or one of its folders checkpoints/STEP, to go back to that.
         out: Run folder to make; runs/DATA-MODEL when left out.
         epochs: Passes over the data; chosen from the number of images when left out.
         batch: Images per process and step; chosen likewise.
@@ -96,13 +96,16 @@ def train(
             raise ConfigError(
                 "--resume goes on with a run as it was begun; leave out --recipe, --config and --out"
             )
-        if not (resume / "recipe.yaml").is_file():
+        from saccade.train.checkpoint import split_checkpoint
+
+        folder, going_on = split_checkpoint(resume)
+        if not (folder / "recipe.yaml").is_file():
             raise ConfigError(
-                f"{resume}: no recipe.yaml here; expected the folder of a run begun by `saccade train`"
+                f"{folder}: no recipe.yaml here; expected the folder of a run begun by `saccade train`"
             )
-        plan = check_unchanged(load_recipe(resume / "recipe.yaml"), flags, resume)
-        folder = resume
+        plan = check_unchanged(load_recipe(folder / "recipe.yaml"), flags, folder)
     else:
+        going_on = ""
         plan, chosen = build_recipe(recipe or default_recipe(data, config, task, model), config or "", flags)
         if weights is not None and "model.name" not in chosen:
             from saccade.weights import load_model
@@ -130,7 +133,8 @@ def train(
     from saccade.train.loop import train as run
     from saccade.train.setup import is_first_process
 
-    result = run(plan, folder, resume=resume is not None, allow_pipe=allow_pipe, allow_address=allow_address)
+    going_on = going_on or resume is not None
+    result = run(plan, folder, resume=going_on, allow_pipe=allow_pipe, allow_address=allow_address)
     if not is_first_process():
         return
     values: dict[str, Any] = {

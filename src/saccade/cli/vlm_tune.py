@@ -58,7 +58,7 @@ def tune(
         freeze_projector: Leave what lies between vision and language as it is.
         recipe: Shipped recipe, vlm_lora when left out; stvlm_llava_onevision_7b is the published one.
         config: Recipe file (YAML), over the shipped recipe.
-        resume: Run folder to go on with.
+        resume: Run folder to go on with, or one of its folders checkpoints/STEP, to go back to that.
         out: Run folder to make; runs/DATA-BASE when left out.
         epochs: Passes over the questions.
         batch: Questions per process and step.
@@ -94,10 +94,14 @@ def tune(
             raise ConfigError(
                 "--resume goes on with a run as it was begun; leave out --recipe, --config, --out and what is tuned"
             )
-        if not (resume / "recipe.yaml").is_file():
-            raise ConfigError(f"{resume}: no recipe.yaml here; expected a run begun by `saccade vlm tune`")
-        plan, folder = check_unchanged(load_recipe(resume / "recipe.yaml"), flags, resume), resume
+        from saccade.train.checkpoint import split_checkpoint
+
+        folder, going_on = split_checkpoint(resume)
+        if not (folder / "recipe.yaml").is_file():
+            raise ConfigError(f"{folder}: no recipe.yaml here; expected a run begun by `saccade vlm tune`")
+        plan = check_unchanged(load_recipe(folder / "recipe.yaml"), flags, folder)
     else:
+        going_on = ""
         plan, _ = build_recipe(recipe or ("" if config else "vlm_lora"), config or "", flags)
         if plan.task != "answer":
             raise ConfigError(f"the recipe is for the task {plan.task}; expected answer, such as vlm_lora")
@@ -123,7 +127,7 @@ def tune(
     from saccade.trust import trusting
 
     with trusting(code=trust_remote_code, address=allow_address):
-        result = run(plan, folder, resume=resume is not None)
+        result = run(plan, folder, resume=going_on or resume is not None)
     if not is_first_process():
         return
     show.result(

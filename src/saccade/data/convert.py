@@ -109,9 +109,23 @@ def write_parts(
 
     Raises:
         DataError: `out` is in use, a stream, a class name that cannot be a folder, or no file can be read.
-        ConfigError: An unknown form, or links to things that are not files.
+        ConfigError: An unknown form, links to things that are not files, or another process is writing there.
     """
     out, form = Path(out), form_of(out, form)
+    with files.writing(out, "converting data", beside=True):
+        return _write_held(parts, out, form, link, seed, shard_bytes, progress)
+
+
+def _write_held(
+    parts: dict[str, Source],
+    out: Path,
+    form: str,
+    link: bool,
+    seed: int,
+    shard_bytes: int,
+    progress: Progress | None,
+) -> Written:
+    """As `write_parts`, to a place whose lock is held."""
     if (out.is_dir() and any(out.iterdir())) or out.is_file():
         raise DataError(f"{out}: exists already; give another --out or remove it")
     for source in parts.values():

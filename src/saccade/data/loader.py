@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -125,5 +126,19 @@ class StreamLoader:
 
 
 def _start_worker(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which stops the workers in good order."""
+    """Leave Ctrl-C and SIGTERM to the main process, which stops the workers in good order.
+
+    Launchers and schedulers send both to all processes of a job. A worker that died of it would end the main process
+    in the middle of a step, before it could save.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told(parent: int) -> None:
+    """Wait for the SIGTERM with which the main process ends a worker that does not answer."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

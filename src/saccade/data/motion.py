@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from saccade.data.pool import writers
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.files import replacing, write_text
+from saccade.files import replacing, write_text, writing
 from saccade.kinematics.records import Track, read_tracks, write_records
 from saccade.kinematics.settings import Settings, make_settings
 from saccade.kinematics.sources.world import tracks_of
@@ -161,11 +161,15 @@ def draw_set(
         progress: Called with the clips done so far.
 
     Raises:
-        ConfigError: The folder holds a set by another plan.
+        ConfigError: The folder holds a set by another plan, or another process is writing there.
         MissingExtraError: numba (extra `worlds`) is not installed.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder, "drawing clips"):
+        return _draw_held(Path(folder), plan, workers, progress)
+
+
+def _draw_held(folder: Path, plan: MotionPlan, workers: int, progress: Callable[[int], None]) -> MotionSet:
+    """As `draw_set`, in a folder whose lock is held."""
     said, wanted = folder / "set.json", json.dumps(dataclasses.asdict(plan))
     if said.is_file():
         there = dataclasses.asdict(_read_plan(folder))
@@ -184,7 +188,7 @@ def draw_set(
     done -= sum(length(place) for place in missing)
     progress(done)
     if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
+        with writers(workers) as pool:
             jobs = [pool.submit(_draw_chunk, folder, plan, place) for place in missing]
             for place, job in zip(missing, jobs, strict=True):
                 job.result()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from saccade.data.dataset import SampleKey
+from saccade.data.pool import writers
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.files import replacing, sha256, write_text
+from saccade.files import replacing, sha256, write_text, writing
 from saccade.radar.dataset import PairConfig, make_pair
 
 FORMAT = 1
@@ -58,7 +58,7 @@ def make_pairs(
         Pairs that were made now.
 
     Raises:
-        ConfigError: Counts out of range, or the folder holds another data set.
+        ConfigError: Counts out of range, the folder holds another data set, or another process is writing there.
     """
     folder = Path(folder)
     if count < 1 or shard_size < 1 or workers < 1:
@@ -66,6 +66,22 @@ def make_pairs(
             f"pairs: count {count}, shard size {shard_size}, workers {workers}; expected at least 1 each"
         )
     manifest = {"format": FORMAT, "config": _plain(config), "seed": seed, "shard_size": shard_size}
+    if folder.is_file():
+        raise ConfigError(f"{folder}: is a file; choose an empty or a new folder")
+    with writing(folder, "making pairs", beside=True):
+        return _make_held(folder, manifest, config, count, workers, done)
+
+
+def _make_held(
+    folder: Path,
+    manifest: dict[str, Any],
+    config: PairConfig,
+    count: int,
+    workers: int,
+    done: Callable[[int], None] | None,
+) -> int:
+    """As `make_pairs`, in a folder whose lock is held."""
+    seed, shard_size = manifest["seed"], manifest["shard_size"]
     shards: dict[str, str] = {}
     if (folder / MANIFEST).is_file():
         before = read_manifest(folder)
@@ -76,8 +92,6 @@ def make_pairs(
                 )
         shards = before["shards"]
         count = max(count, before["count"])
-    elif folder.is_file():
-        raise ConfigError(f"{folder}: is a file; choose an empty or a new folder")
     elif folder.is_dir() and any(folder.iterdir()):
         raise ConfigError(f"{folder}: is not empty and holds no {MANIFEST}; choose an empty or a new folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,16 +120,9 @@ def _run(jobs: list[tuple], workers: int) -> Any:
         for job in jobs:
             yield _make_shard(*job)
         return
-    # Spawned, not forked: threads of torch and numba do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        running = [pool.submit(_make_shard, *job) for job in jobs]
-        try:
-            for future in concurrent.futures.as_completed(running):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with writers(workers) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(_make_shard, *job) for job in jobs]):
+            yield future.result()
 
 
 def _make_shard(path: Path, config: PairConfig, seed: int, start: int, size: int) -> tuple[Path, str, int]:

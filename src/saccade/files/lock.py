@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import socket
 import time
@@ -13,8 +15,12 @@ from pathlib import Path
 import filelock
 
 from saccade.errors import ConfigError
-from saccade.files.atomic import write_text
 from saccade.files.stored import parse_json
+
+PREFIX = ".saccade"
+"""How the files of a lock inside a folder begin."""
+NO_FLOCK = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
+"""What file systems answer that cannot lock, such as some of networks and clusters."""
 
 
 @dataclass
@@ -33,50 +39,81 @@ class Owner:
 def writing(path: Path | str, job: str, *, beside: bool = False) -> Iterator[None]:
     """Hold the lock of a folder or file while a job writes it.
 
-    The system frees the lock when its process ends in any way, so a lock is never stale on a local disk.
+    The system frees the lock when its process ends in any way, also one that forked children outlive. On a file
+    system that cannot lock, a file with the process and its machine stands for the lock; it is stale, and taken over,
+    when that process is gone from this machine.
 
     Args:
-        path: What is written.
+        path: What is written. Its folders are made, and removed again when the job leaves them empty.
         job: What the caller does, for the message that a second one gets.
         beside: Put the lock file next to `path` rather than into it: for a single file, or a folder that is
             replaced as a whole.
 
     Raises:
-        ConfigError: Another process is writing there; the message names it, its machine and since when.
+        ConfigError: Another process is writing there; the message names it, its machine and since when. Also this
+            very process: a lock does not nest.
     """
     path = Path(path)
-    home, stem = (path.parent, f".{path.name}") if beside else (path, ".saccade")
+    home, stem = (path.absolute().parent, f".{path.name}") if beside else (path.absolute(), PREFIX)
+    file, note = home / f"{stem}.lock", home / f"{stem}.owner"
+    made: list[Path] = []
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(home / f"{stem}.lock", timeout=0)
-        lock.acquire()
+        made += _make(home)
+        lock = _acquire(file)
     except filelock.Timeout:
-        raise ConfigError(
-            f"{path}: {_owner(home / f'{stem}.owner')}; wait for it or choose another folder"
-        ) from None
+        raise ConfigError(f"{path}: {_owner(note)}; wait for it or choose another place to write") from None
     except OSError as error:
+        _unmake(made)
         raise ConfigError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder"
+            f"{path}: cannot be written ({error.strerror or error}); choose another place"
         ) from None
-    note = home / f"{stem}.owner"
     try:
         owner = Owner(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"), job)
-        with contextlib.suppress(OSError, ConfigError):  # only the message of a second writer needs it
-            write_text(note, _text(owner))
+        with contextlib.suppress(OSError):  # only the message of a second writer needs it
+            note.write_text(json.dumps(asdict(owner)) + "\n", encoding="utf-8")
         yield
     finally:
-        with contextlib.suppress(OSError):
-            note.unlink(missing_ok=True)
-        lock.release()
-        if beside:
+        # Removed while it is held: whoever opened the file before finds it gone and does not take it for a lock.
+        for own in (note, file):
             with contextlib.suppress(OSError):
-                (home / f"{stem}.lock").unlink(missing_ok=True)
+                own.unlink(missing_ok=True)
+        lock.release()
+        _unmake(made)
 
 
-def _text(owner: Owner) -> str:
-    import json
+def _acquire(file: Path) -> filelock.BaseFileLock:
+    """Take the lock at once.
 
-    return json.dumps(asdict(owner)) + "\n"
+    Raises:
+        filelock.Timeout: It is held.
+        OSError: There can be no such file.
+    """
+    lock = filelock.FileLock(file, timeout=0, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise
+    except OSError as error:
+        if error.errno not in NO_FLOCK:
+            raise
+        soft = filelock.SoftFileLock(file.with_suffix(".held"), timeout=0, thread_local=False)
+        soft.acquire()
+        return soft
+    return lock
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and those above it; returns the new ones, the innermost first."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _unmake(folders: list[Path]) -> None:
+    """Remove folders that are still empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _owner(note: Path) -> str:

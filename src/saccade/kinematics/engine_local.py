@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from saccade.kinematics.engine import Done, Job, Stage, attempt, finish, write_part
 from saccade.kinematics.records import Rejected
@@ -109,8 +109,10 @@ def one(job: Job, stages: list[Stage], states: list[Any], folder: Path) -> Done:
 
 def _serve(pipe: Connection, stages: list[Stage], folder: Path) -> None:
     """Work on clips until the other end of the pipe closes."""
-    # Control-C reaches the whole group of processes; the one that started us says when it is over.
+    # Control-C reaches the whole group of processes; the one that started us says when it is over, by SIGTERM, which
+    # ends us as an exception does, so that a part that is half written is removed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
     try:
         states = [stage.start() if stage.start else None for stage in stages]
         pipe.send(None)
@@ -121,3 +123,9 @@ def _serve(pipe: Connection, stages: list[Stage], folder: Path) -> None:
     except Exception as error:
         with contextlib.suppress(OSError):
             pipe.send(error)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    """End this process from wherever it is, and let nothing cut that short."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import ConfigError, WeightsError
-from saccade.files import write_text
+from saccade.files import write_text, writing
 from saccade.kinematics.answers import MULTI_STEP, TASKS, UNPARSABLE
 from saccade.kinematics.blind import fit_blind
 from saccade.kinematics.marking import mark
@@ -104,6 +104,7 @@ def compare_answers(
         progress: Called with who answers, questions done and in all.
 
     Raises:
+        ConfigError: Another process is writing into the folder.
         DataError: Files that cannot be read.
         CheckFailed: Training questions about scenes of the benchmark.
     """
@@ -136,28 +137,31 @@ def compare_answers(
         )
         return read_answers(runs[who].out) if runs[who].answered else {}
 
-    said = run(MODEL, model, adapter, False)
-    alone = run(BLANK, model, adapter, True)
-    found = score(questions, said, blind=blind, question_only=alone or None, seed=seed)
-    marked = {MODEL: found.rows, BLANK: score(questions, alone, seed=seed).rows}
-    marked[CONSTANT] = [Marked(q, UNPARSABLE, mark(q.task, q.value, blind.get(q.task))) for q in questions]
-    notes = ["differences below 7 points of 200 questions are no evidence"]
-    if untuned is not None:
-        base, its = untuned()
-        marked[UNTUNED] = score(questions, run(UNTUNED, base, its, False), seed=seed).rows
-    else:
-        notes.append("no untuned row: this model was not tuned by us, or is the base itself")
-    for name, said in contenders.items():
-        marked[name] = score(questions, said, seed=seed).rows
-    if missing := sorted({q.task for q in questions} - set(blind)):
-        notes.append(f"no constant for {', '.join(missing)}: {train} does not ask it")
-    for who, done in runs.items():
-        if done.broken:
-            notes.append(
-                f"{who}: {len(done.broken)} questions count as wrong, the first because {done.broken[0][1]}"
-            )
-    result = Comparison({who: _row(rows, seed) for who, rows in marked.items()}, found, runs, notes)
-    write_text(folder / "score.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
+    with writing(folder, "scoring"):
+        said = run(MODEL, model, adapter, False)
+        alone = run(BLANK, model, adapter, True)
+        found = score(questions, said, blind=blind, question_only=alone or None, seed=seed)
+        marked = {MODEL: found.rows, BLANK: score(questions, alone, seed=seed).rows}
+        marked[CONSTANT] = [
+            Marked(q, UNPARSABLE, mark(q.task, q.value, blind.get(q.task))) for q in questions
+        ]
+        notes = ["differences below 7 points of 200 questions are no evidence"]
+        if untuned is not None:
+            base, its = untuned()
+            marked[UNTUNED] = score(questions, run(UNTUNED, base, its, False), seed=seed).rows
+        else:
+            notes.append("no untuned row: this model was not tuned by us, or is the base itself")
+        for name, said in contenders.items():
+            marked[name] = score(questions, said, seed=seed).rows
+        if missing := sorted({q.task for q in questions} - set(blind)):
+            notes.append(f"no constant for {', '.join(missing)}: {train} does not ask it")
+        for who, done in runs.items():
+            if done.broken:
+                notes.append(
+                    f"{who}: {len(done.broken)} questions count as wrong, the first because {done.broken[0][1]}"
+                )
+        result = Comparison({who: _row(rows, seed) for who, rows in marked.items()}, found, runs, notes)
+        write_text(folder / "score.json", json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
     return result
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from saccade.data.motion import MotionPlan, MotionSet, clip_number, draw_set
 from saccade.data.motion_questions import ask
 from saccade.errors import ConfigError
-from saccade.files import replacing, write_text
+from saccade.files import replacing, write_text, writing
 from saccade.kinematics.records import read_questions, write_records
 from saccade.predict.compare_answers import Comparison, compare_answers
 from saccade.train.loop import TrainResult, train
@@ -98,10 +98,22 @@ def run_demo(
         The table of the report.
 
     Raises:
-        ConfigError: The folder holds a demonstration by another plan.
+        ConfigError: The folder holds a demonstration by another plan, or another process is writing there.
         MissingExtraError: numba (extra `worlds`) or transformers (extra `vlm`) is not installed.
     """
-    out = Path(out)
+    with writing(out, "demonstration"):
+        return _run_held(Path(out), plan, workers, others, say, progress)
+
+
+def _run_held(
+    out: Path,
+    plan: DemoPlan,
+    workers: int,
+    others: dict[str, Path] | None,
+    say: Callable[[str], None] | None,
+    progress: Progress,
+) -> Comparison:
+    """As `run_demo`, in a folder whose lock is held."""
     _same_plan(out, plan)
     for name, (rigs, more) in SETS.items():
         clips = plan.clips if name == "train" else plan.held

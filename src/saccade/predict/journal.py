@@ -4,15 +4,23 @@ While a run lasts its rows go to a journal beside the result, `OUT.part`: one JS
 line a picture, in order, a row or a reason why there is none. A last line that was cut off is dropped when
 the journal is opened again. At the end the result is made from it in one piece and the journal goes.
 Vectors (for .npz) lie in a second file of raw float32, one record a line of the journal that is a row.
+
+Each line ends with its link: 16 hexadecimal digits of SHA-256 over the link of the line before (of the first one,
+over the line of settings), its own JSON, and its vector. So lines that were doubled, swapped, edited or lost are
+found when the journal is opened again. A journal of format 1, begun before there were links, is gone on with as it
+was begun: of its lines only the form is checked.
 """
 
+import contextlib
 import csv
+import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -21,6 +29,18 @@ from saccade.errors import ConfigError, DataError
 
 FORMATS = (".csv", ".jsonl", ".npz")
 SYNC_SECONDS = 2.0
+FORMAT = 2
+_LINK = len(', "0123456789abcdef"]')
+"""Bytes at the end of a line that its link adds."""
+
+
+@dataclass
+class Head:
+    """The first line of a journal."""
+
+    saccade: Literal["predictions"]
+    format: int
+    settings: dict[str, Any]
 
 
 class Journal:
@@ -47,7 +67,7 @@ class Journal:
 
         Raises:
             ConfigError: Another suffix, other settings, or a second run at the same time.
-            DataError: The journal is not one of ours.
+            DataError: The journal is not one of ours, or was changed since it was written.
         """
         self.out = check_out(out)
         self.path = self.out.with_name(self.out.name + ".part")
@@ -56,14 +76,14 @@ class Journal:
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.done = 0
         self.broken: list[tuple[str, str]] = []
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        # Opened without truncation: nothing may be lost before the lock is held.
-        self._file: BinaryIO = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+        self._format, self._link = FORMAT, ""
         self._vectors: BinaryIO | None = None
+        self._lock, self._open = contextlib.ExitStack(), contextlib.ExitStack()
         try:
-            _lock(self._file, self.path)
+            self._lock.enter_context(files.writing(self.out, "predicting", beside=True))
+            self._file: BinaryIO = self._open.enter_context(_open_kept(self.path))
             if width:
-                self._vectors = os.fdopen(os.open(self.vectors_path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+                self._vectors = self._open.enter_context(_open_kept(self.vectors_path))
             self._begin(restart)
         except BaseException:
             self.close()
@@ -79,9 +99,8 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the files; the journal stays on disk for the next run unless `finish` removed it."""
-        for file in (self._file, self._vectors):
-            if file is not None and not file.closed:
-                file.close()
+        with self._lock:  # let go of after the files, even when these cannot be closed
+            self._open.close()
 
     def append(
         self,
@@ -101,13 +120,20 @@ class Journal:
         assert sorted(lines) == list(range(self.done, self.done + len(lines))), (
             "a gap or a double in the order"
         )
+        records: dict[int, bytes] = {}
         if self._vectors is not None and rows:
             assert vectors is not None
+            array = np.ascontiguousarray(vectors, dtype="<f4")
+            records = {place: array[number].tobytes() for number, (place, _) in enumerate(rows)}
             # Before the lines: a crash between the two leaves vectors too many, which are cut off.
-            self._vectors.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+            self._vectors.write(array.tobytes())
             self._vectors.flush()
-        text = "".join(json.dumps(lines[place], ensure_ascii=False) + "\n" for place in sorted(lines))
-        self._file.write(text.encode("utf-8", "surrogateescape"))
+        for place in sorted(lines):
+            text = json.dumps(lines[place], ensure_ascii=False).encode("utf-8", "surrogateescape")
+            if self._format > 1:
+                self._link = _linked(self._link, text, records.get(place, b""))
+                text = _with_link(text, self._link)
+            self._file.write(text + b"\n")
         self._file.flush()
         self.done += len(lines)
         self.broken += [(name, reason) for _, name, reason in broken]
@@ -120,7 +146,7 @@ class Journal:
         with self.path.open("rb") as file:
             next(file)
             for line in file:
-                kind, *rest = _read(line)
+                kind, *rest = self._parse(line)
                 if kind == "row":
                     yield rest[0]
 
@@ -146,53 +172,96 @@ class Journal:
                 writer.writerows(self.broken)
         else:
             listing.unlink(missing_ok=True)
-        self.close()
+        self._open.close()
         self.path.unlink(missing_ok=True)
         self.vectors_path.unlink(missing_ok=True)
+        self.close()
 
     def _begin(self, restart: bool) -> None:
         """Read what is there up to the last whole line, or write the head of a new journal."""
         head = b"" if restart else self._file.readline()
         if not head.endswith(b"\n"):  # nothing, or a head that was cut off while it was written
             self._truncate(0, 0)
-            text = json.dumps({"saccade": "predictions", "format": 1, "settings": self.settings}) + "\n"
-            self._file.write(text.encode())
+            head = json.dumps(
+                {"saccade": "predictions", "format": FORMAT, "settings": self.settings}
+            ).encode()
+            self._file.write(head + b"\n")
             self._file.flush()
+            self._link = _linked("", head, b"")
             return
-        self._check(head)
-        end, rows = len(head), 0
-        for line in self._file:
-            try:
-                kind, *rest = _read(line) if line.endswith(b"\n") else [""]
-            except ValueError:
-                kind, rest = "", []
-            if kind == "row":
-                rows += 1
-            elif kind == "broken" and len(rest) == 2:
-                self.broken.append((rest[0], rest[1]))
-            else:
-                break
+        self._format = self._check(head)
+        self._link = _linked("", head[:-1], b"")
+        end = len(head)
+        for number, line in enumerate(self._file, 2):
+            if not line.endswith(b"\n"):
+                break  # cut off while it was written; only the last one can be
+            if wrong := self._take(line):
+                raise DataError(
+                    f"{self.path}: line {number} {wrong}, so the journal is not as it was written; begin anew with "
+                    "--restart, or restore it"
+                )
             end += len(line)
-            self.done += 1
-        self._truncate(end, rows)
+        self._truncate(end, self.done - len(self.broken))
 
-    def _check(self, head: bytes) -> None:
-        """Compare the settings of an earlier run with these."""
+    def _take(self, line: bytes) -> str:
+        """Count a whole line in when it is the next one; else say what is wrong with it."""
         try:
-            values = json.loads(head)
-            before = values["settings"] if values["saccade"] == "predictions" else None
-        except (ValueError, KeyError, TypeError):
-            before = None
-        if not isinstance(before, dict):
+            kind, *rest = self._parse(line)
+        except DataError:
+            return "is none of ours"
+        record = b""
+        if kind == "row" and self._vectors is not None:
+            record = self._vectors.read(4 * self.width)
+            if len(record) < 4 * self.width:
+                return f"has no vector in {self.vectors_path.name}"
+        if self._format > 1:
+            text = line[: -_LINK - 1] + b"]"
+            self._link = _linked(self._link, text, record)
+            if line != _with_link(text, self._link) + b"\n":
+                return "does not follow from the one before it"
+        if kind == "broken":
+            self.broken.append((rest[0], rest[1]))
+        self.done += 1
+        return ""
+
+    def _parse(self, line: bytes) -> list[Any]:
+        """Read a whole line: kind, and its row or name and reason; names that are not UTF-8 keep their bytes.
+
+        Raises:
+            DataError: It is no such line.
+        """
+        values = files.parse_json(
+            line.decode("utf-8", "surrogateescape"), list[Any], where=f"{self.path}: a line"
+        )
+        if self._format > 1:
+            del values[-1:]  # the link
+        if values[:1] == ["row"] and len(values) == 2 and isinstance(values[1], dict):
+            return values
+        if values[:1] == ["broken"] and len(values) == 3 and all(isinstance(value, str) for value in values):
+            return values
+        raise DataError(f"{self.path}: a line is neither a row nor a reason")
+
+    def _check(self, head: bytes) -> int:
+        """Compare the settings of an earlier run with these; returns the journal's format."""
+        try:
+            found = files.parse_json(head, Head, where=str(self.path))
+        except DataError:
             raise DataError(
                 f"{self.path}: not a journal of `saccade predict`; move it away or choose another --out"
+            ) from None
+        if found.format > FORMAT:
+            raise DataError(
+                f"{self.path}: written by a newer Saccade (format {found.format}); upgrade, or begin anew with "
+                "--restart"
             )
+        before = found.settings
         for name in [*self.settings, *before]:
             if before.get(name) != self.settings.get(name):
                 raise ConfigError(
                     f"{self.path}: this run was begun with {name} {_brief(before.get(name))}, now it is "
                     f"{_brief(self.settings.get(name))}; give the same settings to go on, or --restart to begin anew"
                 )
+        return found.format
 
     def _truncate(self, end: int, rows: int) -> None:
         """Cut both files to what is whole and go to their ends."""
@@ -200,10 +269,6 @@ class Journal:
         self._file.seek(end)
         if self._vectors is not None:
             size = 4 * self.width * rows
-            if self._vectors.seek(0, os.SEEK_END) < size:
-                raise DataError(
-                    f"{self.vectors_path}: shorter than its journal says; begin anew with --restart"
-                )
             self._vectors.truncate(size)
             self._vectors.seek(size)
 
@@ -247,9 +312,19 @@ def broken_path(out: Path | str) -> Path:
     return Path(out).with_suffix(".broken.csv")
 
 
-def _read(line: bytes) -> list[Any]:
-    """Parse a line; file names that are not UTF-8 keep their bytes as surrogates."""
-    return json.loads(line.decode("utf-8", "surrogateescape"))
+def _open_kept(path: Path) -> BinaryIO:
+    """Open a file to read and go on with, made when absent."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+
+
+def _linked(before: str, text: bytes, record: bytes) -> str:
+    """Link of a line: of the link before it, its JSON without link, and its vector."""
+    return hashlib.sha256(before.encode() + text + b"\n" + record).hexdigest()[:16]
+
+
+def _with_link(text: bytes, link: str) -> bytes:
+    """Put a line's link at the end of its JSON list."""
+    return text[:-1] + f', "{link}"]'.encode()
 
 
 def _open_table(path: Path):
@@ -264,17 +339,3 @@ def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Refuse a second run on the same journal, where the system has advisory locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ConfigError(
-            f"{path}: another run is writing to it; wait for it or choose another --out"
-        ) from None

@@ -6,11 +6,16 @@ A checkpoint is a folder `checkpoints/step-000001234/`:
     ema.safetensors        the running average, when one is kept
     optimizer.safetensors  AdamW's moments, as PARAMETER/ENTRY
     random.safetensors     states of torch's generators, as PROCESS/DEVICE
-    state.json             position, counters, best mark, broken images, loss scaler
+    state.json             position, counters, best mark, broken images, loss scaler; names, sizes and SHA-256
+                           of the files above
+    state.sha256           SHA-256 of state.json
 
 `checkpoints/LATEST` names the newest whole one. It is renamed into place after the folder is, and only
 then are older ones removed, so whenever the process dies, LATEST points at a whole checkpoint or there
 is none yet.
+
+A checkpoint of format 1 (before the sums) is taken with what can be checked of it: types and ranges in state.json,
+whole safetensors files, and that those are there without which the run would go on as another one.
 """
 
 from __future__ import annotations
@@ -18,23 +23,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saccade.errors import SaccadeError, WeightsError
-from saccade.files import replacing, write_text
+from saccade.files import convert, parse_json, replacing, sha256, write_text
 
-FORMAT = 1
+FORMAT = 2
 LATEST = "LATEST"
+STATE, SUM = "state.json", "state.sha256"
+GROUPS = ("model", "ema", "optimizer", "random")
+_NAME = re.compile(r"step-\d{9,}-\d{5,}")
 
 
 @dataclass
@@ -50,7 +61,7 @@ class Progress:
     ema_count: int = 0
     best: dict[str, Any] = field(default_factory=dict)
     """value, epoch, source (model or ema) and marks of the best evaluation so far."""
-    marks: dict[str, float] = field(default_factory=dict)
+    marks: dict[str, int | float] = field(default_factory=dict)
     """The last evaluation's marks, those of the average under ema_..."""
     waited: int = 0
     """Epochs since the best mark, for early stopping."""
@@ -63,6 +74,51 @@ class Progress:
     """Time spent so far."""
     finished: str = ""
     """Why the run is over; empty while it is not."""
+
+    def __post_init__(self) -> None:
+        """Refuse a position that no run can be at."""
+        counts = ("epoch", "epoch_step", "step", "ema_count", "waited", "loss_count")
+        for name in counts:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+
+
+@dataclass
+class Best:
+    """What `Progress.best` holds once there is one."""
+
+    value: float
+    epoch: int
+    source: Literal["model", "ema"]
+    marks: dict[str, int | float]
+
+    def __post_init__(self) -> None:
+        """Refuse marks without their number."""
+        if "count" not in self.marks:
+            raise ValueError("marks have no count")
+
+
+@dataclass
+class Part:
+    """A file of a checkpoint as it was written."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+@dataclass
+class State:
+    """`state.json`."""
+
+    format: int
+    progress: Progress
+    scaler: dict[str, int | float]
+    num_processes: int
+    num_images: int
+    card: str
+    parts: dict[str, Part] = field(default_factory=dict)
+    """By file name; empty in format 1."""
 
 
 @dataclass
@@ -82,7 +138,7 @@ class Snapshot:
     """What the network is, as JSON."""
 
 
-def save_snapshot(snapshot: Snapshot, run: Path, *, keep: int = 1) -> Path:
+def save_snapshot(snapshot: Snapshot, run: Path, *, keep: int = 2) -> Path:
     """Write a checkpoint of the run folder `run` and remove all but the newest `keep`.
 
     Returns:
@@ -92,27 +148,12 @@ def save_snapshot(snapshot: Snapshot, run: Path, *, keep: int = 1) -> Path:
         SaccadeError: The disk is full or not writable; the previous checkpoint stays as it was.
     """
     folder = run / "checkpoints" / f"step-{snapshot.progress.step:09d}-{snapshot.progress.epoch:05d}"
-    state = {
-        "format": FORMAT,
-        "progress": dataclasses.asdict(snapshot.progress),
-        "scaler": snapshot.scaler,
-        "num_processes": snapshot.num_processes,
-        "num_images": snapshot.num_images,
-        "card": snapshot.card,
-    }
-    if _newest(run) == folder:
+    if _named(run) == folder.name:
         return folder  # this very position is on the disk already
-    groups = {name: getattr(snapshot, name) for name in ("model", "ema", "optimizer", "random")}
     with saving(folder):
         with replacing(folder) as temporary:
             temporary.mkdir()
-            for name, tensors in groups.items():
-                if tensors:
-                    metadata = {"saccade": snapshot.card} if name in ("model", "ema") else None
-                    save_file(_plain(tensors), temporary / f"{name}.safetensors", metadata=metadata)
-            (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
-            for file in temporary.iterdir():
-                _flush(file)
+            _write(snapshot, temporary)
         write_text(folder.parent / LATEST, folder.name + "\n")
         _link(folder / "model.safetensors", run / "last.safetensors")
     for old in sorted(folder.parent.glob("step-*"))[:-keep]:
@@ -121,52 +162,59 @@ def save_snapshot(snapshot: Snapshot, run: Path, *, keep: int = 1) -> Path:
     return folder
 
 
-def load_snapshot(run: Path) -> Snapshot | None:
-    """Read the newest whole checkpoint of a run folder; None when there is none yet.
+def load_snapshot(run: Path, name: str = "") -> Snapshot | None:
+    """Read a checkpoint of a run folder.
 
-    What a killed writer left half done is removed.
+    Args:
+        run: The folder.
+        name: Of the checkpoint; empty: the newest whole one.
+
+    Returns:
+        None when there is none yet.
 
     Raises:
-        WeightsError: The checkpoint is damaged or of a newer format.
+        WeightsError: The checkpoint is damaged or of a newer format. The message offers the one before, if that is
+            kept and whole.
     """
     folder = run / "checkpoints"
-    for stray in folder.glob(".*"):
+    if not name:
+        there = sorted((path.name for path in folder.glob("step-*")), reverse=True)
+        # Without LATEST only a writer that was killed between its first folder and that file leaves anything.
+        name = _named(run) or (there[0] if there else "")
+        if not name:
+            return None
+    try:
+        return _read(folder, name)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; {_way_out(run, name)}") from None
+
+
+def remove_strays(run: Path) -> None:
+    """Remove what a killed writer left half done; for the only writer of the run folder."""
+    for stray in (run / "checkpoints").glob(".*"):
         if stray.is_dir():
             shutil.rmtree(stray, ignore_errors=True)
-    newest = _newest(run)
-    if newest is None:
-        return None
-    folder = newest
-    try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if state["format"] > FORMAT:
-            raise WeightsError(f"{folder}: written by a newer Saccade (format {state['format']}); upgrade")
-        groups = {
-            name: load_file(folder / f"{name}.safetensors")
-            if (folder / f"{name}.safetensors").is_file()
-            else {}
-            for name in ("model", "ema", "optimizer", "random")
-        }
-        progress = Progress(**state["progress"])
-        return Snapshot(
-            progress=progress,
-            scaler=state["scaler"],
-            num_processes=state["num_processes"],
-            num_images=state["num_images"],
-            card=state["card"],
-            **groups,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(
-            f"{folder}: the checkpoint is damaged ({type(error).__name__}: {error}); start anew from "
-            f"{run}/best.safetensors with --weights"
-        ) from None
-    except Exception as error:  # safetensors raises its own kind
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise WeightsError(f"{folder}: the checkpoint is damaged ({error})") from None
+
+
+def go_back_to(run: Path, name: str) -> None:
+    """Make the checkpoint `name` the newest one: the later ones are removed."""
+    folder = run / "checkpoints"
+    write_text(folder / LATEST, name + "\n")
+    for later in folder.glob("step-*"):
+        if later.name > name:
+            shutil.rmtree(later, ignore_errors=True)
+
+
+def split_checkpoint(path: Path) -> tuple[Path, str]:
+    """Take RUN or RUN/checkpoints/STEP apart.
+
+    Returns:
+        The run folder, and the checkpoint's name; empty for a run folder.
+    """
+    path = Path(path)
+    if _NAME.fullmatch(path.name) and path.parent.name == "checkpoints":
+        return path.parent.parent, path.name
+    return path, ""
 
 
 @contextlib.contextmanager
@@ -227,10 +275,140 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     optimizer.load_state_dict({"state": state, "param_groups": blank["param_groups"]})
 
 
-def _newest(run: Path) -> Path | None:
-    """Return the folder that LATEST names."""
+def _named(run: Path) -> str:
+    """Return what LATEST says; empty where there is no such file."""
     pointer = run / "checkpoints" / LATEST
-    return pointer.parent / pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+    if not pointer.is_file():
+        return ""
+    with pointer.open("rb") as file:
+        # Damaged text is no checkpoint's name either.
+        return file.read(100).decode("utf-8", "replace").strip() or "nothing"
+
+
+def _write(snapshot: Snapshot, folder: Path) -> None:
+    """Write the files of a checkpoint and force them to the disk."""
+    parts: dict[str, Part] = {}
+    for name in GROUPS:
+        if tensors := getattr(snapshot, name):
+            file = folder / f"{name}.safetensors"
+            metadata = {"saccade": snapshot.card} if name in ("model", "ema") else None
+            save_file(_plain(tensors), file, metadata=metadata)
+            parts[file.name] = Part(file.stat().st_size, sha256(file))
+    state = State(
+        FORMAT,
+        snapshot.progress,
+        snapshot.scaler,
+        snapshot.num_processes,
+        snapshot.num_images,
+        snapshot.card,
+        parts,
+    )
+    text = json.dumps(dataclasses.asdict(state)).encode()
+    (folder / STATE).write_bytes(text)
+    (folder / SUM).write_text(_sum_of(text), encoding="utf-8")
+    for file in folder.iterdir():
+        _flush(file)
+
+
+def _read(home: Path, name: str) -> Snapshot:
+    """Read a checkpoint of the folder `home` and check all that can be checked.
+
+    Raises:
+        WeightsError: It is not whole; the sentence has no end yet.
+    """
+    folder = home / name
+    if not _NAME.fullmatch(name) or not folder.is_dir():
+        raise WeightsError(f"{home}: there is no checkpoint {name!r}, which {LATEST} or the command names")
+    state = _read_state(folder)
+    groups: dict[str, dict[str, Tensor]] = {}
+    for group in GROUPS:
+        file = folder / f"{group}.safetensors"
+        if state.parts or state.format > 1:
+            _check_part(file, state.parts.get(file.name))
+        try:
+            groups[group] = load_file(file) if file.is_file() else {}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise WeightsError(f"{file}: the checkpoint is damaged ({error})") from None
+    needed = {"model", "random"} | ({"ema"} if state.progress.ema_count else set())
+    if state.format == 1 and state.progress.step and not state.scaler:
+        needed.add(
+            "optimizer"
+        )  # AdamW has moments from the first step on; with a scaler it may have skipped all
+    if lost := sorted(group for group in needed if not groups[group]):
+        raise WeightsError(f"{folder}: the checkpoint is damaged ({lost[0]}.safetensors is missing)")
+    if not all(f"{number}/cpu" in groups["random"] for number in range(state.num_processes)):
+        raise WeightsError(
+            f"{folder}: the checkpoint is damaged (random.safetensors is not of {state.num_processes} processes)"
+        )
+    return Snapshot(
+        progress=state.progress,
+        scaler=state.scaler,
+        num_processes=state.num_processes,
+        num_images=state.num_images,
+        card=state.card,
+        **groups,
+    )
+
+
+def _read_state(folder: Path) -> State:
+    """Read and check `state.json`.
+
+    Raises:
+        WeightsError: It is not what was written, or of a newer format.
+    """
+    file = folder / STATE
+    try:
+        text = file.read_bytes()
+        said = (folder / SUM).read_text(encoding="utf-8") if (folder / SUM).is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{file}: the checkpoint is damaged ({error})") from None
+    values = parse_json(text, where=str(file), error=WeightsError)
+    number = values.get("format") if isinstance(values, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise WeightsError(f"{folder}: written by a newer Saccade (format {number}); upgrade")
+    state = convert(values, State, where=str(file), error=WeightsError)
+    if state.progress.best:
+        convert(state.progress.best, Best, where=f"{file}: field progress.best", error=WeightsError)
+    if (state.format > 1 or said) and said != _sum_of(text):
+        raise WeightsError(f"{file}: the checkpoint is damaged ({STATE} is not what {SUM} says)")
+    return state
+
+
+def _sum_of(text: bytes) -> str:
+    """`state.sha256` of a `state.json`, as `sha256sum` writes it."""
+    return f"{hashlib.sha256(text).hexdigest()}  {STATE}\n"
+
+
+def _check_part(file: Path, part: Part | None) -> None:
+    """Compare a file of a checkpoint with what was written.
+
+    Raises:
+        WeightsError: It is missing, another one, or none was written.
+    """
+    what = ""
+    if part is None:
+        what = "it was not saved with it" if file.exists() else ""
+    elif not file.is_file():
+        what = "it is missing"
+    elif (size := file.stat().st_size) != part.size:
+        what = f"it has {size} bytes and was saved with {part.size}"
+    elif sha256(file) != part.sha256:
+        what = "its contents are not those that were saved"
+    if what:
+        raise WeightsError(f"{file}: the checkpoint is damaged ({what})")
+
+
+def _way_out(run: Path, damaged: str) -> str:
+    """Say what to go on from instead of a damaged checkpoint."""
+    home = run / "checkpoints"
+    for folder in sorted(home.glob("step-*"), reverse=True):
+        if folder.name != damaged:
+            try:
+                _read(home, folder.name)
+            except WeightsError:
+                continue
+            return f"the one before it is whole, so go on with: saccade train --resume {folder}"
+    return f"no other one is kept, so start anew from {run}/best.safetensors with --weights"
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -33,11 +33,11 @@ from saccade.files import write_text
 from saccade.registry import create_model, list_models
 from saccade.sparse import sparsify
 from saccade.tasks.classify import preprocess_of
-from saccade.train.loop import Interrupted, train
 from saccade.train.recipe import PLACES, Recipe, build_recipe, load_recipe, mark_places
-from saccade.train.settings import leaves, to_plain
-from saccade.train.setup import build_accelerator, is_first_process
 from saccade.trust import Stored, check_place
+from saccade.train.loop import Interrupted, train, train_held
+from saccade.train.settings import leaves, to_plain
+from saccade.train.setup import alone, build_accelerator, is_first_process
 from saccade.weights import Card, load_model, load_weights, locate, read_weights, save_weights
 
 Say = Callable[[str], None]
@@ -218,9 +218,9 @@ def convert_only(plan: ConvertPlan, folder: Path | str, say: Say) -> Path:
     folder = Path(folder)
     base = open_base(check_plan(plan), say)
     model, card = convert(base, plan.options)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_weights(base.model, folder / BASE, base.card)
-    save_weights(model, folder / CONVERTED, card)
+    with alone(folder, "sparsify"):
+        save_weights(base.model, folder / BASE, base.card)
+        save_weights(model, folder / CONVERTED, card)
     return folder / CONVERTED
 
 
@@ -245,11 +245,18 @@ def sparsify_and_tune(
 
     Raises:
         SaccadeError: Data, settings or weights that cannot be used.
-        KeyboardInterrupt: Ctrl-C; everything was saved and `resume` goes on.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; everything was saved and `resume` goes on.
     """
-    folder, first = Path(folder), is_first_process()
-    say = say if first else lambda line: None
+    folder = Path(folder)
+    say = say if is_first_process() else lambda line: None
     check_plan(plan)
+    with alone(folder, "sparsify"):
+        return _sparsify_held(plan, folder, say, resume=resume)
+
+
+def _sparsify_held(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) -> Base:
+    """As `sparsify_and_tune`, in a folder whose lock is held."""
+    first = is_first_process()
     if not resume and first and ((folder / PLAN).exists() or (folder / "recipe.yaml").exists()):
         raise ConfigError(
             f"{folder} holds a run already; go on with --resume {folder}, or choose another --out"
@@ -393,7 +400,7 @@ def _base_recipe(plan: ConvertPlan, base: Base) -> Recipe:
 def _tune(plan: ConvertPlan, base: Base, folder: Path, say: Say) -> None:
     """Fine-tune the converted network, or go on with that."""
     if (folder / "recipe.yaml").is_file():
-        train(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=say)
+        train_held(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=say)
         return
     recipe = copy.deepcopy(plan.recipe)
     _, card = read_weights(folder / CONVERTED)
@@ -405,7 +412,7 @@ def _tune(plan: ConvertPlan, base: Base, folder: Path, say: Say) -> None:
     else:
         recipe.loss.distill = "soft" if recipe.loss.distill == "none" else recipe.loss.distill
         recipe.loss.teacher = base.source if plan.teacher == "self" else plan.teacher
-    train(recipe, folder, say=say)
+    train_held(recipe, folder, say=say)
 
 
 def _cost_line(base: Base, model: nn.Module) -> str:

@@ -23,15 +23,23 @@ import torch
 from torch import Tensor
 
 from saccade.data.dataset import sample_seed
-from saccade.errors import ConfigError, SaccadeError, memory_enough
+from saccade.errors import ConfigError, SaccadeError, Stopped, memory_enough
 from saccade.evaluate.marks import compare_marks
 from saccade.files import write_text
 from saccade.tasks.base import Batch, LossContext
-from saccade.train.checkpoint import Progress, Snapshot, load_snapshot, save_snapshot, saving
+from saccade.train.checkpoint import (
+    Progress,
+    Snapshot,
+    go_back_to,
+    load_snapshot,
+    remove_strays,
+    save_snapshot,
+    saving,
+)
 from saccade.train.log import RunLog, Ticker, write_environment
 from saccade.train.optim import clip_gradients, set_lr, train_mode
 from saccade.train.recipe import Recipe, check_places, dump_recipe
-from saccade.train.setup import Session, autocast_copy, build_session, describe, is_first_process
+from saccade.train.setup import Session, alone, autocast_copy, build_session, describe, is_first_process
 from saccade.train.state import gather_snapshot, model_tensors, restore_snapshot
 from saccade.trust import trusting
 from saccade.weights import Card, save_state
@@ -42,6 +50,8 @@ LESS_MEMORY = "halve --data.batch (and double --run.accumulate), or pass --run.r
 """What a user does whose device is too small."""
 SAVE_SHARE = 0.05
 """Saving at epoch ends may take so much of the time; short epochs are not all saved."""
+ECHO_SECONDS = 1.0
+"""A second Ctrl-C sooner than this is the launcher's, which passes on what its processes had already."""
 
 
 @dataclass
@@ -68,15 +78,15 @@ class TrainResult:
         return self.folder / "best.safetensors"
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after everything was saved."""
+class Interrupted(Stopped):
+    """Ctrl-C or SIGTERM, after everything was saved."""
 
 
 def train(
     recipe: Recipe,
     folder: Path | str,
     *,
-    resume: bool = False,
+    resume: bool | str = False,
     say: Callable[[str], None] | None = None,
     allow_pipe: bool = False,
     allow_address: bool = False,
@@ -86,7 +96,8 @@ def train(
     Args:
         recipe: Checked; its automatic settings are filled in, in place.
         folder: Run folder; made when absent.
-        resume: Go on from the folder's newest checkpoint (from the start when it has none yet).
+        resume: Go on from the folder's newest checkpoint (from the start when it has none yet), or from the one
+            of this name; newer ones are then removed.
         say: Takes lines for the user; None: stderr, from the first process only.
         allow_pipe: Run the commands that `data.source` and `data.val` are (pipe:...), unless they come from a file.
         allow_address: Fetch addresses and hub ids that come from a file, such as a recipe that was loaded.
@@ -95,15 +106,22 @@ def train(
         Marks and place of the best weights.
 
     Raises:
-        SaccadeError: Data, settings or weights that cannot be used; a full disk; a loss that is not finite.
-        KeyboardInterrupt: Ctrl-C; the state was saved and `resume` goes on from it.
+        SaccadeError: Data, settings or weights that cannot be used; a damaged checkpoint; another process that
+            writes there; a full disk; a loss that is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved and `resume` goes on from it.
     """
-    if allow_pipe or allow_address:
-        with trusting(pipe=allow_pipe, address=allow_address):
-            return train(recipe, folder, resume=resume, say=say)
-    folder = Path(folder)
+    with trusting(pipe=allow_pipe, address=allow_address), alone(folder, "training"):
+        return train_held(recipe, Path(folder), resume=resume, say=say)
+
+
+def train_held(
+    recipe: Recipe, folder: Path, *, resume: bool | str = False, say: Callable[[str], None] | None = None
+) -> TrainResult:
+    """As `train`, in a folder whose lock the caller holds."""
     check_places(recipe)
-    snapshot = load_snapshot(folder) if resume else None
+    if resume and is_first_process():
+        remove_strays(folder)
+    snapshot = load_snapshot(folder, resume if isinstance(resume, str) else "") if resume else None
     if not resume and is_first_process() and (folder / "recipe.yaml").exists():
         raise ConfigError(
             f"{folder} holds a run already; go on with --resume {folder}, or choose another --out"
@@ -126,6 +144,8 @@ def train(
             folder.mkdir(parents=True, exist_ok=True)
             if snapshot is None:
                 write_text(folder / "recipe.yaml", dump_recipe(recipe))
+            elif isinstance(resume, str):
+                go_back_to(folder, resume)
             write_environment(folder, **describe(session))
             log.rewind(progress.step if snapshot else -1, progress.epoch)
     total = min(session.schedule.num_steps, recipe.run.max_steps or session.schedule.num_steps)
@@ -312,7 +332,7 @@ class Run:
         def watch(batch: Batch) -> None:
             self.note_broken(batch)
             if self.interrupted and accelerator.num_processes == 1:
-                self.stop()
+                self.stop(self.interrupted[0])
 
         gathered = compare_marks(
             candidates, session.task, session.val_loader, session.card, accelerator.device, watch
@@ -405,22 +425,23 @@ class Run:
         self.pending = []
 
     def save_or_stop(self) -> None:
-        """Save within an epoch when it is time; save and stop after Ctrl-C. All processes decide alike."""
+        """Save within an epoch when it is time; save and stop after a signal. All processes decide alike."""
         run, progress = self.session.recipe.run, self.progress
         late = run.save_minutes and time.monotonic() - self.saved_at >= 60 * run.save_minutes
         due = run.save_steps and progress.step % run.save_steps == 0
-        wish = 2 if self.interrupted else 1 if late or due else 0
+        # Signals have numbers from 2 (SIGINT) up.
+        wish = self.interrupted[0] if self.interrupted else 1 if late or due else 0
         # Asking the others costs a round trip, so several processes do it now and then only.
         if self.session.accelerator.num_processes > 1 and not due and progress.step % 10:
             return
         decision = self.agree(wish)
-        if decision == 2:
-            self.stop()
+        if decision > 1:
+            self.stop(decision)
         elif decision == 1:
             self.save()
 
-    def stop(self) -> None:
-        """Save and leave after Ctrl-C.
+    def stop(self, number: int) -> None:
+        """Save and leave after a signal, Ctrl-C's or SIGTERM.
 
         Raises:
             Interrupted: Always.
@@ -428,7 +449,7 @@ class Run:
         self.look_at_losses()
         self.save()
         self.tell(f"interrupted and saved; go on with: saccade train --resume {self.folder}")
-        raise Interrupted
+        raise Interrupted(number)
 
     def agree(self, wish: int) -> int:
         """Return the largest wish of all processes."""
@@ -528,23 +549,33 @@ def _opening(session: Session, progress: Progress) -> str:
 
 @contextmanager
 def _watch_interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list instead of raising, so that a step is never cut in two; the second one raises."""
+    """Collect Ctrl-C and SIGTERM in a list instead of raising, so that a step is never cut in two.
+
+    A second Ctrl-C raises, for whoever cannot wait until all is saved.
+    """
     seen: list[int] = []
+    first = 0.0
 
     def note(number: int, frame: Any) -> None:
-        if seen:
+        nonlocal first
+        if not seen:
+            first = time.monotonic()
+            seen.append(number)
+        elif number == signal.SIGINT and time.monotonic() - first > ECHO_SECONDS:
             raise KeyboardInterrupt
-        seen.append(number)
 
+    before: dict[int, Any] = {}
     try:
-        before = signal.signal(signal.SIGINT, note)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
     except ValueError:  # not the main thread, where signals never arrive
         yield seen
         return
     try:
         yield seen
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 __all__ = ["Interrupted", "Run", "TrainResult", "train"]

@@ -147,8 +147,8 @@ class RunConfig:
     """Save the full state so often within an epoch; 0: only at epoch ends."""
     save_steps: int = 0
     """Save also every so many steps; 0: never."""
-    keep: int = 1
-    """Full states kept."""
+    keep: int = 2
+    """Full states kept; with 2 there is one to go back to when the newest is damaged."""
     patience: int = 0
     """Stop after so many epochs without a better main mark; 0: never; -1: a quarter of the epochs, at least 10."""
     target: float = 0.0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from saccade.data.dataset import SampleKey
 from saccade.data.loader import build_loader
 from saccade.data.sampler import EpochSampler, OrderedSampler
 from saccade.errors import ConfigError, SaccadeError, WeightsError
+from saccade.files import writing
 from saccade.tasks import Task, get_task
 from saccade.tasks.base import Batch, TaskData
 from saccade.train.adapt import adapt, without_augmentation
@@ -189,6 +192,11 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
 def is_first_process() -> bool:
     """Whether this process speaks and writes for all, as the launchers say before they have met."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def alone(folder: Path | str, job: str) -> AbstractContextManager[None]:
+    """Hold the lock of a run folder; of several processes of one run the first one holds it for all."""
+    return writing(folder, job) if is_first_process() else nullcontext()
 
 
 def build_accelerator(recipe: Recipe) -> Accelerator:

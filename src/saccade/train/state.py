@@ -60,7 +60,7 @@ def restore_snapshot(session: Session, snapshot: Snapshot) -> None:
     """Put a snapshot back into a session built by the same recipe.
 
     Raises:
-        WeightsError: It is of another model.
+        WeightsError: It is of another model, or not what was saved.
     """
     optimizer = session.optimizer.optimizer  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -72,19 +72,21 @@ def restore_snapshot(session: Session, snapshot: Snapshot) -> None:
         if session.ema is not None:
             session.ema.module.load_state_dict(snapshot.ema)
             session.ema.count = snapshot.progress.ema_count
-    except (RuntimeError, KeyError) as error:
+        scaler = session.accelerator.scaler
+        if scaler is not None and snapshot.scaler:
+            scaler.load_state_dict(snapshot.scaler)
+        own = f"{session.accelerator.process_index}/"
+        states = {
+            name.removeprefix(own): value for name, value in snapshot.random.items() if name.startswith(own)
+        }
+        torch.set_rng_state(states["cpu"])
+        if session.accelerator.device.type == "cuda" and "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], session.accelerator.device)
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
         text = " ".join(str(error).split())[:200]
         raise WeightsError(f"the checkpoint does not fit the model of its recipe ({text})") from None
-    scaler = session.accelerator.scaler
-    if scaler is not None and snapshot.scaler:
-        scaler.load_state_dict(snapshot.scaler)
-    own = f"{session.accelerator.process_index}/"
-    states = {
-        name.removeprefix(own): value for name, value in snapshot.random.items() if name.startswith(own)
-    }
-    torch.set_rng_state(states["cpu"])
-    if session.accelerator.device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], session.accelerator.device)
 
 
 def _restore_sharded(session: Session, snapshot: Snapshot, optimizer: torch.optim.Optimizer) -> None:
