@@ -24,16 +24,16 @@ def note(text: str) -> None:
 
 def text(words: str) -> None:
     """Print a result that is words."""
-    print(words)
+    _say(words)
 
 
 def result(value: Mapping[str, Any], *, as_json: bool) -> None:
     """Print one result: a JSON object, or `name: value` lines."""
     if as_json:
-        print(json.dumps(value, ensure_ascii=False, default=str))
+        _say(json.dumps(value, ensure_ascii=False, default=str))
         return
     for name, item in value.items():
-        print(f"{name}: {_plain(item)}")
+        _say(f"{name}: {_plain(item)}")
 
 
 def rows(values: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "") -> None:
@@ -42,15 +42,15 @@ def rows(values: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "")
     With `as_json` they become one object {"rows": [...]}.
     """
     if as_json:
-        print(json.dumps({"rows": list(values)}, ensure_ascii=False, default=str))
+        _say(json.dumps({"rows": list(values)}, ensure_ascii=False, default=str))
         return
     if not values:
         return
     names = list(values[0])
     if not sys.stdout.isatty():
-        print("\t".join(names))
+        _say("\t".join(names))
         for row in values:
-            print("\t".join(_plain(row.get(name)) for name in names))
+            _say("\t".join(_plain(row.get(name)) for name in names))
         return
     table = Table(title=title or None, header_style="bold", box=None)
     for name in names:
@@ -73,6 +73,12 @@ def progress() -> Progress:
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
+
+
+def _say(text: str) -> None:
+    """Print on stdout, with escapes for what its encoding lacks: names from files may hold halves of characters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _plain(value: Any) -> str:

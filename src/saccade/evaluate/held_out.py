@@ -1,12 +1,10 @@
 """Find the images that a model was not trained on, numbered as its outputs are: by name, never by position."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
-from saccade.data.config import DataConfig
+from saccade.data.config import DataConfig, read_split
 from saccade.data.opening import is_divided, kind_of, open_pair, open_source
 from saccade.data.shards import ShardStream
 from saccade.data.source import NO_LABEL, Source
@@ -87,18 +85,8 @@ def check_place(data: str, weights: Path | str) -> str:
 
 def trained_on(weights: Path | str) -> tuple[DataConfig, int] | None:
     """Read what a run folder was trained on, and the seed of its split; None when it does not say."""
-    path = Path(weights) / "recipe.yaml"
-    if not path.is_file():
-        return None
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        given = values["data"]
-        config = DataConfig(
-            **{name: given[name] for name in ("source", "val", "val_fraction") if name in given}
-        )
-        return config, int(values.get("run", {}).get("seed", 0))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
-        return None
+    found = read_split(weights)
+    return found if found and found[0].source else None
 
 
 def same_place(first: str, second: str) -> bool:

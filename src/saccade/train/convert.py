@@ -29,7 +29,8 @@ from saccade.bench.cost import count_macs, count_params
 from saccade.data.opening import is_divided, open_pair
 from saccade.errors import ConfigError, WeightsError
 from saccade.evaluate.held_out import same_place, trained_on
-from saccade.files import write_text
+from saccade.files import convert as checked
+from saccade.files import read_yaml, write_text
 from saccade.registry import create_model, list_models
 from saccade.sparse import sparsify
 from saccade.tasks.classify import preprocess_of
@@ -282,7 +283,7 @@ def load_plan(folder: Path | str) -> ConvertPlan:
         raise ConfigError(
             f"{folder}: no {PLAN} here; expected the folder of a run begun by `saccade sparsify`"
         )
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = read_yaml(path, error=ConfigError)
     names = {f.name for f in dataclasses.fields(ConvertPlan)}
     if not isinstance(values, dict) or set(values) != names or not isinstance(values["recipe"], dict):
         raise ConfigError(f"{path}: damaged; expected the entries {', '.join(sorted(names))}")
@@ -293,7 +294,9 @@ def load_plan(folder: Path | str) -> ConvertPlan:
         )
     known = dict(leaves(Recipe()))
     recipe, _ = build_recipe(flags={name: value for name, value in flags.items() if name in known})
-    return ConvertPlan(**values, recipe=recipe)
+    plan = checked(values, ConvertPlan, where=str(path), error=ConfigError)
+    plan.recipe = recipe
+    return plan
 
 
 def _check_timm(model: str, given: str) -> None:
