@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.files import read_json, replacing, write_text
+from saccade.files import convert, read_json, replacing, write_text
 from saccade.files.arrays import map_array
 from saccade.kinematics.records import Track, read_tracks, write_records
 from saccade.kinematics.settings import Settings, make_settings
@@ -250,7 +250,11 @@ def _read_plan(folder: Path) -> MotionPlan:
         DataError: No such set, or a damaged `set.json`.
     """
     try:
-        return read_json(folder / "set.json", MotionPlan)
+        values = read_json(folder / "set.json", dict[str, Any])
+        known = [field.name for field in dataclasses.fields(MotionPlan)]
+        if foreign := [name for name in values if name not in known]:
+            raise DataError(f"set.json has {foreign[0][:40]!r}, which no plan has")
+        return convert(values, MotionPlan, where="set.json")
     except DataError as error:
         raise DataError(
             f"{folder}: no set of motion clips ({error}); expected a folder of `saccade vlm demo` or `draw_set`"

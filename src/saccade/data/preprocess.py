@@ -107,7 +107,7 @@ class Preprocess(Fields):
             raise ConfigError(
                 f"preprocess.size should be a whole number of pixels in 1..16384, not {self.size!r}"
             )
-        if not _is_number(self.crop_pct) or not 1e-6 <= self.crop_pct or not 0 < self.crop_pct <= 1:
+        if not _is_number(self.crop_pct) or not self.crop_pct >= 1e-6 or not 0 < self.crop_pct <= 1:
             raise ConfigError(f"preprocess.crop_pct should be in (0, 1], not {self.crop_pct!r}")
         if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             near = did_you_mean(str(self.interpolation), INTERPOLATIONS)

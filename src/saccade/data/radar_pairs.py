@@ -176,7 +176,10 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         raise DataError(
             f"{folder}: no {MANIFEST}; expected a folder made by `saccade radar dataset --out {folder}`"
         )
-    found = read_json(path, Manifest)
+    try:
+        found = read_json(path, Manifest)
+    except DataError as error:
+        raise DataError(f"{error}; not a manifest of radar pairs, so make the data set again") from None
     known = {field.name for field in dataclasses.fields(PairConfig)}
     inside = all(name and Path(name).name == name for name in found.shards)
     if found.format != FORMAT or not found.config.keys() <= known or not inside:

@@ -279,7 +279,9 @@ def gather_parts(folder: Path, clip_ids: Sequence[str], path: Path | str) -> int
                     with opened_parquet(part) as file:
                         table = file.read()
                 except DataError as error:
-                    raise DataError(f"{error}; it is the part of clip {clip_id}, so run again") from None
+                    raise DataError(
+                        f"the part of clip {clip_id} cannot be read ({error}); run again"
+                    ) from None
                 if table.num_rows:
                     meta = {name: value for name, value in table.schema.metadata.items() if name != _META}
                     waiting.append(table.replace_schema_metadata(meta))

@@ -131,7 +131,10 @@ def read_rejected(path: Path) -> list[Rejected]:
     """
     if not path.is_file():
         return []
-    return [row for _, row in read_lines(path, Rejected)]
+    try:
+        return [row for _, row in read_lines(path, Rejected)]
+    except DataError as error:
+        raise DataError(f"{error}; expected a rejection with clip_id, record and reason") from None
 
 
 def reason_kind(row: Rejected) -> str:

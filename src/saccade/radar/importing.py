@@ -145,7 +145,12 @@ def load_array(source: Array | Path | str, wavelength: float) -> Array:
         return Array.named(str(source), wavelength)
     if not path.is_file() or path.stat().st_size > 16 << 20:
         raise DataError(f"{path}: no such file, or too large; expected an array (tx and rx, lists of x y z)")
-    found = read_json(path, _Positions, max_bytes=16 << 20, finite=True)
+    try:
+        found = read_json(path, _Positions, max_bytes=16 << 20, finite=True)
+    except DataError as error:
+        raise DataError(
+            f"{error}; not an array: expected JSON with tx and rx, lists of [x, y, z], and unit m, mm or wavelength"
+        ) from None
     units = {"m": 1.0, "mm": 1e-3, "wavelength": wavelength}
     if found.unit not in units:
         raise DataError(f"{path}: unit is {found.unit[:20]!r}{did_you_mean(found.unit[:20], units)}")
