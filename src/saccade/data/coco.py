@@ -37,7 +37,7 @@ MAX_SIDE = 65_500
 MAX_CORNERS = 100_000
 """Of the polygons of one object; drawing takes time by their number and length."""
 LARGEST = 1 << 53
-"""Whole numbers beyond this are no coordinates."""
+"""Numbers beyond this are no coordinates, areas or ids."""
 LEAST_SIDE = 1.0
 """Boxes narrower or lower than this many pixels, after cutting at the border, are left out."""
 
@@ -351,10 +351,8 @@ def _is_huge(key: int | str) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return abs(value) <= LARGEST if isinstance(value, int) else math.isfinite(value)
+    """Whether a JSON value is a number that can be a place or an area."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 class _Files:
