@@ -17,7 +17,6 @@ The file is untrusted: sizes are bounded, names may not leave the folder, and no
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
