@@ -62,6 +62,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return any(part in str(error) for part in ("can't allocate memory", "_ALLOC_FAILED"))
+
+
 class Stopped(KeyboardInterrupt):
     """The user or a scheduler wants the job to end; whoever handles Ctrl-C in good order handles this too."""
 

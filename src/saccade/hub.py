@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ import torch
 
 from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.extras import require
+from saccade.files import read_json
 from saccade.trust import may_fetch
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -72,6 +73,13 @@ def config_path(source: str, *, extra: str, flag: str, example: str) -> Path:
     return path / "config.json"
 
 
+@dataclass
+class _Config:
+    """What `config.json` of a model of transformers says, as far as we look."""
+
+    model_type: str
+
+
 def model_type_of(source: str, *, extra: str, flag: str, example: str) -> str:
     """Return the `model_type` of a model, reading no more than its `config.json`.
 
@@ -86,9 +94,8 @@ def model_type_of(source: str, *, extra: str, flag: str, example: str) -> str:
     """
     path = config_path(source, extra=extra, flag=flag, example=example)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return str(values["model_type"])
-    except (ValueError, KeyError, TypeError):
+        return read_json(path, _Config, error=WeightsError).model_type
+    except WeightsError:
         raise WeightsError(
             f"{source}: config.json names no model_type; expected a model saved by transformers"
         ) from None

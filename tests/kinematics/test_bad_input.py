@@ -181,8 +181,7 @@ def test_a_scene_without_boxes_is_listed_and_not_passed_over(tmp_path):
 def test_a_short_pickle_cannot_take_all_memory():
     # "Keep this under number 2147483647" makes the standard loader clear room for 34 GB.
     blob = b"\x80\x02]r" + struct.pack("<I", (1 << 31) - 1) + b"G" + struct.pack(">d", 1.0) + b"a."
-    with pytest.raises(DataError, match="memo 2147483647"):
-        read_numbers(blob, "camera CAM_F0: field rotation")
+    assert read_numbers(blob, "camera CAM_F0: field rotation") == [1.0]
 
 
 def inner_places(value, path=()):

@@ -186,7 +186,7 @@ def test_masks_from_a_folder(tmp_path):
         (lambda folder: (folder / "001.png").write_bytes(b"no"), "001.png: not an image"),
         (lambda folder: Image.new("L", (8, 8)).save(folder / "001.png"), "8 x 8 pixels; expected 30 x 20"),
         (lambda folder: Image.new("RGB", (30, 20)).save(folder / "001.png"), "one channel"),
-        (lambda folder: (folder / "categories.json").write_text("{"), "no JSON"),
+        (lambda folder: (folder / "categories.json").write_text("{"), "not valid JSON"),
         (lambda folder: (folder / "categories.json").write_text('{"1": 3}'), "names by instance number"),
     ],
 )
@@ -218,7 +218,7 @@ def test_objects_are_cut_out_of_their_boxes(tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{", "record 1 is no JSON"),
+        ("{", "record 1: not valid JSON"),
         ("[]", "track_id and boxes"),
         ('{"track_id": "1", "boxes": [null]}', "1 entries for 2 frames"),
         ('{"track_id": "1"}', "NoneType entries for 2 frames"),

@@ -142,7 +142,7 @@ def test_duplicates_broken_lines_and_wrong_files(tmp_path):
     rejected = []
     assert len(list(read_tracks(path, rejected))) == 1
     assert [row.record for row in rejected] == ["tracks.jsonl:2", "tracks.jsonl:3", "tracks.jsonl:4"]
-    assert "no JSON" in rejected[1].reason
+    assert "not valid JSON" in rejected[1].reason
     with pytest.raises(DataError, match="no such file"):
         list(read_tracks(tmp_path / "nothing.jsonl"))
     with pytest.raises(DataError, match=r"jsonl or \.parquet"):

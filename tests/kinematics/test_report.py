@@ -113,7 +113,7 @@ def test_bad_input(labels, tmp_path):
     with pytest.raises(ConfigError, match="at most 200 clips"):
         write_report(labels, labels / "page.html", clips=1000)
     (labels / "rejected.jsonl").write_text('{"clip_id": "a"}\n')
-    with pytest.raises(DataError, match="line 1 is no rejection"):
+    with pytest.raises(DataError, match=r"line 1: .* expected a rejection"):
         write_report(labels, labels / "page.html")
     assert read_rejected(tmp_path / "nothing.jsonl") == []
     (labels / "rejected.jsonl").unlink()

@@ -160,7 +160,7 @@ def test_files_of_answers(tmp_path):
         ('{"id": "a", "answer": "1"}\n{"id": "a", "answer": "2"}', "record 2: a was answered before"),
         ('{"answer": "1"}', "record 1: field id is missing"),
         ('{"id": "a"}', "field answer is missing"),
-        ("{", "record 1 is no JSON"),
+        ("{", "record 1: not valid JSON"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=words):

@@ -97,7 +97,7 @@ def test_other_files(tmp_path):
     with pytest.raises(DataError, match=r"absent.csv: no such file"):
         read_track(tmp_path / "absent.csv")
     (tmp_path / "b.csv").write_bytes(b"\xff\x00")
-    with pytest.raises(DataError, match="not a text"):
+    with pytest.raises(DataError, match="not UTF-8 text"):
         read_track(tmp_path / "b.csv")
 
 

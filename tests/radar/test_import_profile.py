@@ -204,7 +204,7 @@ def test_own_files_that_cannot_be(write, key, new, error):
 
 @pytest.mark.parametrize(
     ("data", "error"),
-    [(b"\xff\xfe\x00", "not a text"), (b"{", "not valid JSON"), (b"[" * 100_000, "not valid JSON"),
+    [(b"\xff\xfe\x00", "not UTF-8 text"), (b"{", "not valid JSON"), (b"[" * 100_000, "nested"),
      (b"[1]", "a list"),
      (b"", "no profileCfg line")],
 )  # fmt: skip

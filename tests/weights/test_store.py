@@ -165,7 +165,7 @@ def test_cards_are_checked():
         Card.from_json("[]", "x")
     with pytest.raises(WeightsError, match="upgrade"):
         Card.from_json('{"model": "a", "format": 99}', "x")
-    with pytest.raises(WeightsError, match="'labels' of the model card should be a list"):
+    with pytest.raises(WeightsError, match="x: model card: field labels: expected array, got int"):
         Card.from_json('{"model": "a", "labels": 3}', "x")
     assert Card.from_json(Card("shvit_s1", labels=["é"]).to_json()).labels == ["é"]
 

@@ -69,7 +69,8 @@ def build_app(called: str = "") -> cyclopts.App:
 def main(tokens: list[str] | None = None) -> int:
     """Run one command and return the process's exit code.
 
-    0 done, 1 a check failed, 2 the user's error (one sentence, no traceback), 130 interrupted, 143 terminated.
+    0 done, 1 a check failed, 2 the user's error (one sentence, no traceback), 3 a fault of ours (one sentence, the
+    traceback in a file), 130 interrupted, 143 terminated.
     `--debug` anywhere, or SACCADE_DEBUG=1, shows the traceback too.
     """
     tokens = list(sys.argv[1:] if tokens is None else tokens)
@@ -93,6 +94,8 @@ def main(tokens: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(str(error), 2, debug)
+    except Exception as error:
+        return _fault(error, tokens, debug)
 
 
 @contextlib.contextmanager
@@ -120,6 +123,19 @@ def _fail(sentence: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     print(f"saccade: {one_line(sentence)}", file=sys.stderr)
     return code
+
+
+def _fault(error: Exception, tokens: list[str], debug: bool) -> int:
+    """Say that Saccade itself went wrong, and where the report for its makers is."""
+    from saccade.cli.faults import write_fault
+
+    if isinstance(error, MemoryError):
+        kind = "the machine's memory was not enough, and Saccade did not foresee it"
+    else:
+        kind = f"this is a fault of Saccade, not yours ({type(error).__name__})"
+    file = write_fault(error, tokens)
+    where = f"the report is in {file}" if file else "run it again with --debug to see where"
+    return _fail(f"{kind}: {where}; please send it with the issue", 3, debug)
 
 
 def entry() -> None:

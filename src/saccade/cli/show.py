@@ -27,16 +27,16 @@ def note(text: str) -> None:
 
 def text(words: str) -> None:
     """Print a result that is words, with its line feeds."""
-    print(escape(words, lines=True))
+    _say(escape(words, lines=True))
 
 
 def result(value: Mapping[str, Any], *, as_json: bool) -> None:
     """Print one result: a JSON object, or `name: value` lines."""
     if as_json:
-        print(_json(value))
+        _say(_json(value))
         return
     for name, item in value.items():
-        print(f"{escape(name)}: {_plain(item)}")
+        _say(f"{escape(name)}: {_plain(item)}")
 
 
 def rows(values: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "") -> None:
@@ -45,15 +45,15 @@ def rows(values: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "")
     With `as_json` they become one object {"rows": [...]}.
     """
     if as_json:
-        print(_json({"rows": list(values)}))
+        _say(_json({"rows": list(values)}))
         return
     if not values:
         return
     names = list(values[0])
     if not sys.stdout.isatty():
-        print("\t".join(escape(name) for name in names))
+        _say("\t".join(escape(name) for name in names))
         for row in values:
-            print("\t".join(_plain(row.get(name)) for name in names))
+            _say("\t".join(_plain(row.get(name)) for name in names))
         return
     table = Table(title=Text(escape(title)) if title else None, header_style="bold", box=None)
     for name in names:
@@ -76,6 +76,12 @@ def progress() -> Progress:
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
+
+
+def _say(text: str) -> None:
+    """Print on stdout, with escapes for what its encoding lacks: names from files may hold halves of characters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _plain(value: Any) -> str:

@@ -17,8 +17,6 @@ The file is untrusted: sizes are bounded, names may not leave the folder, and no
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,11 +27,16 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.extras import require
+from saccade.files import read_json
 
 MAX_BYTES = 2 << 30
 """Larger annotation files are refused unread."""
 MAX_SIDE = 65_500
 """Longest side of a picture that an annotation file may claim."""
+MAX_CORNERS = 100_000
+"""Of the polygons of one object; drawing takes time by their number and length."""
+LARGEST = 1 << 53
+"""Numbers beyond this are no coordinates, areas or ids."""
 LEAST_SIDE = 1.0
 """Boxes narrower or lower than this many pixels, after cutting at the border, are left out."""
 
@@ -106,7 +109,7 @@ def read_coco(path: Path, folders: Iterable[Path], *, labels: list[str] | None =
     found: dict[str, int] = {}
     for number, row in enumerate(categories):
         name, key = row.get("name"), row.get("id")
-        if not isinstance(name, str) or not isinstance(key, int):
+        if not isinstance(name, str) or not isinstance(key, int) or abs(key) > LARGEST:
             raise DataError(f"{path}: categories[{number}] needs a whole number 'id' and a 'name'")
         if name in found:
             raise DataError(f"{path}: two categories are called {name!r}; give each its own name")
@@ -130,7 +133,7 @@ def read_coco(path: Path, folders: Iterable[Path], *, labels: list[str] | None =
     seen = set()
     for number, row in enumerate(pictures):
         name, key, size = row.get("file_name"), row.get("id"), (row.get("height"), row.get("width"))
-        if not isinstance(name, str) or not isinstance(key, int | str):
+        if not isinstance(name, str) or not isinstance(key, int | str) or _is_huge(key):
             raise DataError(f"{path}: images[{number}] needs an 'id' and a 'file_name'")
         if key in seen:
             raise DataError(f"{path}: two pictures have the id {key!r}; number them anew")
@@ -184,7 +187,11 @@ def run_lengths(shape: Any, size: tuple[int, int]) -> dict[str, Any] | None:
                 for polygon in shape
                 if len(polygon) >= 6 and len(polygon) % 2 == 0
             ]
-            if not polygons or not all(math.isfinite(value) for polygon in polygons for value in polygon):
+            # Far outside the picture the rasteriser would walk along edges for ever.
+            least, most = -max(size), 2 * max(size)
+            if not polygons or not all(least <= value <= most for polygon in polygons for value in polygon):
+                return None
+            if sum(map(len, polygons)) > 2 * MAX_CORNERS:
                 return None
             return _as_json(codec.merge(codec.frPyObjects(polygons, height, width)))
         if isinstance(shape, dict) and list(shape.get("size", [])) == [height, width]:
@@ -262,14 +269,7 @@ def _codec() -> Any:
 
 def _load(path: Path) -> dict[str, Any]:
     """Read the JSON object."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: larger than {MAX_BYTES >> 30} GiB, too large for an annotation file")
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({str(error)[:80]}); expected COCO annotations") from None
+    content = read_json(path, max_bytes=MAX_BYTES)
     if not isinstance(content, dict):
         raise DataError(
             f"{path}: expected an object with images, annotations and categories, as COCO's files have"
@@ -344,9 +344,14 @@ def _gather(
     )
 
 
+def _is_huge(key: int | str) -> bool:
+    """Whether an id is a number that no array or table can hold."""
+    return isinstance(key, int) and abs(key) > LARGEST
+
+
 def _is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a JSON value is a number that can be a place or an area."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 class _Files:

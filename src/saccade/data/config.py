@@ -1,6 +1,12 @@
 """What a recipe says about data: where it is, how it is split, how it is augmented."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from saccade.errors import DataError
+from saccade.files import read_yaml, within
+from saccade.trust import Stored
 
 
 @dataclass
@@ -77,3 +83,40 @@ class AugmentConfig:
     """Probability that a batch is mixed at all."""
     mix_switch: float = 0.5
     """Probability of cutmix when both are on."""
+
+
+@dataclass
+class _Place:
+    source: str = ""
+    val: str = ""
+    val_fraction: Annotated[float, within(0, 1)] = DataConfig.val_fraction
+
+
+@dataclass
+class _Run:
+    seed: int = 0
+
+
+@dataclass
+class _Split:
+    """What the recipe of a run says about its data."""
+
+    data: _Place = field(default_factory=_Place)
+    run: _Run = field(default_factory=_Run)
+
+
+def read_split(run: Path | str) -> tuple[DataConfig, int] | None:
+    """Read what a run folder was trained on, and the seed of its split; None when it holds no recipe.
+
+    Raises:
+        DataError: The recipe is damaged.
+    """
+    path = Path(run) / "recipe.yaml"
+    if not path.is_file():
+        return None
+    found = read_yaml(path, _Split, error=DataError)
+    source, val = (
+        Stored(value, path, name, way="name data on this machine with --data") if value else ""
+        for name, value in (("data.source", found.data.source), ("data.val", found.data.val))
+    )
+    return DataConfig(source, val, found.data.val_fraction), found.run.seed

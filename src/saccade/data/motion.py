@@ -23,7 +23,8 @@ import torch
 
 from saccade.data.pool import writers
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.files import replacing, write_text, writing
+from saccade.files import convert, read_json, replacing, write_text, writing
+from saccade.files.arrays import map_array
 from saccade.kinematics.records import Track, read_tracks, write_records
 from saccade.kinematics.settings import Settings, make_settings
 from saccade.kinematics.sources.world import tracks_of
@@ -212,7 +213,12 @@ def _files(folder: Path, place: int) -> tuple[Path, Path, Path]:
 def _is_whole(folder: Path, place: int, length: int) -> bool:
     """Whether a chunk is there, and as long as it should be (the last one of a set that grew is not)."""
     files = _files(folder, place)
-    return all(file.is_file() for file in files) and len(np.load(files[0], mmap_mode="r")) == length
+    if not all(file.is_file() for file in files):
+        return False
+    try:
+        return map_array(files[0]).shape[:1] == (length,)
+    except DataError:
+        return False
 
 
 def _draw_chunk(folder: Path, plan: MotionPlan, place: int) -> None:
@@ -248,10 +254,14 @@ def _read_plan(folder: Path) -> MotionPlan:
         DataError: No such set, or a damaged `set.json`.
     """
     try:
-        return MotionPlan(**json.loads((folder / "set.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        values = read_json(folder / "set.json", dict[str, Any])
+        known = [field.name for field in dataclasses.fields(MotionPlan)]
+        if foreign := [name for name in values if name not in known]:
+            raise DataError(f"set.json has {foreign[0][:40]!r}, which no plan has")
+        return convert(values, MotionPlan, where="set.json")
+    except DataError as error:
         raise DataError(
-            f"{folder}: no set of motion clips; expected a folder that `saccade vlm demo` or `draw_set` made"
+            f"{folder}: no set of motion clips ({error}); expected a folder of `saccade vlm demo` or `draw_set`"
         ) from None
 
 
@@ -275,8 +285,17 @@ class MotionSet:
             raise DataError(
                 f"{lost[0]}: is missing; expected {count} chunks, so draw the set to its end first"
             )
-        self._chunks = [np.load(_files(self.folder, place)[0], mmap_mode="r") for place in range(count)]
-        self._senses = [np.load(_files(self.folder, place)[1], mmap_mode="r") for place in range(count)]
+        self._chunks = [map_array(_files(self.folder, place)[0]) for place in range(count)]
+        self._senses = [map_array(_files(self.folder, place)[1]) for place in range(count)]
+        for place, (images, senses) in enumerate(zip(self._chunks, self._senses, strict=True)):
+            clips = min(CHUNK, self.plan.clips - place * CHUNK)
+            shape = (clips, *self.plan.shape)
+            seen = senses.shape[:3] == (clips, 2, self.plan.frames) and senses.ndim == 4
+            if images.shape != shape or images.dtype != np.uint8 or not seen or senses.dtype != np.float16:
+                raise DataError(
+                    f"{_files(self.folder, place)[0]}: frames of shape {images.shape} and senses of shape "
+                    f"{senses.shape}; expected {shape} and as many; remove both and draw the set again"
+                )
 
     def __len__(self) -> int:
         return self.plan.clips

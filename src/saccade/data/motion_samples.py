@@ -7,6 +7,7 @@ Shape legend: T frames, K boxes, H by W pixels, F facts of a box, S numbers seen
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from saccade.data.dataset import SampleKey
 from saccade.data.motion import MotionSet, clip_number
 from saccade.errors import DataError
 from saccade.files import replacing
+from saccade.files.arrays import read_arrays
 from saccade.kinematics.labels import clock_hours, step_angles
 from saccade.kinematics.records import Track
 from saccade.kinematics.settings import Settings
@@ -94,10 +96,10 @@ def scenes_of(motion: MotionSet) -> tuple[list[str], list[list[str]], list[Scene
     """
     kept = motion.folder / "scenes.npz"
     if kept.is_file():
-        with np.load(kept) as found:
-            parts = {name: found[name] for name in found.files}
-        if int(parts.get("clips", -1)) == len(motion):
-            return _unpack(parts)
+        with contextlib.suppress(DataError):  # made again below
+            parts = read_arrays(kept)
+            if parts.get("clips", np.array(-1)).tolist() == len(motion):
+                return _unpack(parts)
     clips: dict[str, list[Track]] = {}
     for track in motion.tracks():
         clips.setdefault(track.clip_id, []).append(track)

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb, load_rgb
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.files import convert
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,6 +38,10 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 MODES = ("crop", "squash")
+LARGEST = 1e6
+"""Of mean and std, which are near 1 for values in [0, 1]."""
+MAX_SIDE = 1 << 16
+"""Pixels of the shorter side after the resize."""
 TORCH_LEAST = 4
 """Pictures and outputs with a shorter side go to Pillow: torch fails an internal check on 1 x 1 results."""
 MAX_RESIZED = 1 << 26
@@ -67,7 +72,12 @@ class Fields:
         for name in values:
             if name not in names:
                 raise ConfigError(f"preprocess has no field {name!r}{did_you_mean(str(name), names)}")
-        return cls(**values)
+        # One number for all channels is allowed where a list is written.
+        listed = {
+            name: [value] if name in ("mean", "std") and _is_number(value) else value
+            for name, value in values.items()
+        }
+        return convert(listed, cls, where="preprocess", error=ConfigError)
 
 
 @dataclass(frozen=True)
@@ -99,9 +109,9 @@ class Preprocess(Fields):
             raise ConfigError(
                 f"preprocess.size should be a whole number of pixels in 1..16384, not {self.size!r}"
             )
-        if not isinstance(self.crop_pct, int | float) or not 0 < self.crop_pct <= 1:
+        if not _is_number(self.crop_pct) or not self.crop_pct >= 1e-6 or not 0 < self.crop_pct <= 1:
             raise ConfigError(f"preprocess.crop_pct should be in (0, 1], not {self.crop_pct!r}")
-        if self.interpolation not in INTERPOLATIONS:
+        if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             near = did_you_mean(str(self.interpolation), INTERPOLATIONS)
             raise ConfigError(f"preprocess.interpolation {self.interpolation!r} is unknown{near}")
         if self.mode not in MODES:
@@ -114,6 +124,15 @@ class Preprocess(Fields):
             )
         if min(self.std) <= 0:
             raise ConfigError("preprocess.std should be positive")
+        if max(map(abs, self.mean)) > LARGEST or not 1 / LARGEST <= min(self.std) <= max(self.std) <= LARGEST:
+            raise ConfigError(
+                f"preprocess.mean or preprocess.std is beyond {LARGEST:g}; expected values near 1"
+            )
+        if self.resize_to > MAX_SIDE:
+            raise ConfigError(
+                f"preprocess.size {self.size} and crop_pct {self.crop_pct:g} resize to {self.resize_to:g} pixels; "
+                f"expected at most {MAX_SIDE}"
+            )
 
     @property
     def channels(self) -> int:
@@ -311,13 +330,17 @@ def _resize_by_torch(
     return operator(batch, (rows, columns), False, height / old_height, width / old_width)[0]
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _floats(name: str, values: Any) -> tuple[float, ...]:
     """Check a sequence of finite numbers and make it a tuple."""
     if isinstance(values, int | float):
         values = (values,)
     try:
         result = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"preprocess.{name} should be a list of numbers, not {values!r}") from None
     if not all(math.isfinite(value) for value in result):
         raise ConfigError(f"preprocess.{name} should hold finite numbers, not {values!r}")

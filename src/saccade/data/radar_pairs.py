@@ -11,20 +11,21 @@ import concurrent.futures
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from saccade.data.dataset import SampleKey
 from saccade.data.pool import writers
-from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.files import replacing, sha256, write_text, writing
+from saccade.errors import ConfigError, DataError, SaccadeError, did_you_mean
+from saccade.files import read_json, replacing, sha256, within, write_text, writing
+from saccade.files.tensors import open_tensors
 from saccade.radar.dataset import PairConfig, make_pair
 
 FORMAT = 1
@@ -152,10 +153,23 @@ def _plain(config: PairConfig) -> dict[str, Any]:
 def _length(path: Path) -> int:
     """Pairs of a shard; 0 when it cannot be read."""
     try:
-        with safe_open(str(path), "pt") as file:
+        with open_tensors(path) as file:
             return file.get_slice("ideal").get_shape()[0]
-    except (SafetensorError, OSError, KeyError):
+    except SaccadeError:
         return 0
+
+
+@dataclass
+class Manifest:
+    """What a folder of pairs says about itself."""
+
+    format: int
+    seed: int
+    shard_size: Annotated[int, within(1, 1 << 32)]
+    count: Annotated[int, within(0, 1 << 48)]
+    config: dict[str, Any]
+    shards: dict[str, str]
+    """SHA-256 by file name."""
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:
@@ -170,20 +184,14 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
             f"{folder}: no {MANIFEST}; expected a folder made by `saccade radar dataset --out {folder}`"
         )
     try:
-        manifest = json.loads(path.read_text("utf-8"))
-        known = {field.name for field in dataclasses.fields(PairConfig)}
-        ok = (
-            isinstance(manifest["config"], dict)
-            and manifest["config"].keys() <= known
-            and isinstance(manifest["shards"], dict)
-            and all(Path(name).name == name for name in manifest["shards"])
-            and all(isinstance(manifest[key], int) for key in ("format", "seed", "shard_size", "count"))
-        )
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        ok, manifest = False, {}
-    if not ok or manifest["format"] != FORMAT:
+        found = read_json(path, Manifest)
+    except DataError as error:
+        raise DataError(f"{error}; not a manifest of radar pairs, so make the data set again") from None
+    known = {field.name for field in dataclasses.fields(PairConfig)}
+    inside = all(name and Path(name).name == name for name in found.shards)
+    if found.format != FORMAT or not found.config.keys() <= known or not inside:
         raise DataError(f"{path}: not a manifest of radar pairs of format {FORMAT}; make the data set again")
-    return manifest
+    return dataclasses.asdict(found)
 
 
 class RadarPairs(Dataset):
@@ -245,13 +253,11 @@ class RadarPairs(Dataset):
     def _shape(self, path: Path) -> list[int]:
         """Read the shape of a shard's images, bounded."""
         try:
-            with safe_open(str(path), "pt") as file:
+            with open_tensors(path, error=DataError) as file:
                 shape = file.get_slice("ideal").get_shape()
                 other = file.get_slice(self.method).get_shape()
-        except (SafetensorError, OSError) as error:
-            raise DataError(
-                f"{path}: cannot be read ({error}); delete it and run `saccade radar dataset` again"
-            ) from None
+        except DataError as error:
+            raise DataError(f"{error}; delete it and run `saccade radar dataset` again") from None
         if len(shape) != 3 or shape != other or shape[1] * shape[2] > MAX_PIXELS:
             raise DataError(
                 f"{path}: images have shapes {shape} and {other}; expected (pairs, size, size) twice"
@@ -277,13 +283,13 @@ class RadarPairs(Dataset):
     def images(self, index: int, method: str) -> Tensor:
         """Return one image as it is stored, (size, size), complex or (for "ideal") real."""
         name, row = self.places[index]
-        with safe_open(str(self.folder / name), "pt") as file:
+        with open_tensors(self.folder / name, error=DataError) as file:
             return file.get_slice(method)[row]
 
     def facts(self, index: int) -> dict[str, float]:
         """Return what was drawn for a pair."""
         name, row = self.places[index]
-        with safe_open(str(self.folder / name), "pt") as file:
+        with open_tensors(self.folder / name, error=DataError) as file:
             return dict(zip(FACTS, file.get_slice("facts")[row].tolist(), strict=True))
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:

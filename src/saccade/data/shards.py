@@ -10,7 +10,6 @@ Class names come from `dataset.json`, `classes.json` or `classes.txt` (one a lin
 which `saccade data convert` writes, also says how many samples each shard holds.
 """
 
-import json
 import math
 import re
 import tarfile
@@ -28,12 +27,16 @@ from saccade.data.folder import PART_NAMES, list_folder
 from saccade.data.source import NO_LABEL, PackedStrings, Source, index_labels
 from saccade.errors import DataError
 from saccade.extras import require
+from saccade.files import parse_json
 from saccade.files.pictures import MAX_BYTES
 from saccade.trust import Stored, check_place, given, scheme_of
 
 MAX_SHARDS = 1_000_000
 MAX_LABEL_BYTES = 1 << 20
 MAX_INDEX_BYTES = 1 << 26
+MAX_CLASSES = 1 << 20
+MAX_DIGITS = 18
+"""Of a number that is a label."""
 _LABEL_KEYS = ("label", "class", "cls", "target", "class_name")
 
 LabelToken = int | str | None
@@ -186,15 +189,16 @@ def _read_label(kind: str, data: bytes) -> LabelToken:
     text = data.decode("utf-8", "replace").strip()
     if kind == "json":
         try:
-            values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+            values = parse_json(text, where="label")
+        except DataError:
             return None
         if isinstance(values, dict):
             values = next((values[key] for key in _LABEL_KEYS if key in values), None)
         if isinstance(values, bool) or not isinstance(values, int | str):
             return None
         text = str(values)
-    return int(text) if text.isascii() and text.isdigit() else text or None
+    # Longer numbers are names, as are all that are no classes of anything.
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else text or None
 
 
 def resolve_labels(
@@ -216,6 +220,10 @@ def resolve_labels(
     """
     numbers = [token for token in tokens if isinstance(token, int)]
     largest = max(numbers, default=-1)
+    if largest >= MAX_CLASSES:
+        raise DataError(
+            f"{where}: label {largest}; expected numbers of at most {MAX_CLASSES} classes, from 0"
+        )
     # Without names the numbers are the names, unless a model has fixed what they mean.
     names = class_names or labels or [str(number) for number in range(largest + 1)]
     if largest >= len(names):
@@ -248,15 +256,14 @@ def read_class_names(beside: str) -> tuple[list[str] | None, dict[str, int]]:
         where = f"{base}{slash}{name}"
         if name.endswith(".txt"):
             return [line.strip() for line in data.decode("utf-8", "replace").splitlines() if line.strip()], {}
-        try:
-            values: Any = json.loads(data)
-        except ValueError:
-            raise DataError(f"{where}: not valid JSON; expected a list of class names") from None
+        values: Any = parse_json(data, where=where, max_bytes=MAX_INDEX_BYTES)
         counts = values.get("shards", {}) if isinstance(values, dict) else {}
         values = values.get("classes") if isinstance(values, dict) else values
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise DataError(f"{where}: expected a list of class names, or an object with one under 'classes'")
-        if not isinstance(counts, dict) or not all(isinstance(count, int) for count in counts.values()):
+        if not isinstance(counts, dict) or not all(
+            isinstance(count, int) and 0 <= count < 1 << 40 for count in counts.values()
+        ):
             raise DataError(f"{where}: 'shards' should give a number of samples for each file name")
         return values, counts
     return None, {}

@@ -15,7 +15,6 @@ from saccade import files
 from saccade.data.folder import PART_NAMES
 from saccade.data.source import FileSource, index_labels
 from saccade.errors import DataError
-from saccade.files.regular import open_regular
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 MAX_TABLE_BYTES = 1 << 30
@@ -152,16 +151,7 @@ def read_table(path: Path) -> list[Row]:
     Raises:
         DataError: Unreadable, too large, not UTF-8, not a table, or a split that is no part.
     """
-    try:
-        with open_regular(path) as file:
-            data = file.read(MAX_TABLE_BYTES + 1)
-        if len(data) > MAX_TABLE_BYTES:
-            raise DataError(f"{path}: larger than {MAX_TABLE_BYTES >> 20} MiB; split the table")
-        text = data.decode("utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8 text; save the table as UTF-8 CSV") from None
+    text = files.read_text(path, max_bytes=MAX_TABLE_BYTES, what="a table saved as UTF-8 CSV")
     rows = parse_table(text, str(path))
     for row in rows:
         if row.split and part_of(row.split) not in PART_NAMES:

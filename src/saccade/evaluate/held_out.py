@@ -2,17 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
-from saccade.data.config import DataConfig
+from saccade.data.config import DataConfig, read_split
 from saccade.data.opening import is_divided, kind_of, open_pair, open_source
 from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import NO_LABEL, Source
 from saccade.errors import ConfigError, DataError
-from saccade.trust import Stored
 from saccade.weights.card import Card
 
 
@@ -91,22 +88,8 @@ def check_place(data: str, weights: Path | str) -> str:
 
 def trained_on(weights: Path | str) -> tuple[DataConfig, int] | None:
     """Read what a run folder was trained on, and the seed of its split; None when it does not say."""
-    path = Path(weights) / "recipe.yaml"
-    if not path.is_file():
-        return None
-    try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        given = values["data"]
-        config = DataConfig(
-            **{name: given[name] for name in ("source", "val", "val_fraction") if name in given}
-        )
-        config.source, config.val = (
-            Stored(value, path, name, way="name data on this machine with --data") if value else ""
-            for name, value in (("data.source", str(config.source)), ("data.val", str(config.val or "")))
-        )
-        return config, int(values.get("run", {}).get("seed", 0))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
-        return None
+    found = read_split(weights)
+    return found if found and found[0].source else None
 
 
 def same_place(first: str, second: str) -> bool:

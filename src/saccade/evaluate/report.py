@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,11 +123,10 @@ def read_metrics(path: Path | str) -> list[dict[str, float]]:
     Raises:
         DataError: The file has no header.
     """
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not reader.fieldnames:
-            raise DataError(f"{path}: the file is empty; expected a CSV table with a header")
-        return [{name: _float(text) for name, text in row.items() if name} for row in reader]
+    rows, names = _read_rows(path)
+    if not names:
+        raise DataError(f"{path}: the file is empty; expected a CSV table with a header")
+    return [{name: _float(text) for name, text in row.items() if name} for row in rows]
 
 
 def read_speeds(path: Path | str) -> list[dict[str, Any]]:
@@ -137,14 +137,22 @@ def read_speeds(path: Path | str) -> list[dict[str, Any]]:
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file; expected a table written by `saccade bench`")
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = {"model", "images_per_s"} - set(reader.fieldnames or ())
-        if missing:
-            raise DataError(
-                f"{path}: no column {' and '.join(sorted(missing))}; expected a table of `saccade bench`"
-            )
-        return list(reader)
+    rows, names = _read_rows(path)
+    missing = {"model", "images_per_s"} - set(names)
+    if missing:
+        raise DataError(
+            f"{path}: no column {' and '.join(sorted(missing))}; expected a table of `saccade bench`"
+        )
+    return rows
+
+
+def _read_rows(path: Path | str) -> tuple[list[dict[str, Any]], Sequence[str]]:
+    """Read a CSV table and its header."""
+    reader = csv.DictReader(io.StringIO(files.read_text(path, what="a CSV table"), newline=""))
+    try:
+        return list(reader), reader.fieldnames or ()
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: {error}; expected a CSV table") from None
 
 
 def _headline(evaluation: Evaluation) -> str:

@@ -112,11 +112,23 @@ class OnnxSession:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes are not part of its public interface
             raise WeightsError(f"{path}: ONNX Runtime cannot open this file ({_last_line(error)})") from None
-        self._input = self._session.get_inputs()[0].name
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or not outputs or {inputs[0].type, outputs[0].type} != {"tensor(float)"}:
+            raise WeightsError(
+                f"{path}: takes or gives something else than one float tensor; export it again"
+            )
+        self._path, self._input = path, inputs[0].name
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map (batch, channels, height, width) float32 to outputs."""
-        outputs = self._session.run(None, {self._input: images.detach().contiguous().numpy()})
+        pictures = images.detach().contiguous().numpy()
+        try:
+            outputs = self._session.run(None, {self._input: pictures})
+        except Exception as error:
+            raise WeightsError(
+                f"{self._path}: ONNX Runtime cannot run this file on pictures of shape {tuple(images.shape)} "
+                f"({_last_line(error)})"
+            ) from None
         return torch.from_numpy(outputs[0])
 
     def close(self) -> None:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from saccade.data.config import AugmentConfig, DataConfig
+from saccade.data.config import AugmentConfig, DataConfig, read_split
 from saccade.data.shards import need_local
 from saccade.errors import DataError
 from saccade.tasks import Task, get_task
-from saccade.trust import Stored, check_place
+from saccade.trust import check_place
 from saccade.weights import Card
 
 CALIBRATION, BATCH = 300, 32
@@ -45,18 +44,11 @@ class Pictures:
         """
         need_local(source)
         config, seed = DataConfig(source=source, size=size, workers=0), 0
-        if run is not None and (run / "recipe.yaml").is_file():
-            recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8")) or {}
-            data, settings = recipe.get("data") or {}, recipe.get("run") or {}
-            seed = int(settings.get("seed", 0))
-            config.val_fraction = float(data.get("val_fraction", config.val_fraction))
-            if data.get("source") == source:
-                config.val = Stored(
-                    str(data.get("val", "") or ""),
-                    run / "recipe.yaml",
-                    "data.val",
-                    way="leave data.val out of it, or name other data with --data",
-                )
+        if run is not None and (found := read_split(run)):
+            trained, seed = found
+            config.val_fraction = trained.val_fraction
+            if trained.source == source:
+                config.val = trained.val
                 check_place(config.val)
         task = get_task(card.task)
         opened = task.open(config, NO_AUGMENTATION, card, seed=seed)

@@ -7,9 +7,9 @@ exporter writes: raw tensors, operators of `aten`, and size expressions made of 
 
 import copy
 import io
-import json
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from saccade.errors import ConfigError, WeightsError
 from saccade.export.form import Portable
 from saccade.export.onnx import dynamic_axes, quiet
 from saccade.export.session import count_threads
+from saccade.files import parse_json
+from saccade.files.archives import check_members
+from saccade.weights.pth import read_checkpoint
 
 MAX_JSON_BYTES = 256 << 20
 _TARGET = re.compile(r"torch\.ops\.aten\.[a-z_0-9]+\.[A-Za-z_0-9]+|_operator\.[a-z]+|torch\.sym_[a-z]+")
@@ -87,9 +90,20 @@ def check_program(path: Path) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
+            members = check_members(
+                archive.infolist(), path.stat().st_size, where=str(path), error=WeightsError
+            )
+            for info in members.values():
                 _check_member(archive, info, path)
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
         raise WeightsError(f"{path}: not a program of torch.export ({error}); export it again") from None
 
 
@@ -103,14 +117,14 @@ def _check_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -
             raise WeightsError(
                 f"{path}: {inner} has {info.file_size} bytes; at most {MAX_JSON_BYTES} are read"
             )
-        for problem in _problems(json.loads(archive.read(info))):
+        values = parse_json(
+            archive.read(info), where=f"{path}: {inner}", error=WeightsError, max_bytes=MAX_JSON_BYTES
+        )
+        for problem in _problems(values):
             raise WeightsError(f"{path}: {inner} holds {problem}, which our exporter does not write; refused")
     elif inner.startswith("data/sample_inputs/"):
-        try:
-            if info.file_size:
-                torch.load(io.BytesIO(archive.read(info)), weights_only=True)
-        except Exception:
-            raise WeightsError(f"{path}: {inner} is a pickle with more than tensors in it; refused") from None
+        if info.file_size:
+            read_checkpoint(io.BytesIO(archive.read(info)), f"{path}: {inner}")
     elif not re.fullmatch(
         r"data/(weights/weight_\d+|constants/tensor_\d+)|version|byteorder|archive_format|archive_version"
         r"|\.data/(serialization_id|version)",

@@ -13,11 +13,12 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from saccade.errors import CheckFailed, ConfigError, ShapeError
+from saccade.errors import CheckFailed, ConfigError, DataError, ShapeError
 from saccade.export.environment import environment
 from saccade.export.form import Portable
 from saccade.export.session import count_threads
 from saccade.export.torch_export import write_torch
+from saccade.files import parse_json
 
 HOMES = {"executorch": "executorch", "coreml": "executorch", "litert": "litert"}
 """Which environment makes and runs which format: executorch brings coremltools."""
@@ -157,7 +158,6 @@ def _stop(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
 def _parse(data: bytes) -> dict[str, Any]:
     """Read one JSON object; an empty one when there is none."""
     try:
-        value = json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError):
+        return parse_json(data, dict[str, Any], where="answer")
+    except DataError:
         return {}
-    return value if isinstance(value, dict) else {}

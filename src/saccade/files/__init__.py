@@ -3,17 +3,31 @@
 from saccade.files.atomic import replacing, sha256, write_text
 from saccade.files.cache import cache_dir
 from saccade.files.lock import writing
-from saccade.files.stored import convert, parse_json, parse_yaml, read_json, read_yaml
+from saccade.files.stored import (
+    convert,
+    open_regular,
+    parse_json,
+    parse_yaml,
+    read_json,
+    read_lines,
+    read_text,
+    read_yaml,
+    within,
+)
 
 __all__ = [
     "cache_dir",
     "convert",
+    "open_regular",
     "parse_json",
     "parse_yaml",
     "read_json",
+    "read_lines",
+    "read_text",
     "read_yaml",
     "replacing",
     "sha256",
+    "within",
     "write_text",
     "writing",
 ]

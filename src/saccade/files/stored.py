@@ -6,10 +6,13 @@ Bounded in size, nesting, number of values and digits; types and ranges come fro
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, BinaryIO, Literal, TypeVar, overload
 
 import msgspec
 import yaml
@@ -17,13 +20,20 @@ import yaml
 from saccade.errors import DataError, SaccadeError
 
 T = TypeVar("T")
+Pairs = Callable[[list[tuple[str, Any]]], Any]
 
 MAX_BYTES = 64 << 20
 """Larger records are refused unread, unless the caller allows more."""
 MAX_DEPTH = 100
 """Deeper nesting is no record of ours."""
-MAX_VALUES = 50_000_000
-"""Values in one JSON record."""
+MAX_VALUES = 100_000_000
+"""Values in one JSON record, counted before it is parsed: they take up to 24 times the room of their text."""
+MAX_CONTAINERS = 24_000_000
+"""Lists and objects in one JSON record; they take most room."""
+MAX_DIGITS = 64
+"""Of a whole number in YAML; Python bounds those of JSON."""
+MAX_LINE = 64 << 20
+"""Bytes of one line of JSON lines."""
 MAX_YAML_BYTES = 1 << 20
 MAX_YAML_VALUES = 100_000
 """Values of a YAML file after its aliases are written out."""
@@ -31,7 +41,12 @@ MAX_YAML_VALUES = 100_000
 
 @overload
 def read_json(
-    path: Path | str, *, error: type[SaccadeError] = ..., max_bytes: int = ..., finite: bool = ...
+    path: Path | str,
+    *,
+    error: type[SaccadeError] = ...,
+    max_bytes: int = ...,
+    finite: bool = ...,
+    pairs: Pairs | None = ...,
 ) -> Any: ...
 @overload
 def read_json(
@@ -49,6 +64,7 @@ def read_json(
     error: type[SaccadeError] = DataError,
     max_bytes: int = MAX_BYTES,
     finite: bool = False,
+    pairs: Pairs | None = None,
 ) -> Any:
     """Read a JSON file.
 
@@ -58,12 +74,15 @@ def read_json(
         error: Class of the sentence that a bad file becomes.
         max_bytes: Larger files are refused unread.
         finite: Refuse NaN and infinities.
+        pairs: As for `parse_json`.
 
     Raises:
         SaccadeError: Of class `error`: missing, too large, not JSON, too deep, or another type than `kind`.
     """
     data = _read(Path(path), error, max_bytes)
-    return parse_json(data, kind, where=str(path), error=error, max_bytes=max_bytes, finite=finite)
+    return parse_json(
+        data, kind, where=str(path), error=error, max_bytes=max_bytes, finite=finite, pairs=pairs
+    )
 
 
 @overload
@@ -74,6 +93,7 @@ def parse_json(
     error: type[SaccadeError] = ...,
     max_bytes: int = ...,
     finite: bool = ...,
+    pairs: Pairs | None = ...,
 ) -> Any: ...
 @overload
 def parse_json(
@@ -84,6 +104,7 @@ def parse_json(
     error: type[SaccadeError] = ...,
     max_bytes: int = ...,
     finite: bool = ...,
+    pairs: Pairs | None = ...,
 ) -> T: ...
 def parse_json(
     text: str | bytes,
@@ -93,23 +114,102 @@ def parse_json(
     error: type[SaccadeError] = DataError,
     max_bytes: int = MAX_BYTES,
     finite: bool = False,
+    pairs: Pairs | None = None,
 ) -> Any:
-    """Parse JSON text; as `read_json`, with `where` to name its origin in the message."""
+    """Parse JSON text; as `read_json`, with `where` to name its origin in the message.
+
+    `pairs` makes a value of an object's keys and values, as `json.loads` has it; `unique_keys` refuses doubled keys.
+    """
     if len(text) > max_bytes:
         raise error(f"{where}: {len(text) >> 20} MiB of JSON, more than the {max_bytes >> 20} MiB read here")
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        value = json.loads(text)
+        containers = text.count("[") + text.count("{")
+        if containers > MAX_CONTAINERS or containers + text.count(",") > MAX_VALUES:
+            raise error(f"{where}: more than {MAX_VALUES:,} values; no file of ours has so many")
+        value = json.loads(text, object_pairs_hook=pairs)
     except UnicodeDecodeError:
         raise error(f"{where}: is not UTF-8 text; expected JSON") from None
     except RecursionError:
         raise error(f"{where}: nested more than {MAX_DEPTH} levels deep; no file of ours is") from None
-    except ValueError as problem:  # bad JSON, or a number of thousands of digits
+    except (ValueError, TypeError) as problem:  # bad JSON, a number of thousands of digits, or from `pairs`
         raise error(f"{where}: not valid JSON ({_brief(problem)})") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH or finite:
+    if containers > MAX_DEPTH or finite:
         _check_size(value, where, error, MAX_VALUES, finite)
     return convert(value, kind, where=where, error=error)
+
+
+@overload
+def read_lines(
+    path: Path | str, *, error: type[SaccadeError] = ..., finite: bool = ..., unit: str = ...
+) -> Iterator[tuple[int, Any]]: ...
+@overload
+def read_lines(
+    path: Path | str,
+    kind: type[T],
+    *,
+    error: type[SaccadeError] = ...,
+    finite: bool = ...,
+    unit: str = ...,
+) -> Iterator[tuple[int, T]]: ...
+@overload
+def read_lines(
+    path: Path | str,
+    kind: Any = ...,
+    *,
+    error: type[SaccadeError] = ...,
+    finite: bool = ...,
+    unit: str = ...,
+    keep_broken: Literal[True],
+) -> Iterator[tuple[int, Any]]: ...
+def read_lines(
+    path: Path | str,
+    kind: Any = Any,
+    *,
+    error: type[SaccadeError] = DataError,
+    finite: bool = False,
+    unit: str = "line",
+    keep_broken: bool = False,
+) -> Iterator[tuple[int, Any]]:
+    """Read JSON lines one by one; blank lines are passed over.
+
+    Args:
+        path: A regular file of any length, with lines of at most `MAX_LINE` bytes.
+        kind: What each line must be, as for `read_json`.
+        error: Class of the sentences.
+        finite: Refuse NaN and infinities.
+        unit: What a line is called in sentences.
+        keep_broken: Yield a line that is none as its error in place of the value, and go on.
+
+    Yields:
+        (number of the line from 1, value).
+
+    Raises:
+        SaccadeError: Of class `error`: the file cannot be read, a line is too long (also with `keep_broken`, since
+            nobody knows where it ends), not JSON, or another type than `kind`.
+    """
+    path = Path(path)
+    with open_regular(path, error) as file:
+        for number in itertools.count(1):
+            where = f"{path}: {unit} {number}"
+            try:
+                line = file.readline(MAX_LINE + 1)
+            except OSError as problem:
+                raise error(f"{where} cannot be read ({problem.strerror or problem})") from None
+            if not line:
+                return
+            if len(line) > MAX_LINE:
+                raise error(f"{where} is longer than {MAX_LINE} bytes; expected one record a line")
+            if not line.strip():
+                continue
+            try:
+                value = parse_json(line, kind, where=where, error=error, finite=finite)
+            except SaccadeError as problem:
+                if not keep_broken:
+                    raise
+                value = problem
+            yield number, value
 
 
 @overload
@@ -132,7 +232,7 @@ def parse_yaml(
     if len(text) > MAX_YAML_BYTES:
         raise error(f"{where}: larger than 1 MiB; expected a short YAML file")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as problem:
         line = f" at line {problem.problem_mark.line + 1}" if problem.problem_mark else ""
         raise error(f"{where}: not valid YAML{line}") from None
@@ -166,6 +266,32 @@ def convert(value: Any, kind: Any, *, where: str, error: type[SaccadeError] = Da
         raise error(f"{where}: not as expected ({_brief(problem)})") from None
 
 
+def within(low: float | None = None, high: float | None = None) -> msgspec.Meta:
+    """Range of a field's numbers, ends included, for `Annotated` in a dataclass that `convert` makes."""
+    return msgspec.Meta(ge=low, le=high)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and no whole numbers of a million digits: "1:1:1:..." takes time by their square."""
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Read a whole number."""
+        if len(str(node.value)) > MAX_DIGITS:
+            raise ValueError("a whole number of more digits than any setting has")
+        return super().construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object, unless a key comes twice (for `pairs`)."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
 def _field_sentence(text: str) -> str:
     """Turn "Expected `int`, got `str` - at `$.a.b`" into words about the field."""
     what, _, place = text.partition(" - at `$")
@@ -174,43 +300,80 @@ def _field_sentence(text: str) -> str:
     return f"field {place}: {what[:1].lower()}{what[1:]}" if place else what[:1].lower() + what[1:]
 
 
-def _read(path: Path, error: type[SaccadeError], max_bytes: int) -> bytes:
-    """Read a regular file of bounded size."""
+@contextlib.contextmanager
+def open_regular(path: Path, error: type[SaccadeError]) -> Iterator[BinaryIO]:
+    """Open a regular file to read bytes: a pipe or device could keep us waiting for ever.
+
+    Raises:
+        SaccadeError: Of class `error`: none there, of another kind, or one that may not be read.
+    """
     try:
         if path.exists() and not path.is_file():
             kind = "a folder" if path.is_dir() else "not a regular file"
             raise error(f"{path}: is {kind}; expected a file")
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+        file = path.open("rb")
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror or problem})") from None
     except SaccadeError:
         raise
     except ValueError:  # a NUL byte in the name
         raise error(f"{str(path)!r}: is no file name") from None
+    with file:
+        yield file
+
+
+def read_text(
+    path: Path | str,
+    *,
+    error: type[SaccadeError] = DataError,
+    max_bytes: int = MAX_BYTES,
+    what: str = "a text",
+) -> str:
+    """Read a regular text file of bounded size, UTF-8 with or without a byte order mark.
+
+    Args:
+        path: A regular file.
+        error: Class of the sentence that a bad file becomes.
+        max_bytes: Larger files are refused unread.
+        what: What is expected, for the sentence.
+    """
+    try:
+        return _read(Path(path), error, max_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise error(f"{path}: is not UTF-8 text; expected {what}") from None
+
+
+def _read(path: Path, error: type[SaccadeError], max_bytes: int) -> bytes:
+    """Read a regular file of bounded size."""
+    with open_regular(path, error) as file:
+        try:
+            data = file.read(max_bytes + 1)
+        except OSError as problem:
+            raise error(f"{path}: cannot be read ({problem.strerror or problem})") from None
     if len(data) > max_bytes:
-        raise error(f"{path}: larger than {max_bytes >> 20} MiB, which is more than is read here")
+        size = f"{max_bytes >> 20} MiB" if max_bytes >> 20 else f"{max_bytes} bytes"
+        raise error(f"{path}: larger than {size}, which is more than is read here")
     return data
 
 
 def _check_size(value: Any, where: str, error: type[SaccadeError], most: int, finite: bool) -> None:
     """Walk plain values without recursion: depth, count (aliases count each time), finite numbers."""
-    count, layer, depth = 0, [value], 0
+    count, layer, depth = 1, [value], 0
     while layer:
         depth += 1
         if depth > MAX_DEPTH:
             raise error(f"{where}: nested more than {MAX_DEPTH} levels deep; no file of ours is")
         below: list[Any] = []
         for item in layer:
-            if isinstance(item, dict):
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
+            if isinstance(item, dict | list):
+                inner = item.values() if isinstance(item, dict) else item
+                count += len(inner)
+                # Leaves need no visit, and lists of them are most of a record.
+                below.extend(inner if finite else (one for one in inner if isinstance(one, dict | list)))
             elif finite and isinstance(item, float) and not math.isfinite(item):
                 raise error(f"{where}: holds {item}, where a finite number is expected")
-            if count + len(below) > most:
+            if count > most:
                 raise error(f"{where}: more than {most:,} values; no file of ours has so many")
-        count += len(below)
         layer = below
 
 

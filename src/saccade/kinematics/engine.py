@@ -24,8 +24,8 @@ from typing import Any
 
 from saccade.errors import ConfigError, DataError, SaccadeError, ShapeError, did_you_mean
 from saccade.extras import require
-from saccade.files import replacing
-from saccade.kinematics.parquet import write_parquet
+from saccade.files import parse_json, replacing
+from saccade.kinematics.parquet import opened_parquet, write_parquet
 from saccade.kinematics.records import Rejected, Track, write_rejected
 
 ENGINES = ("local", "ray")
@@ -238,19 +238,28 @@ def write_part(folder: Path, done: Done, tracks: Sequence[Track] = ()) -> Done:
     return done
 
 
+@dataclass
+class _Note:
+    """What a part says about its clip."""
+
+    clip_id: str
+    tracks: int
+    rejected: list[tuple[str, str]]
+    failed: bool = False
+
+
 def read_part(folder: Path, clip_id: str) -> Done | None:
     """Read what became of a clip; None where no run has finished it, or its file is damaged."""
-    parquet = require("pyarrow.parquet", "kinematics", "to read the parts of a run")
-    arrow = require("pyarrow", "kinematics", "to read the parts of a run")
     path = part_path(folder, clip_id)
     try:
-        note = json.loads(parquet.read_schema(path).metadata[_META])
-        rows = tuple(Rejected(clip_id, record, reason) for record, reason in note["rejected"])
-        if note["clip_id"] != clip_id:
-            return None
-        return Done(clip_id, note["tracks"], rows, note["failed"])
-    except (OSError, arrow.ArrowException, TypeError, ValueError, KeyError):
+        with opened_parquet(path) as file:
+            note = parse_json((file.schema_arrow.metadata or {})[_META], _Note, where=str(path))
+    except (DataError, KeyError):
         return None
+    if note.clip_id != clip_id:
+        return None
+    rows = tuple(Rejected(clip_id, record, reason) for record, reason in note.rejected)
+    return Done(clip_id, note.tracks, rows, note.failed)
 
 
 def gather_parts(folder: Path, clip_ids: Sequence[str], path: Path | str) -> int:
@@ -267,10 +276,11 @@ def gather_parts(folder: Path, clip_ids: Sequence[str], path: Path | str) -> int
             for index, clip_id in enumerate(clip_ids):
                 part = part_path(folder, clip_id)
                 try:
-                    table = parquet.read_table(part, partitioning=None)
-                except (OSError, arrow.ArrowException) as error:
+                    with opened_parquet(part) as file:
+                        table = file.read()
+                except DataError as error:
                     raise DataError(
-                        f"{part}: the part of clip {clip_id} cannot be read ({str(error)[:80]}); run again"
+                        f"the part of clip {clip_id} cannot be read ({error}); run again"
                     ) from None
                 if table.num_rows:
                     meta = {name: value for name, value in table.schema.metadata.items() if name != _META}

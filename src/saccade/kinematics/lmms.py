@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.errors import DataError
-from saccade.files import replacing
+from saccade.files import parse_json, replacing
 from saccade.kinematics.answers import MULTI_STEP, TASKS, parse_answer
 from saccade.kinematics.draw import frames_key, open_image
 from saccade.kinematics.forms import prompt
@@ -131,7 +131,9 @@ def doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Mapping[str, 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Mark one answer: a row for the mean, one for its task, and whether it was understood."""
-    question = check_question(json.loads(doc["record"]), f"question {doc['id']}")
+    question = check_question(
+        parse_json(str(doc["record"]), where=f"question {doc['id']}"), f"question {doc['id']}"
+    )
     parsed = parse_answer(question.task, results[0] if results else None, question.context)
     right = float(mark_parsed(question.task, question.value, parsed).correct)
     return {

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from saccade.errors import DataError
+from saccade.errors import DataError, SaccadeError
 from saccade.extras import require
+from saccade.files import open_regular, parse_json
 
 _JSON = ("value", "options", "objects", "scale_info")
 """Fields whose kind differs from record to record."""
+_MAX_COLUMNS = 4096
+_MAX_GROUPS = 100_000
+_MAX_GROUP = 2 << 30
+"""Bytes of a group of rows when unpacked."""
+_MAX_TEXT = 64 << 20
 _BATCH = 256
 """Records of a row group; a track of a long clip takes some 100 kB."""
 
@@ -24,28 +31,69 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         DataError: Not a Parquet file, or a JSON field that is none.
         MissingExtraError: pyarrow is not installed.
     """
+    with opened_parquet(path) as file:
+        for batch in file.iter_batches(batch_size=_BATCH):
+            for row in batch.to_pylist():
+                # Parquet has a column where JSON has no field.
+                record = {name: value for name, value in row.items() if value is not None}
+                if isinstance(record.get("camera"), dict):
+                    record["camera"] = {
+                        name: item for name, item in record["camera"].items() if item is not None
+                    }
+                for name in _JSON:
+                    if isinstance(record.get(name), str):
+                        record[name] = parse_json(record[name], where=f"{path}: field {name}")
+                yield record
+
+
+@contextlib.contextmanager
+def opened_parquet(path: Path) -> Iterator[Any]:
+    """Open a Parquet file (`pyarrow.parquet.ParquetFile`) whose own numbers are within bounds.
+
+    Raises:
+        DataError: Not a Parquet file, damaged (also where that shows only while it is open), or with columns or
+            groups of rows beyond anything of ours.
+        MissingExtraError: pyarrow is not installed.
+    """
     parquet = require("pyarrow.parquet", "kinematics", "to read Parquet files")
-    arrow = require("pyarrow", "kinematics", "to read Parquet files")
+    with opened_arrow(path, "Parquet"):
+        with open_regular(path, DataError):
+            pass
+        with parquet.ParquetFile(
+            path, thrift_string_size_limit=_MAX_TEXT, thrift_container_size_limit=_MAX_COLUMNS * 64
+        ) as file:
+            facts = file.metadata
+            if facts.num_columns > _MAX_COLUMNS or facts.num_row_groups > _MAX_GROUPS:
+                raise DataError(
+                    f"{path}: {facts.num_columns} columns and {facts.num_row_groups} groups of rows; expected at "
+                    f"most {_MAX_COLUMNS} and {_MAX_GROUPS}"
+                )
+            for number in range(facts.num_row_groups):
+                group = facts.row_group(number)
+                values = max((group.column(at).num_values for at in range(group.num_columns)), default=0)
+                if not (0 <= group.total_byte_size <= _MAX_GROUP and values <= _MAX_GROUP // 8):
+                    raise DataError(
+                        f"{path}: group {number} of rows says it takes {group.total_byte_size} bytes and {values} "
+                        f"values; expected at most {_MAX_GROUP} bytes, so write smaller groups"
+                    )
+            yield file
+
+
+@contextlib.contextmanager
+def opened_arrow(path: Path, form: str) -> Iterator[None]:
+    """Turn what pyarrow raises on damaged files into one sentence.
+
+    Raises:
+        DataError: In its place.
+    """
+    arrow = require("pyarrow", "kinematics", f"to read {form} files")
     try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    # Parquet has a column where JSON has no field.
-                    record = {name: value for name, value in row.items() if value is not None}
-                    if isinstance(record.get("camera"), dict):
-                        record["camera"] = {
-                            name: item for name, item in record["camera"].items() if item is not None
-                        }
-                    for name in _JSON:
-                        if isinstance(record.get(name), str):
-                            record[name] = json.loads(record[name])
-                    yield record
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{path}: cannot be read as Parquet ({str(error)[:100]}); write the file again"
-        ) from None
+        yield
+    except SaccadeError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError, TypeError, LookupError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise DataError(f"{path}: cannot be read as {form} ({reason}); write the file again") from None
 
 
 def write_parquet(records: Iterable[Any], path: Path, metadata: Mapping[str, str] | None = None) -> int:

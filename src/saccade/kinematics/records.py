@@ -13,7 +13,7 @@ import numpy as np
 
 from saccade.errors import ConfigError, DataError, SaccadeError
 from saccade.extras import require
-from saccade.files import replacing
+from saccade.files import read_lines, replacing
 from saccade.kinematics.choices import check_options
 from saccade.kinematics.schema import (
     QUESTION_FORMAT,
@@ -23,8 +23,6 @@ from saccade.kinematics.schema import (
     check,
 )
 
-MAX_LINE = 1 << 26
-"""Bytes of one JSON line."""
 LONGEST_S = 86_400.0
 """No clip, scene or log is longer, seconds."""
 _PER_SAMPLE = (
@@ -320,23 +318,7 @@ def _plain_records(file: Path) -> Iterator[tuple[int, Any]]:
 
         yield from enumerate(read_parquet(file), 1)
         return
-    with file.open("rb") as lines:
-        number = 0
-        while line := lines.readline(MAX_LINE + 1):
-            number += 1
-            if len(line) > MAX_LINE:
-                raise DataError(
-                    f"{file}: record {number} is longer than {MAX_LINE} bytes; expected one record a line"
-                )
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except (ValueError, RecursionError) as error:
-                value = DataError(
-                    f"{file}: record {number} is no JSON ({str(error)[:80]}); expected one object a line"
-                )
-            yield number, value
+    yield from read_lines(file, unit="record", keep_broken=True)
 
 
 def write_rejected(rejected: Iterable[Rejected], path: Path | str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import ConfigError, DataError
-from saccade.files import write_text
+from saccade.files import read_lines, write_text
 from saccade.kinematics.answers import TASKS
 from saccade.kinematics.birdseye import birdseye_svg
 from saccade.kinematics.candidates import candidates_of, clips_of, open_clip
@@ -132,17 +131,10 @@ def read_rejected(path: Path) -> list[Rejected]:
     """
     if not path.is_file():
         return []
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                found.append(Rejected(str(row["clip_id"]), str(row["record"]), str(row["reason"])))
-            except (ValueError, KeyError, TypeError):
-                raise DataError(
-                    f"{path}: line {number} is no rejection; expected clip_id, record and reason"
-                ) from None
-    return found
+    try:
+        return [row for _, row in read_lines(path, Rejected)]
+    except DataError as error:
+        raise DataError(f"{error}; expected a rejection with clip_id, record and reason") from None
 
 
 def reason_kind(row: Rejected) -> str:

@@ -6,7 +6,6 @@ accuracy stands here without its interval.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.files import read_lines
 from saccade.kinematics.answers import MULTI_STEP, TASKS, Parsed, parse_answer
 from saccade.kinematics.marking import RELATIVE, Mark, mark, mark_parsed
-from saccade.kinematics.records import MAX_LINE, Question
+from saccade.kinematics.records import Question
 from saccade.kinematics.settings import DEFAULT, Settings
 
 RESAMPLES = 1000
@@ -215,27 +215,16 @@ def read_answers(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected answers, one JSON object a line with id and answer")
     found: dict[str, Any] = {}
-    with path.open("rb") as lines:
-        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), b""), 1):
-            if not line.strip():
-                continue
-            where = f"{path}: record {number}"
-            try:
-                value = json.loads(line.decode("utf-8-sig"))
-            except (ValueError, RecursionError) as error:
-                raise DataError(
-                    f"{where} is no JSON ({str(error)[:80]}); expected one object a line"
-                ) from None
-            if not isinstance(value, dict) or not isinstance(value.get("id"), str | int):
-                raise DataError(f"{where}: field id is missing; expected the id of a question")
-            names = [name for name in _TEXT_FIELDS if name in value]
-            if not names:
-                raise DataError(
-                    f"{where} ({value['id']}): field answer is missing; expected the model's text"
-                )
-            if str(value["id"]) in found:
-                raise DataError(f"{where}: {value['id']} was answered before; expected each id only once")
-            found[str(value["id"])] = value[names[0]]
+    for number, value in read_lines(path, unit="record"):
+        where = f"{path}: record {number}"
+        if not isinstance(value, dict) or not isinstance(value.get("id"), str | int):
+            raise DataError(f"{where}: field id is missing; expected the id of a question")
+        names = [name for name in _TEXT_FIELDS if name in value]
+        if not names:
+            raise DataError(f"{where} ({value['id']}): field answer is missing; expected the model's text")
+        if str(value["id"]) in found:
+            raise DataError(f"{where}: {value['id']} was answered before; expected each id only once")
+        found[str(value["id"])] = value[names[0]]
     if not found:
         raise DataError(f"{path}: holds no answers; expected one JSON object a line with id and answer")
     return found

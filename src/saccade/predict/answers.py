@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.errors import ConfigError, DataError
-from saccade.files import write_text
+from saccade.files import read_json, write_text
 from saccade.kinematics.records import Question
 from saccade.predict.journal import Journal, broken_path
 from saccade.vlm.adapters import Adapter
@@ -109,8 +109,8 @@ def answer_questions(
 def _read(path: Path) -> Any:
     """Read the settings of a finished file; None where there are none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except DataError:
         return None
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from saccade.data.motion import MotionPlan, MotionSet, clip_number, draw_set
 from saccade.data.motion_questions import ask
 from saccade.errors import ConfigError
-from saccade.files import replacing, write_text, writing
+from saccade.files import read_json, replacing, write_text, writing
 from saccade.kinematics.records import read_questions, write_records
 from saccade.predict.compare_answers import Comparison, compare_answers
 from saccade.train.loop import TrainResult, train
@@ -197,7 +197,7 @@ def _same_plan(out: Path, plan: DemoPlan) -> None:
     file, values = out / "demo.json", dataclasses.asdict(plan)
     free = ("device", "threads")
     if file.is_file():
-        there = {"labels": "truth", **json.loads(file.read_text(encoding="utf-8"))}
+        there = {"labels": "truth", **read_json(file, dict[str, Any], error=ConfigError)}
         if changed := [name for name in values if name not in free and there.get(name) != values[name]]:
             name = changed[0]
             raise ConfigError(

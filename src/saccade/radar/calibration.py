@@ -8,7 +8,6 @@ much too far the channel reads. An offset of all channels is a field of the JSON
 from __future__ import annotations
 
 import cmath
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import DataError, did_you_mean
+from saccade.files import parse_json, read_text
 from saccade.radar.waveform import Waveform
 
 MAX_BYTES = 16 << 20
@@ -73,12 +73,7 @@ def read_calibration(path: Path | str) -> Calibration:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a calibration (.json or .csv)")
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path}: {path.stat().st_size} bytes; expected a calibration of at most {MAX_BYTES}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text; expected a calibration (.json or .csv)") from None
+    text = read_text(path, max_bytes=MAX_BYTES, what="a calibration (.json or .csv)")
     common, rows = _json(path, text) if text.lstrip().startswith(("{", "[")) else _table(path, text)
     gains: dict[tuple[int, int], complex] = {}
     offsets: dict[tuple[int, int], float] = {}
@@ -115,10 +110,7 @@ def read_calibration(path: Path | str) -> Calibration:
 
 def _json(path: Path, text: str) -> tuple[float, list[tuple[str, dict[str, Any]]]]:
     """Return the common offset and the rows of a JSON file, with their places."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({error}); write it again") from None
+    found = parse_json(text, where=str(path))
     if not isinstance(found, dict) or not isinstance(found.get("channels"), list):
         raise DataError(f"{path}: no list `channels`; expected an object with one")
     for key in found:

@@ -16,7 +16,7 @@ import numpy as np
 
 from saccade.errors import ConfigError, DataError, SaccadeError
 from saccade.extras import require
-from saccade.files import replacing
+from saccade.files import parse_json, replacing
 from saccade.radar.grid import Grid, RadarImage
 from saccade.radar.scan import Scan
 from saccade.radar.waveform import Waveform
@@ -191,8 +191,9 @@ def _read_facts(file: Any, path: Path | str) -> dict[str, Any]:
     """Read the JSON beside the datasets."""
     text = file.attrs.get("facts", "{}")
     try:
-        facts = json.loads(text) if isinstance(text, str) and len(text) <= MAX_TEXT else None
-    except json.JSONDecodeError:
+        where = f"{path}: attribute facts"
+        facts = parse_json(text, where=where, max_bytes=MAX_TEXT) if isinstance(text, str) else None
+    except DataError:
         facts = None
     if not isinstance(facts, dict):
         raise DataError(f"{path}: attribute facts is not a JSON object; the file is damaged")

@@ -6,14 +6,15 @@ chirps of its transmitters is imaged where it was.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.files import read_json
 from saccade.radar.array import Array
 from saccade.radar.calibration import read_calibration
 from saccade.radar.capture import Format, analytic, count_frames, deinterleave, read_frames
@@ -145,21 +146,29 @@ def load_array(source: Array | Path | str, wavelength: float) -> Array:
     if not path.is_file() or path.stat().st_size > 16 << 20:
         raise DataError(f"{path}: no such file, or too large; expected an array (tx and rx, lists of x y z)")
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-        units = {"m": 1.0, "mm": 1e-3, "wavelength": wavelength}
-        unit = found.get("unit", "m")
-        if unit not in units:
-            raise DataError(f"{path}: unit is {str(unit)[:20]!r}{did_you_mean(str(unit)[:20], units)}")
-        sides = [np.asarray(found[side], np.float64) * units[unit] for side in ("tx", "rx")]
-        if any(side.ndim != 2 or side.shape[1] != 3 or len(side) > 1024 for side in sides):
-            raise ValueError
-        return Array(*sides)
-    except DataError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        found = read_json(path, _Positions, max_bytes=16 << 20, finite=True)
+    except DataError as error:
         raise DataError(
-            f"{path}: not an array; expected JSON with tx and rx, lists of [x, y, z], and unit m, mm or wavelength"
+            f"{error}; not an array: expected JSON with tx and rx, lists of [x, y, z], and unit m, mm or wavelength"
         ) from None
+    units = {"m": 1.0, "mm": 1e-3, "wavelength": wavelength}
+    if found.unit not in units:
+        raise DataError(f"{path}: unit is {found.unit[:20]!r}{did_you_mean(found.unit[:20], units)}")
+    if max(map(len, (found.tx, found.rx))) > 1024 or not found.tx or not found.rx:
+        raise DataError(
+            f"{path}: {len(found.tx)} and {len(found.rx)} antennas; expected 1 to 1024 on each side"
+        )
+    sides = [np.array(side, np.float64) * units[found.unit] for side in (found.tx, found.rx)]
+    return Array(*sides)
+
+
+@dataclass
+class _Positions:
+    """Antennas as a file gives them."""
+
+    tx: list[tuple[float, float, float]]
+    rx: list[tuple[float, float, float]]
+    unit: str = "m"
 
 
 def pick_antennas(array: Array, profile: Profile) -> Array:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from saccade.errors import DataError
+from saccade.files import read_text
 
 MAX_BYTES = 1 << 30
 _UNITS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "m": 1.0, "cm": 1e-2, "mm": 1e-3}
@@ -119,14 +120,7 @@ def read_track(path: Path | str, *, clock_offset: float = 0.0) -> Track:
         raise DataError(
             f"{path}: no such file; expected a table of poses (timestamp, x, y, z, qw, qx, qy, qz)"
         )
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(
-            f"{path}: {path.stat().st_size} bytes; expected at most {MAX_BYTES}, so cut the track"
-        )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text; expected a table of poses") from None
+    lines = read_text(path, max_bytes=MAX_BYTES, what="a table of poses").splitlines()
     rows = _split(lines)
     if not rows:
         raise DataError(f"{path}: no rows; expected a table of poses (timestamp, x, y, z, qw, qx, qy, qz)")

@@ -13,13 +13,13 @@ frame), frames 0 (any number), chirp_period_s (frame_period_s / chirps), centre_
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.files import parse_json, read_text
 from saccade.radar.settings import MAX_CHIRPS, Chirp, Profile, Raw, assemble, checked, make_waveform
 
 MAX_BYTES = 16 << 20
@@ -34,21 +34,11 @@ def read_profile(path: Path | str) -> Profile:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a profile (.cfg, or JSON of mmWave Studio)")
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(
-            f"{path}: {path.stat().st_size} bytes; expected a profile of at most {MAX_BYTES}, so check the path"
-        )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text; expected a profile (.cfg, or JSON of mmWave Studio)") from None
+    text = read_text(path, max_bytes=MAX_BYTES, what="a profile (.cfg, or JSON of mmWave Studio)")
     try:
         if not text.lstrip().startswith(("{", "[")):
             return _from_commands(path, text)
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not valid JSON ({error}); export the profile again") from None
+        found = parse_json(text, where=str(path))
         if isinstance(found, dict) and "mmWaveDevices" in found:
             return _from_studio(path, found)
         return _from_plain(path, found)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.extras import require
+from saccade.files import read_text
 from saccade.files.pictures import decoding, open_picture
 
 MAX_POINTS = 1_000_000
@@ -288,10 +289,7 @@ def _literal(text: str) -> Scene:
 
 def _read_points(path: Path) -> Scene:
     """Read rows x,y,z[,reflectivity] in metres; a first line of names is passed over."""
-    try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    lines = [line for line in read_text(path, what="lines of x,y,z").splitlines() if line.strip()]
     rows = []
     for number, line in enumerate(lines, start=1):
         try:

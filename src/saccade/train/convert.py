@@ -29,15 +29,16 @@ from saccade.bench.cost import count_macs, count_params
 from saccade.data.opening import is_divided, open_pair
 from saccade.errors import ConfigError, WeightsError
 from saccade.evaluate.held_out import same_place, trained_on
-from saccade.files import write_text
+from saccade.files import convert as checked
+from saccade.files import read_yaml, write_text
 from saccade.registry import create_model, list_models
 from saccade.sparse import sparsify
 from saccade.tasks.classify import preprocess_of
-from saccade.train.recipe import PLACES, Recipe, build_recipe, load_recipe, mark_places
-from saccade.trust import Stored, check_place
 from saccade.train.loop import Interrupted, train, train_held
+from saccade.train.recipe import PLACES, Recipe, build_recipe, load_recipe, mark_places
 from saccade.train.settings import leaves, to_plain
 from saccade.train.setup import alone, build_accelerator, is_first_process
+from saccade.trust import Stored, check_place
 from saccade.weights import Card, load_model, load_weights, locate, read_weights, save_weights
 
 Say = Callable[[str], None]
@@ -293,7 +294,7 @@ def load_plan(folder: Path | str) -> ConvertPlan:
         raise ConfigError(
             f"{folder}: no {PLAN} here; expected the folder of a run begun by `saccade sparsify`"
         )
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = read_yaml(path, error=ConfigError)
     names = {f.name for f in dataclasses.fields(ConvertPlan)}
     if not isinstance(values, dict) or set(values) != names or not isinstance(values["recipe"], dict):
         raise ConfigError(f"{path}: damaged; expected the entries {', '.join(sorted(names))}")
@@ -304,10 +305,12 @@ def load_plan(folder: Path | str) -> ConvertPlan:
         )
     known = dict(leaves(Recipe()))
     recipe, _ = build_recipe(flags={name: value for name, value in flags.items() if name in known})
+    plan = checked(values, ConvertPlan, where=str(path), error=ConfigError)
     mark_places(recipe, PLACES, str(path))
     for name in ("base", "weights", "teacher"):
-        values[name] = Stored(values[name], path, name)
-    return ConvertPlan(**values, recipe=recipe)
+        setattr(plan, name, Stored(getattr(plan, name), path, name))
+    plan.recipe = recipe
+    return plan
 
 
 def _check_timm(model: str, given: str) -> None:

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,22 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from saccade.errors import SaccadeError
 from saccade.extras import require
-from saccade.files import write_text
+from saccade.files import convert, read_lines, write_text
 from saccade.shown import escape
 
 PLAIN_SECONDS = 10.0
 """Off a terminal, at most one progress line in so many seconds."""
+
+
+@dataclass
+class _Entry:
+    """What resuming needs of a line of the log."""
+
+    kind: str = ""
+    step: int = 0
+    epoch: int = 0
 
 
 class RunLog:
@@ -43,16 +54,21 @@ class RunLog:
         """Forget what was logged after a checkpoint: steps beyond `step`, evaluations of epochs from `epoch` on."""
         if self.quiet or not self.path.is_file():
             return
-        kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        kept, lost = [], 0
+        for _, value in read_lines(self.path, dict[str, Any], keep_broken=True):
             try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:  # the last line of a killed writer
+                if isinstance(value, SaccadeError):
+                    raise value
+                entry = convert(value, _Entry, where=str(self.path))
+            except SaccadeError:
+                lost += 1
                 continue
-            if entry.get("step", 0) <= step and (entry.get("kind") != "epoch" or entry["epoch"] < epoch):
-                kept.append(line)
-                if entry.get("kind") == "epoch":
-                    self.rows.append({k: v for k, v in entry.items() if k != "kind"})
+            if entry.step <= step and (entry.kind != "epoch" or entry.epoch < epoch):
+                kept.append(json.dumps(value))
+                if entry.kind == "epoch":
+                    self.rows.append({k: v for k, v in value.items() if k != "kind"})
+        if lost > 1:  # one is the last line of a killed writer
+            sys.stderr.write(f"{self.path}: {lost} lines are damaged and are left out\n")
         write_text(self.path, "".join(line + "\n" for line in kept))
         self._write_table()
 
@@ -82,7 +98,7 @@ class RunLog:
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_text(self.table, text.getvalue())
+        write_text(self.table, text.getvalue().encode("utf-8", "backslashreplace").decode())
 
 
 class Ticker:

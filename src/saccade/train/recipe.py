@@ -18,6 +18,7 @@ import yaml
 
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.errors import ConfigError, did_you_mean
+from saccade.files import parse_yaml, read_yaml
 from saccade.train import settings
 from saccade.trust import Stored, check_place
 
@@ -357,19 +358,12 @@ def read_recipe(source: str | Path) -> dict[str, Any]:
         path = Path(text)
         if not path.is_file():
             raise ConfigError(f"{path}: no such recipe file")
-        if path.stat().st_size > 1 << 20:
-            raise ConfigError(f"{path}: larger than 1 MiB; a recipe is a short YAML file")
-        content = path.read_text(encoding="utf-8", errors="replace")
+        values = read_yaml(path, error=ConfigError)
     else:
         if text not in list_recipes():
             raise ConfigError(f"unknown recipe {text!r}{did_you_mean(text, list_recipes())}")
         content = (resources.files("saccade.recipes") / f"{text}.yaml").read_text(encoding="utf-8")
-    try:
-        values = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}: not valid YAML{line}") from None
+        values = parse_yaml(content, where=where, error=ConfigError)
     if values is None:
         return {}
     if not isinstance(values, dict):

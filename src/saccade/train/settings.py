@@ -10,9 +10,8 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
 from saccade.errors import ConfigError, did_you_mean
+from saccade.files import parse_yaml
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -121,7 +120,10 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
         except ValueError:
             raise ConfigError(f"{where} should be a number, not {value!r}") from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{where} is a number beyond all bounds") from None
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
@@ -134,7 +136,4 @@ def _read(text: str, where: str, *, bracketed: bool) -> Any:
     """Read a flag's text as YAML; "0.3,1" means a list where a list is due."""
     if bracketed and not text.strip().startswith("["):
         text = f"[{text}]"
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"{where} cannot be read: {text!r}") from None
+    return parse_yaml(text, where=where, error=ConfigError)

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from saccade.errors import WeightsError
+from saccade.errors import SaccadeError, WeightsError
 from saccade.train.checkpoint import Progress, Snapshot, load_optimizer, optimizer_tensors
 from saccade.train.setup import Session
 
@@ -72,21 +72,30 @@ def restore_snapshot(session: Session, snapshot: Snapshot) -> None:
         if session.ema is not None:
             session.ema.module.load_state_dict(snapshot.ema)
             session.ema.count = snapshot.progress.ema_count
-        scaler = session.accelerator.scaler
-        if scaler is not None and snapshot.scaler:
-            scaler.load_state_dict(snapshot.scaler)
-        own = f"{session.accelerator.process_index}/"
-        states = {
-            name.removeprefix(own): value for name, value in snapshot.random.items() if name.startswith(own)
-        }
-        torch.set_rng_state(states["cpu"])
-        if session.accelerator.device.type == "cuda" and "cuda" in states:
-            torch.cuda.set_rng_state(states["cuda"], session.accelerator.device)
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, WeightsError):
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, SaccadeError):
             raise
         text = " ".join(str(error).split())[:200]
         raise WeightsError(f"the checkpoint does not fit the model of its recipe ({text})") from None
+    scaler = session.accelerator.scaler
+    if scaler is not None and snapshot.scaler:
+        try:
+            scaler.load_state_dict(snapshot.scaler)
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"the checkpoint's loss scaler cannot be taken over ({error})") from None
+    own = f"{session.accelerator.process_index}/"
+    states = {
+        name.removeprefix(own): value for name, value in snapshot.random.items() if name.startswith(own)
+    }
+    try:
+        torch.set_rng_state(states["cpu"])
+        if session.accelerator.device.type == "cuda" and "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], session.accelerator.device)
+    except (RuntimeError, TypeError, KeyError):
+        number = session.accelerator.process_index
+        raise WeightsError(
+            f"the checkpoint holds no state of the random numbers of process {number}; it is damaged"
+        ) from None
 
 
 def _restore_sharded(session: Session, snapshot: Snapshot, optimizer: torch.optim.Optimizer) -> None:

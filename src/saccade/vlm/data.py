@@ -6,7 +6,6 @@ lines) about a video, a folder of frames, a picture, or nothing, with paths rela
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from saccade.data.dataset import TolerantDataset
 from saccade.errors import ConfigError, DataError
+from saccade.files import read_json, read_lines
 from saccade.kinematics.draw import WIDTH_PX, frames_key, frames_of, open_image
 from saccade.kinematics.records import Question, Track, read_questions, read_tracks
 from saccade.kinematics.splits import assign_splits
@@ -244,16 +244,10 @@ def read_conversations(path: Path | str) -> list[General]:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected LLaVA conversations, .json or .jsonl")
-    if path.stat().st_size > MAX_FILE:
-        raise DataError(f"{path}: larger than {MAX_FILE >> 30} GiB; split it into several files")
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    try:
-        if path.suffix == ".jsonl":
-            values: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no JSON ({str(error)[:80]}); expected LLaVA conversations") from None
+    if path.suffix == ".jsonl":
+        values: Any = [value for _, value in read_lines(path)]
+    else:
+        values = read_json(path, max_bytes=MAX_FILE)
     if not isinstance(values, list) or not values:
         raise DataError(f"{path}: expected a list of LLaVA conversations that is not empty")
     return [_conversation(value, path, number) for number, value in enumerate(values, 1)]

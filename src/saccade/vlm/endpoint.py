@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from saccade.errors import ConfigError, SaccadeError
+from saccade.files import parse_json
 from saccade.kinematics.forms import say_times
 from saccade.vlm.clips import Exchange, fit_frames
 
@@ -154,17 +155,17 @@ class Endpoint:
                     text = reply.read(MAX_REPLY + 1)
                 if len(text) > MAX_REPLY:
                     raise SaccadeError(f"{self.url}: the reply is longer than {MAX_REPLY} bytes")
-                value = json.loads(text)
-                if not isinstance(value, dict):
-                    raise ValueError("no object")
-                return value
+                return parse_json(text, dict[str, Any], where="the reply")
             except urllib.error.HTTPError as error:
                 reason = f"HTTP {error.code} {self._safe(error.read(300).decode('utf-8', 'replace'))}"
                 error.close()
                 if error.code not in AGAIN:
                     raise SaccadeError(f"{self.url}{path} refuses: {reason[:200]}") from None
                 wait = _retry_after(error.headers.get("Retry-After"), pause)
-            except (OSError, ValueError) as error:  # also timeouts, refused connections, broken JSON
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # also timeouts, refused connections, broken JSON (a DataError)
                 reason = self._safe(str(getattr(error, "reason", "") or error))
             if wait is not None and pause is not None:
                 self._sleep(wait)

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from saccade.errors import ConfigError, SaccadeError, ShapeError, WeightsError, did_you_mean
-from saccade.files import replacing
+from saccade.files import convert, parse_json, replacing
+from saccade.files.tensors import read_tensors
 from saccade.models.stvit_deit import resize_positions
 from saccade.nn.dense import run_blocks
 from saccade.nn.transformer import Block, init_transformer
@@ -135,7 +135,7 @@ class EyesConfig:
         for name in values:
             if name not in known:
                 raise ConfigError(f"eyes has no {name!r}{did_you_mean(name, known)}")
-        return cls(**values)
+        return convert(dict(values), cls, where="eyes", error=ConfigError)
 
 
 @dataclass(frozen=True)
@@ -395,16 +395,15 @@ def load_eyes(path: Path | str) -> Eyes:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; expected eyes written by save_eyes")
+    state, about = read_tensors(path)
+    if EYES_KEY not in about:
+        raise WeightsError(f"{path}: holds no eyes; expected a file written by save_eyes")
+    values = parse_json(about[EYES_KEY], dict[str, Any], where=f"{path}: eyes", error=WeightsError)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get(EYES_KEY)
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if text is None:
-            raise WeightsError(f"{path}: holds no eyes; expected a file written by save_eyes")
-        eyes = Eyes(EyesConfig.from_dict(json.loads(text)))
+        eyes = Eyes(EyesConfig.from_dict(values))
         eyes.load_state_dict(state)
     except SaccadeError:
         raise
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, LookupError, MemoryError, OverflowError) as error:
         raise WeightsError(f"{path}: these eyes are damaged ({' '.join(str(error).split())[:120]})") from None
     return eyes

@@ -7,9 +7,10 @@ A card is plain JSON in the metadata of a safetensors file (key `saccade`) and i
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from saccade.errors import WeightsError
+from saccade.files import convert, parse_json, within
 
 CARD_FORMAT = 1
 
@@ -22,8 +23,8 @@ class Card:
     """Name for `create_model`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further keyword arguments of `create_model` (JSON values)."""
-    num_classes: int = 1000
-    in_chans: int = 3
+    num_classes: Annotated[int, within(0, 1 << 18)] = 1000
+    in_chans: Annotated[int, within(0, 1 << 12)] = 3
     task: str = "classify"
     labels: list[str] = field(default_factory=list)
     """Class names in the order of the outputs; empty when unknown."""
@@ -55,32 +56,15 @@ class Card:
         Raises:
             WeightsError: Not JSON, not a card, or a card of a newer format.
         """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise WeightsError(f"{where}: the model card is not valid JSON ({error})") from None
+        values = parse_json(text, where=f"{where}: model card", error=WeightsError)
         if not isinstance(values, dict) or not isinstance(values.get("model"), str):
             raise WeightsError(
                 f"{where}: the model card has no model name; expected a card written by Saccade"
             )
-        if values.get("format", 0) > CARD_FORMAT:
+        found = values.get("format", CARD_FORMAT)
+        if isinstance(found, int) and found > CARD_FORMAT:
             raise WeightsError(
-                f"{where}: the card has format {values['format']}, this Saccade reads up to "
+                f"{where}: the card has format {found}, this Saccade reads up to "
                 f"{CARD_FORMAT}; upgrade Saccade"
             )
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        card = cls(**{name: value for name, value in values.items() if name in fields})
-        kinds = {
-            "options": dict,
-            "head": str,
-            "head_options": dict,
-            "labels": list,
-            "preprocess": dict,
-            "numbers": dict,
-            "num_classes": int,
-            "in_chans": int,
-        }
-        for name, kind in kinds.items():
-            if not isinstance(getattr(card, name), kind):
-                raise WeightsError(f"{where}: field {name!r} of the model card should be a {kind.__name__}")
-        return card
+        return convert(values, cls, where=f"{where}: model card", error=WeightsError)

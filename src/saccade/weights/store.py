@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from saccade import registry
-from saccade.errors import ConfigError, WeightsError
+from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.files import replacing
+from saccade.files.tensors import read_tensors
 from saccade.trust import Stored, check_place, may_fetch
 from saccade.weights import keymap
 from saccade.weights.card import Card
@@ -28,6 +28,8 @@ _PREFERRED = {
     "efficientvim": ("model_ema", "model", "state_dict"),
     "shvit": ("model", "state_dict", "model_ema"),
 }
+_NOT_OF_A_CARD = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+"""Options of timm that make it read or fetch another file."""
 _PREFERRED_ELSE = ("model", "state_dict", "model_state_dict", "model_ema")
 
 
@@ -47,12 +49,8 @@ def read_weights(path: Path | str, *, family: str = "") -> tuple[dict[str, Tenso
         raise WeightsError(f"{path}: no such weights file")
     if path.suffix != ".safetensors":
         return tensors_of(read_pth(path), str(path), prefer=_PREFERRED.get(family, _PREFERRED_ELSE)), None
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            card = (file.metadata() or {}).get(CARD_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+    tensors, about = read_tensors(path)
+    card = about.get(CARD_KEY)
     return tensors, Card.from_json(card, str(path)) if card else None
 
 
@@ -158,12 +156,23 @@ def build_model(card: Card) -> nn.Module:
 
     Raises:
         ConfigError: A name or option that does not exist here.
+        WeightsError: Options that make no network, or that would read or fetch another file.
     """
-    if "pretrained" in card.options or "pretrained" in card.head_options:
+    if foreign := [name for name in (*card.options, *card.head_options) if name in _NOT_OF_A_CARD]:
         raise WeightsError(
-            f"the card of {card.model} has an option pretrained, which would fetch other weights; remove it"
+            f"the card of {card.model} has the option {foreign[0]}, which ours never have; refused"
         )
-    if card.task in LANGUAGE:
+    try:
+        return _build(card)
+    except SaccadeError:
+        raise
+    except Exception as error:  # options reach code of many places, which fails in as many ways
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise WeightsError(f"the card of {card.model} has options that make no network ({reason})") from error
+
+
+def _build(card: Card) -> nn.Module:
+    if card.task in LANGUAGE:  # one network, taught in two ways
         from saccade.vlm.model import build_vlm
 
         return build_vlm(card.model, card.options)
@@ -357,6 +366,10 @@ def match_state(model: nn.Module, state: Mapping[str, Tensor], *, family: str) -
             if not known and not keymap.ignorable(key, family, form):
                 unexpected.append(key)
             continue
+        if not _same_kind(tensor, own[name]):
+            mismatched.append(f"{key} holds {tensor.dtype}, expected {own[name].dtype}".replace("torch.", ""))
+            refused.add(name)
+            continue
         try:
             mapped[name] = keymap.arrange(tensor, tuple(own[name].shape), key)
         except WeightsError as error:
@@ -372,6 +385,13 @@ def match_state(model: nn.Module, state: Mapping[str, Tensor], *, family: str) -
         if name not in mapped and name not in refused and name not in excused
     ]
     return Fit(layout, mapped, missing, unexpected, mismatched)
+
+
+def _same_kind(tensor: Tensor, own: Tensor) -> bool:
+    """Whether values can be taken over without losing what they are: complex, real, or whole numbers."""
+    if tensor.is_complex() != own.is_complex():
+        return False
+    return tensor.is_floating_point() or not own.is_floating_point()
 
 
 def _widest_names(model: nn.Module) -> list[str]:

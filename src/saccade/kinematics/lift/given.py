@@ -12,18 +12,21 @@ Two formats.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from saccade.errors import DataError
+from saccade.files import read_json, read_lines
 from saccade.files.pictures import decoding, open_picture
 from saccade.kinematics.lift.features import opencv
 from saccade.kinematics.lift.stages import Find, MaskTrack
 from saccade.kinematics.video import MAX_PIXELS
 
+MAX_PLACE = 1e9
+"""Pixels; no box lies further out."""
 UNKNOWN = "object"
 """Category of what has none."""
 MARGIN = 0.3
@@ -79,12 +82,7 @@ class MaskFolder:
         file = self.path / "categories.json"
         if not file.is_file():
             return {}
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{file}: no JSON ({str(error)[:80]}); expected names by instance number"
-            ) from None
+        found = read_json(file)
         if not isinstance(found, dict) or not all(isinstance(name, str) and name for name in found.values()):
             raise DataError(f'{file}: expected names by instance number, such as {{"1": "car"}}')
         return found
@@ -103,15 +101,9 @@ class BoxFile:
             DataError: A file that cannot be read, or a line that is no object with one box a frame.
         """
         tracks: dict[str, MaskTrack] = {}
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{self.path}: cannot be read ({str(error)[:80]}); expected JSON lines") from None
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+        for number, value in read_lines(self.path, unit="record"):
             where = f"{self.path}: record {number}"
-            name, category, boxes = _record(line, where, len(images))
+            name, category, boxes = _record(value, where, len(images))
             if name in tracks:
                 raise DataError(f"{where}: track_id {name} comes twice; expected each object on one line")
             masks = [
@@ -169,12 +161,8 @@ def _numbers(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     return found
 
 
-def _record(line: str, where: str, count: int) -> tuple[str, str, list[list[float] | None]]:
+def _record(value: Any, where: str, count: int) -> tuple[str, str, list[list[float] | None]]:
     """Check one object: its name, category and boxes."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is no JSON ({str(error)[:80]}); expected one object a line") from None
     if not isinstance(value, dict) or not isinstance(value.get("track_id"), str | int):
         raise DataError(f"{where}: expected an object with track_id and boxes")
     boxes = value.get("boxes")
@@ -185,7 +173,7 @@ def _record(line: str, where: str, count: int) -> tuple[str, str, list[list[floa
         if box is None:
             continue
         good = isinstance(box, list) and len(box) == 4
-        good = good and all(isinstance(x, int | float) and np.isfinite(x) for x in box)
+        good = good and all(isinstance(x, int | float) and abs(x) < MAX_PLACE for x in box)
         if not good or box[0] >= box[2] or box[1] >= box[3]:
             raise DataError(
                 f"{where}: field boxes[{index}] is {box}; expected x0 y0 x1 y1 with x0 < x1, y0 < y1"

@@ -16,6 +16,7 @@ from saccade.errors import DataError, did_you_mean
 from saccade.extras import require
 from saccade.kinematics.answers import LARGEST
 from saccade.kinematics.geometry import Lens, rigid, unit_quaternion
+from saccade.kinematics.parquet import opened_arrow
 from saccade.kinematics.records import Rejected, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.sources.assemble import (
@@ -217,10 +218,9 @@ def _columns(path: Path, names: Sequence[str]) -> dict[str, Any]:
     """Read columns of a Feather file: float64, int64, or lists of texts."""
     feather = require("pyarrow.feather", "kinematics", "to read Feather files")
     arrow = require("pyarrow", "kinematics", "to read Feather files")
-    try:
+    with opened_arrow(path, "Feather"):
         table = feather.read_table(path)
-    except (arrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Feather ({str(error)[:80]})") from None
+        table.validate(full=True)
     found: dict[str, Any] = {}
     for name in names:
         if name not in table.column_names:

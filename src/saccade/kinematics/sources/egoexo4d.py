@@ -9,7 +9,6 @@ x y z w here.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import DataError, did_you_mean
+from saccade.files import read_json
 from saccade.kinematics.answers import LARGEST
 from saccade.kinematics.geometry import Lens, rigid, unit_quaternion
 from saccade.kinematics.records import LONGEST_S, Rejected, Track
@@ -38,6 +38,8 @@ BODY_LWH = (0.6, 0.6, 1.8)
 """Length, width and height of the wearer's cuboid, metres."""
 KEPT_S = 0.05
 """Seconds between the positions that are kept of 1000 a second."""
+MAX_TAKES = 1 << 30
+"""Bytes of the list of takes."""
 FRAME_RATE = 30.0
 """Of the frame-aligned videos."""
 SPORTS = ("Basketball", "Soccer", "Dance", "Rock Climbing", "Bouldering")
@@ -75,10 +77,7 @@ def read(
     """
     root = Path(root)
     path = require_file(root / "takes.json", "the list of takes of Ego-Exo4D")
-    try:
-        takes = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no JSON ({str(error)[:80]}); expected a list of takes") from None
+    takes = read_json(path, max_bytes=MAX_TAKES)
     if not isinstance(takes, list) or not takes:
         raise DataError(f"{path}: holds no list of takes; expected at least one")
     seen: set[str] = set()

@@ -6,7 +6,6 @@ of the car; only its projection does, and that takes the pose at the image's own
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import DataError, did_you_mean
+from saccade.files import read_json
 from saccade.kinematics.geometry import Lens, rigid, rotation, unit_quaternion
 from saccade.kinematics.records import Rejected, Track
 from saccade.kinematics.settings import DEFAULT, Settings
@@ -34,6 +34,8 @@ from saccade.kinematics.sources.assemble import (
 )
 
 # Fields that are used; the rest is dropped while reading, since the annotation table has a million rows.
+MAX_TABLE = 4 << 30
+"""Bytes of one table; the longest of the full set takes more than 1 GB."""
 TABLES = {
     "scene": ("name", "first_sample_token", "log_token"),
     "sample": ("timestamp", "scene_token", "next"),
@@ -167,12 +169,7 @@ class _Tables:
             row = {key: value for key, value in pairs if key in wanted}
             return row if keep(row) else str(row.get("token") or "")
 
-        try:
-            rows = json.loads(path.read_bytes(), object_pairs_hook=cut)
-        except (ValueError, RecursionError, TypeError) as error:
-            raise DataError(
-                f"{path}: no JSON table ({str(error)[:80]}); expected a list of records"
-            ) from None
+        rows = read_json(path, max_bytes=MAX_TABLE, pairs=cut)
         if not isinstance(rows, list):
             raise DataError(f"{path}: holds no list; expected a list of records")
         found: dict[str, dict[str, Any]] = {}
