@@ -34,7 +34,7 @@ from saccade.registry import create_model, list_models
 from saccade.sparse import sparsify
 from saccade.tasks.classify import preprocess_of
 from saccade.train.loop import Interrupted, train
-from saccade.train.recipe import Recipe, build_recipe, load_recipe
+from saccade.train.recipe import Recipe, build_recipe, load_recipe, unset_old_zeros
 from saccade.train.settings import leaves, to_plain
 from saccade.train.setup import build_accelerator, is_first_process
 from saccade.weights import Card, load_model, load_weights, locate, read_weights, save_weights
@@ -59,8 +59,8 @@ class ConvertPlan:
     """Further arguments of `saccade.sparsify`."""
     teacher: str = "self"
     """self (the unmodified base), none, or a source as for `loss.teacher`."""
-    base_epochs: int = 0
-    """Epochs of fine-tuning the base, when that is needed; 0: as the recipe says."""
+    base_epochs: int | None = None
+    """Epochs of fine-tuning the base, when that is needed; unset: as the recipe says."""
     recipe: Recipe = field(default_factory=Recipe)
     """Of the fine-tuning; model and teacher are filled in."""
 
@@ -91,6 +91,10 @@ def check_plan(plan: ConvertPlan) -> ConvertPlan:
     if not plan.teacher:
         raise ConfigError(
             "--teacher is empty; choose self, none, a run folder, a weights file or a model name"
+        )
+    if plan.base_epochs is not None and plan.base_epochs < 1:
+        raise ConfigError(
+            f"--base-epochs is {plan.base_epochs} but should be at least 1; leave it out to have it chosen"
         )
     return plan
 
@@ -287,12 +291,13 @@ def load_plan(folder: Path | str) -> ConvertPlan:
     if not isinstance(values, dict) or set(values) != names or not isinstance(values["recipe"], dict):
         raise ConfigError(f"{path}: damaged; expected the entries {', '.join(sorted(names))}")
     flags: dict[str, Any] = {}
-    for group, part in values.pop("recipe").items():
+    for group, part in unset_old_zeros(values.pop("recipe")).items():
         flags |= (
             {f"{group}.{name}": v for name, v in part.items()} if isinstance(part, dict) else {group: part}
         )
     known = dict(leaves(Recipe()))
     recipe, _ = build_recipe(flags={name: value for name, value in flags.items() if name in known})
+    values["base_epochs"] = values["base_epochs"] or None  # an earlier Saccade wrote 0
     return ConvertPlan(**values, recipe=recipe)
 
 

@@ -147,7 +147,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = True
     ]
     return torch.optim.AdamW(
         named,
-        lr=config.lr,
+        lr=config.lr or 0.0,  # `set_lr` gives each step its own
         betas=(config.betas[0], config.betas[1]),
         eps=config.eps,
         weight_decay=0.0,
