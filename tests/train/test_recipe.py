@@ -78,9 +78,9 @@ def test_a_typed_zero_is_not_automatic(name, tmp_path):
     group, field = name.split(".")
     file = tmp_path / "mine.yaml"
     file.write_text(f"{group}: {{{field}: 0}}\n")
-    for given in ({"flags": {name: "0"}}, {"file": file}):
+    for source in ({"flags": {name: "0"}}, {"file": file}):
         with pytest.raises(ConfigError, match=f"{name} is 0 but should be .*leave it out to have it chosen"):
-            build_recipe(**given)
+            build_recipe(**source)
 
 
 @pytest.mark.parametrize("name", AUTOMATIC)
@@ -110,7 +110,7 @@ def test_a_whole_recipe_from_before_keeps_its_zeros_automatic(tmp_path):
     assert unset_old_zeros(old)["data"]["batch"] is None
     old["data"]["max_size"] = None  # written by this Saccade, and a 0 by hand
     path.write_text(yaml.safe_dump(old))
-    with pytest.raises(ConfigError, match="data.size is 0 but should be"):
+    with pytest.raises(ConfigError, match=r"data\.size is 0 but should be"):
         load_recipe(path)
 
 

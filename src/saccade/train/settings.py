@@ -14,7 +14,6 @@ import yaml
 
 from saccade.errors import ConfigError, did_you_mean
 
-
 UNSET = ("auto", "null", "~")
 """Texts by which a flag or a file says that a setting is left to be chosen."""
 
