@@ -32,6 +32,7 @@ class Classify(Task):
 
     name = "classify"
     main_mark = "top1"
+    distils = True
 
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the fields of a `Preprocess`."""

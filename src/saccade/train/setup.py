@@ -146,7 +146,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     teacher = None
     if recipe.loss.distill != "none":
         with accelerator.main_process_first():
-            teacher = build_teacher(recipe.loss.teacher, card.num_classes, accelerator.device)
+            teacher = build_teacher(recipe.loss.teacher, card, accelerator.device, say)
     sharded = accelerator.distributed_type == DistributedType.FSDP
     check_sharded(recipe, sharded)
     global_batch = chosen_value(recipe.data.batch) * accelerator.num_processes * recipe.run.accumulate
