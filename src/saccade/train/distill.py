@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saccade.errors import ConfigError
-from saccade.registry import create_model, list_models
+from saccade.registry import create_model, list_models, published_labels
 from saccade.tasks import get_task
 from saccade.weights import Card, load_model
 
@@ -103,7 +103,7 @@ def build_teacher(
         # With the classes of its published head: a fresh head would teach noise.
         net = create_model(source, pretrained=True)
         card = Card(source, num_classes=int(getattr(net, "num_classes", student.num_classes)))
-        card.labels = _published_labels(card.num_classes)
+        card.labels = published_labels(card.num_classes)
         if set(card.labels) != set(student.labels):
             card.labels = []  # published classes have several ways of being named
     else:
@@ -152,13 +152,6 @@ def _order(source: str, own: list[str], wanted: list[str], say: Callable[[str], 
         )
     place = {name: number for number, name in enumerate(own)}
     return [place[name] for name in wanted]
-
-
-def _published_labels(num_classes: int) -> list[str]:
-    """Return the WordNet ids of ImageNet's classes in the order of published heads; empty for other heads."""
-    from timm.data.imagenet_info import ImageNetInfo
-
-    return list(ImageNetInfo().label_names()) if num_classes == 1000 else []
 
 
 def _statistics(transform: dict[str, Any]) -> tuple[Tensor, Tensor]:
