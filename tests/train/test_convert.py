@@ -228,7 +228,7 @@ def test_plans_survive_the_file(plan_for, tmp_path):
         (NAME, {"model__weights": "x"}, "model.weights follows from the base"),
         (
             "resnet10t",
-            {"model__options": {}, "data__size": 0},
+            {"model__options": {}, "data__size": None},
             "a ResNet cannot be converted: expected timm's VisionTransformer",
         ),
         (NAME, {"data__source": "nowhere"}, "nowhere"),
