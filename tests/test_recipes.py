@@ -148,7 +148,7 @@ def test_two_steps(name, few_photos, few_pairs, few_scenes, few_clips, teacher, 
     if recipe.task == "motion":
         recipe.data.source = recipe.data.val = str(request.getfixturevalue("few_worlds"))
     if recipe.task in ("detect", "segment"):
-        recipe.data.source, recipe.data.size, recipe.data.max_size = str(few_scenes), 64, 0
+        recipe.data.source, recipe.data.size, recipe.data.max_size = str(few_scenes), 64, None
         recipe.model.head_options |= {"width": 16}
         if recipe.task == "detect" and recipe.model.head != "retinanet":
             recipe.model.head_options |= {"fc_width": 16, "mask_width": 8, "samples": 8, "proposals": 16}

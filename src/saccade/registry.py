@@ -369,3 +369,10 @@ def _create_sparse(
     model.saccade_name = name  # pyright: ignore[reportArgumentType]
     model.saccade_options = options  # pyright: ignore[reportArgumentType]
     return model
+
+
+def published_labels(num_classes: int) -> list[str]:
+    """Return the WordNet ids of ImageNet's 1000 classes in the order of published heads; empty for other heads."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return list(ImageNetInfo().label_names()) if num_classes == 1000 else []

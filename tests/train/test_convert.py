@@ -49,7 +49,7 @@ def plan_for(photos):
             "run.threads": 1, **BARE, **{name.replace("__", "."): value for name, value in changes.items()},
         }  # fmt: skip
         recipe, _ = build_recipe("sparsify_small", "", flags)
-        return ConvertPlan(str(base), weights, {"tokens": 4} | (options or {}), teacher, 0, recipe)
+        return ConvertPlan(str(base), weights, {"tokens": 4} | (options or {}), teacher, None, recipe)
 
     return make
 
@@ -142,7 +142,7 @@ def test_a_stopped_run_ends_with_the_same_bits(whole, plan_for, tmp_path, stage)
 
 
 def test_a_base_trained_on_the_data_teaches_at_once(trained, plan_for, photos, tmp_path):
-    plan = plan_for(trained, schedule__epochs=1, data__size=0)
+    plan = plan_for(trained, schedule__epochs=1, data__size=None)
     notes = adopt_split(plan, set())
     assert "divided as it was" in notes[0]
     assert plan.recipe.run.seed == 7
@@ -228,7 +228,7 @@ def test_plans_survive_the_file(plan_for, tmp_path):
         (NAME, {"model__weights": "x"}, "model.weights follows from the base"),
         (
             "resnet10t",
-            {"model__options": {}, "data__size": 0},
+            {"model__options": {}, "data__size": None},
             "a ResNet cannot be converted: expected timm's VisionTransformer",
         ),
         (NAME, {"data__source": "nowhere"}, "nowhere"),

@@ -47,6 +47,18 @@ def test_two_processes_train_as_one_does(settings_for, tmp_path):
     worst = max((one[name] - two[name]).abs().max().item() for name in one)
     # Four steps of AdamW move weights by up to 4e-3; the order of summation shows at 1e-3 of that.
     assert worst < 4e-6
+    # The loss of a step is that of the whole batch, not the first process's share.
+    for kind, name in (("step", "loss"), ("epoch", "train_loss")):
+        a, b = (
+            [
+                e[name]
+                for e in map(json.loads, (tmp_path / run / "log.jsonl").read_text().splitlines())
+                if e["kind"] == kind
+            ]
+            for run in ("one", "two")
+        )
+        assert len(a) == len(b) > 0
+        assert max(abs(x - y) for x, y in zip(a, b, strict=True)) < 1e-4
     moved = max((one[name] - torch.zeros(())).abs().max().item() for name in one)
     assert moved > 0.1
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import saccade.train.checkpoint
 from saccade.errors import ConfigError, SaccadeError, WeightsError
+from saccade.tasks.classify import Classify
 from saccade.train.checkpoint import load_snapshot
 from saccade.train.loop import Interrupted, Run, train
 from saccade.train.recipe import build_recipe, check_unchanged, load_recipe
@@ -151,15 +152,171 @@ def test_changed_settings_are_refused_on_resume(whole):
         check_unchanged(load_recipe(whole[0] / "recipe.yaml"), {"schedule.epochs": "9"}, whole[0])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(recipe_for, tmp_path):
+@pytest.fixture
+def spoil(monkeypatch):
+    """Make the losses of some steps (counted from 1) pass through a function."""
+
+    def install(steps, change):
+        original, count = Classify.loss, []
+
+        def loss(self, model, batch, context):
+            count.append(1)
+            parts = original(self, model, batch, context)
+            if len(count) in steps:
+                parts["loss"] = change(parts["loss"])
+            return parts
+
+        monkeypatch.setattr(Classify, "loss", loss)
+
+    return install
+
+
+def endless_slope(loss):
+    """Return the same value with a gradient that is infinite or no number at all."""
+    return loss + (loss - loss).abs().sqrt()
+
+
+def all_finite(folder):
+    """Whether every tensor of every file below a folder is finite, and there are some."""
+    files = list(folder.rglob("*.safetensors"))
+    tensors = [t for file in files for t in load_file(file).values() if t.is_floating_point()]
+    return bool(tensors) and all(t.isfinite().all() for t in tensors)
+
+
+def entries(folder, kind):
+    """Lines of log.jsonl of one kind; only what JSON can hold is in them."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [e for e in (json.loads(line, parse_constant=refuse) for line in lines) if e["kind"] == kind]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(recipe_for, tmp_path, spoil):
     folder = tmp_path / "run"
-    recipe = recipe_for(optim__lr=90.0, optim__clip="none", schedule__warmup_epochs=0, run__save_steps=1)
-    recipe.optim.weight_decay = 10.0
-    with pytest.raises(SaccadeError, match=r"the loss is (nan|inf) at step \d+ \(epoch \d, learning rate \d"):
-        train(recipe, folder, say=quiet)
+    spoil({3}, lambda loss: loss * float("nan"))
+    with pytest.raises(
+        SaccadeError,
+        match=r"the loss is nan at step 3 \(epoch 1, learning rate \d.*what was saved before is kept in",
+    ):
+        train(recipe_for(run__save_steps=1), folder, say=quiet)
     snapshot = load_snapshot(folder)
     assert snapshot is not None
-    assert snapshot.progress.step >= 1
+    assert snapshot.progress.step == 2
+    assert all_finite(folder)
+
+
+def test_a_run_that_fails_before_anything_was_saved_says_so(recipe_for, tmp_path, spoil):
+    spoil({1}, lambda loss: loss * float("nan"))
+    with pytest.raises(SaccadeError, match=r"the loss is nan at step 1 .*; nothing had been saved yet"):
+        train(recipe_for(), tmp_path / "run", say=quiet)
+
+
+@pytest.mark.parametrize("clip", ["norm", "none", "agc"])
+@pytest.mark.parametrize("step", [2, 3])  # within an epoch, with a checkpoint; at its end
+def test_a_step_whose_gradient_is_not_finite_changes_nothing(recipe_for, tmp_path, spoil, clip, step):
+    """The loss is finite, so nothing but the gradient tells."""
+    said = []
+    flags = {
+        "optim__clip": clip,
+        "run__save_steps": 1,
+        "run__keep": 20,
+        "run__accumulate": 1,
+        "schedule__epochs": 2,
+    }
+    folder = tmp_path / "run"
+    spoil({step}, endless_slope)
+    result = train(recipe_for(**flags), folder, say=said.append)
+    assert result.reason == "all epochs done"
+    assert all_finite(folder)
+    states = [
+        {
+            f"{name}:{key}": value
+            for name in ("model", "optimizer")
+            for key, value in load_file(folder / f"checkpoints/step-{n:09d}-00000/{name}.safetensors").items()
+        }
+        for n in (step - 1, step)
+    ]
+    assert [key for key in states[0] if not torch.equal(states[0][key], states[1][key])] == []
+    (left_out,) = entries(folder, "skipped")
+    assert left_out["step"] == step
+    assert left_out["grad_norm"] in ("nan", "inf")
+    norms = [entry.get("grad_norm") for entry in entries(folder, "step")]
+    assert [n for n, norm in enumerate(norms, start=1) if norm is None] == [step]
+    assert any(f"step {step} was left out: the norm of its gradient is" in line for line in said)
+    assert f"1 of {result.steps} steps were left out, because their gradient was not finite" in said[-1]
+
+
+def test_gradients_that_stay_infinite_end_the_run(recipe_for, tmp_path, spoil):
+    folder = tmp_path / "run"
+    spoil(range(4, 100), endless_slope)
+    with pytest.raises(
+        SaccadeError, match=r"the gradients of 10 steps in a row were not finite, the last at step 13 "
+    ):
+        train(recipe_for(schedule__epochs=20), folder, say=quiet)
+    assert [entry["step"] for entry in entries(folder, "skipped")] == list(range(4, 14))
+    assert all_finite(folder)
+
+
+def test_a_whole_run_without_a_finite_gradient_is_no_success(recipe_for, tmp_path, spoil):
+    spoil(range(100), endless_slope)
+    with pytest.raises(SaccadeError, match="the gradients of 3 steps in a row were not finite"):
+        train(recipe_for(run__max_steps=3), tmp_path / "run", say=quiet)
+
+
+@pytest.mark.parametrize("model", ["timm/test_vit2", "shvit_s1"])
+def test_a_far_too_high_learning_rate_is_an_error_and_spoils_no_file(recipe_for, tmp_path, model):
+    folder = tmp_path / "run"
+    options = {"img_size": 32} if model.startswith("timm") else {}
+    recipe = recipe_for(model__name=model, model__options=options, optim__lr=100.0, schedule__epochs=15)
+    with pytest.raises(
+        SaccadeError, match=r"at step \d+ \(epoch \d+, learning rate \d.*try a lower --optim\.lr"
+    ):
+        train(recipe, folder, say=quiet)
+    assert entries(folder, "epoch")
+    assert all_finite(folder) or not list(folder.rglob("*.safetensors"))
+
+
+def test_answers_that_are_not_numbers_are_never_the_best(recipe_for, tmp_path, monkeypatch):
+    """The network answers with NaN in evaluation after the first epoch only, where every class seems one of two."""
+    original, count = Classify.outputs, []
+
+    def outputs(self, model, batch, device):
+        count.append(1)
+        found = original(self, model, batch, device)
+        return found * float("nan") if len(count) == 1 else found
+
+    monkeypatch.setattr(Classify, "outputs", outputs)
+    folder = tmp_path / "run"
+    said = []
+    result = train(recipe_for(ema__decay=0.0, schedule__epochs=2), folder, say=said.append)
+    assert result.epoch == 1
+    assert any("model top1 NaN" in line and "best" not in line for line in said)
+    first, second = entries(folder, "epoch")
+    assert "top1" not in first
+    assert "top1" in second
+
+
+def test_weights_that_are_not_finite_are_not_written_over_good_ones(recipe_for, tmp_path, monkeypatch):
+    original = Run.step
+
+    def step(self, *arguments):
+        losses = original(self, *arguments)
+        if self.progress.step == 1:
+            self.session.optimizer.state[next(self.session.plain.parameters())]["exp_avg_sq"].view(-1)[0] = (
+                torch.inf
+            )
+        return losses
+
+    monkeypatch.setattr(Run, "step", step)
+    folder = tmp_path / "run"
+    with pytest.raises(SaccadeError, match=r"exp_avg_sq is not finite, so it was not saved, at step 2"):
+        train(recipe_for(run__save_steps=1), folder, say=quiet)
+    snapshot = load_snapshot(folder)
+    assert snapshot is not None
+    assert snapshot.progress.step == 1
+    assert all_finite(folder)
 
 
 def test_a_full_disk_costs_a_sentence_and_nothing_else(recipe_for, tmp_path, monkeypatch):

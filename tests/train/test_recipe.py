@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from saccade.errors import ConfigError
 from saccade.train.recipe import (
+    AUTOMATIC,
     CHOICES,
     RANGES,
     Recipe,
@@ -18,6 +19,7 @@ from saccade.train.recipe import (
     dump_recipe,
     load_recipe,
     read_recipe,
+    unset_old_zeros,
 )
 from saccade.train.settings import assign, coerce, leaves
 
@@ -50,7 +52,7 @@ def test_dump_and_load_are_inverse(tmp_path):
         ("optimizer: {lr: 1}", r"unknown setting optimizer; did you mean .*'optim'"),
         ("optim: 3", "optim should be a mapping"),
         ("optim: {lr: fast}", "optim.lr should be a number, not 'fast'"),
-        ("optim: {lr: .nan}", "optim.lr is nan but should be between 0 and 100"),
+        ("optim: {lr: .nan}", "optim.lr is nan but should be between 1e-12 and 100"),
         ("schedule: {epochs: 1.5}", "schedule.epochs should be a whole number"),
         ("augment: {scale: [0.1]}", "augment.scale should have 2 entries"),
         ("augment: {scale: [0.5, 1.5]}", "augment.scale is a share"),
@@ -69,6 +71,47 @@ def test_bad_recipe_files_are_refused_with_a_sentence(tmp_path, content, message
     with pytest.raises(ConfigError, match=message) as caught:
         build_recipe("", file)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", AUTOMATIC)
+def test_a_typed_zero_is_not_automatic(name, tmp_path):
+    group, field = name.split(".")
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{group}: {{{field}: 0}}\n")
+    for source in ({"flags": {name: "0"}}, {"file": file}):
+        with pytest.raises(ConfigError, match=f"{name} is 0 but should be .*leave it out to have it chosen"):
+            build_recipe(**source)
+
+
+@pytest.mark.parametrize("name", AUTOMATIC)
+@pytest.mark.parametrize("text", ["null", "auto"])
+def test_an_automatic_setting_can_be_put_back(name, text):
+    group, field = name.split(".")
+    recipe, _ = build_recipe("kinetics400_stvit_video_swin_tiny", flags={name: text})
+    assert getattr(getattr(recipe, group), field) is None
+
+
+def test_a_whole_recipe_from_before_keeps_its_zeros_automatic(tmp_path):
+    """Saccade used to write 0 for what nobody had set; the recipes of finished runs still say so."""
+    old = yaml.safe_load(dump_recipe(build_recipe("", "", {"optim.lr": 0.1, "schedule.epochs": 3})[0]))
+    for name in AUTOMATIC:
+        group, field = name.split(".")
+        old[group][field] = old[group][field] or 0
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(old))
+    recipe = load_recipe(path)
+    assert (recipe.optim.lr, recipe.schedule.epochs, recipe.data.size, recipe.run.threads) == (
+        0.1,
+        3,
+        None,
+        None,
+    )
+    del old["data"]["frames"], old["data"]["step_s"]  # older still
+    assert unset_old_zeros(old)["data"]["batch"] is None
+    old["data"]["max_size"] = None  # written by this Saccade, and a 0 by hand
+    path.write_text(yaml.safe_dump(old))
+    with pytest.raises(ConfigError, match=r"data\.size is 0 but should be"):
+        load_recipe(path)
 
 
 def test_unknown_recipe_and_missing_file():
@@ -111,7 +154,7 @@ def test_every_choice_and_range_names_a_setting_and_holds_for_the_defaults():
     assert set(CHOICES) | set(RANGES) <= set(names)
     check_recipe(Recipe())
     numbers = {n for n, v in names.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    assert numbers == set(RANGES)
+    assert numbers | set(AUTOMATIC) == set(RANGES)
 
 
 def test_resume_takes_harmless_changes_and_refuses_others():

@@ -31,7 +31,7 @@ def sparsify(
     stgm_blocks: Annotated[int | None, Hidden] = None,
     units: Annotated[int | None, Hidden] = None,
     distill: Annotated[str | None, Hidden] = None,
-    base_epochs: Annotated[int, Hidden] = 0,
+    base_epochs: Annotated[int | None, Hidden] = None,
     recipe: Annotated[str | None, Hidden] = None,
     config: Annotated[Path | None, Hidden] = None,
     batch: Annotated[int | None, Hidden] = None,

@@ -19,20 +19,20 @@ class DataConfig:
     """Validation source in the same form; empty: `val/` beside `train/`, else a stratified part of `source`."""
     val_fraction: float = 0.2
     """Fraction kept for validation when there is no validation source; in (0, 0.9)."""
-    size: int = 0
-    """Side of the square input in pixels, of dense tasks the shorter side; 0: the model's own."""
-    max_size: int = 0
-    """Longest side in pixels, dense tasks only; 0: 5/3 of the shorter side (1333 for 800)."""
+    size: int | None = None
+    """Side of the square input in pixels, of dense tasks the shorter side; unset: the model's own."""
+    max_size: int | None = None
+    """Longest side in pixels, dense tasks only; unset: 5/3 of the shorter side (1333 for 800)."""
     keep_empty: bool = True
     """Of detection: learn from pictures without objects too (COCO's usual recipes leave them out)."""
-    batch: int = 64
-    """Samples per process and step."""
-    frames: int = 0
-    """Of videos: frames of a clip; 0: the model's own, or 16."""
+    batch: int | None = 64
+    """Samples per process and step; unset, as in recipes: from the number of samples."""
+    frames: int | None = None
+    """Of videos: frames of a clip; unset: the model's own, or 16."""
     sampling: str = "auto"
     """Of videos: uniform (spread over the clip), dense (`step_s` apart), or auto: the weights' own, or uniform."""
-    step_s: float = 0.0
-    """Of videos: seconds between frames of dense sampling; 0: the weights' own, or 1/15."""
+    step_s: float | None = None
+    """Of videos: seconds between frames of dense sampling; unset: the weights' own, or 1/15."""
     views: str = "1x1"
     """Of videos: temporal times spatial views whose answers evaluation averages: 1x1, 1x3, 4x1, 4x3 or 10x3."""
     workers: int = -1

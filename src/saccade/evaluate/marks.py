@@ -46,8 +46,12 @@ def compare_marks(
     card: Card,
     device: torch.device | str = "cpu",
     progress: Callable[[Batch], None] | None = None,
+    look: Callable[[str, Any], None] | None = None,
 ) -> dict[str, Marks]:
-    """Do as `compute_marks` for several models at once, reading the data only once."""
+    """Do as `compute_marks` for several models at once, reading the data only once.
+
+    `look`, when given, is called with a model's name and its outputs on each batch.
+    """
     marks = {name: task.marks(card) for name in models}
     with contextlib.ExitStack() as modes:
         for model in models.values():
@@ -55,7 +59,10 @@ def compare_marks(
         for batch in loader:
             if len(batch["index"]):
                 for name, model in models.items():
-                    marks[name].update(task.outputs(model, batch, device), batch)
+                    outputs = task.outputs(model, batch, device)
+                    marks[name].update(outputs, batch)
+                    if look is not None:
+                        look(name, outputs)
             if progress is not None:
                 progress(batch)
     return marks

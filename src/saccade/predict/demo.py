@@ -220,7 +220,8 @@ def _train(
     """Train by a recipe, or go on with it; a finished run only says what came out."""
     flags: dict[str, Any] = {name: str(value) for name, value in settings.items()}
     flags |= {
-        "run.seed": plan.seed, "run.device": plan.device, "run.threads": plan.threads, "schedule.steps": steps,
+        "run.seed": plan.seed, "run.device": plan.device, "run.threads": plan.threads or None,
+        "schedule.steps": steps,
     }  # fmt: skip
     made, _ = build_recipe(recipe, flags=flags)
     return train(made, folder, resume=(folder / "recipe.yaml").is_file(), say=say)

@@ -68,12 +68,13 @@ class Answer(Task):
         Raises:
             DataError: Files that cannot be read as such.
         """
-        adapter = self._open_adapter(card, data.size)
+        side = data.size or 0  # 0: as the base cuts them
+        adapter = self._open_adapter(card, side)
         asked, held, note = split_questions(data.source, data.val, data.val_fraction, seed)
         exchanges = Exchanges(data.source, data.labels, data.pictures)
         others = Exchanges(data.val, data.labels, data.pictures) if data.val else exchanges
         val = AnswerData(held, others, adapter)
-        facts = self._facts(adapter) | {"side": data.size}
+        facts = self._facts(adapter) | {"side": side}
         if not train:
             return TaskData(None, val, [], facts)
         talks, notes = read_mix(data.mix, len(asked), seed)

@@ -71,6 +71,9 @@ class Task(abc.ABC):
     size_from_data: ClassVar[bool] = False
     """Whether `open` chooses the size of the pictures by looking at them, unless a card or the user says it."""
 
+    distils: ClassVar[bool] = False
+    """Whether its loss can learn from a teacher (`LossContext.teacher`)."""
+
     channels_last: ClassVar[bool] = True
     """Whether its networks take single pictures, which may lie in memory with channels innermost."""
 
@@ -156,7 +159,7 @@ class LossContext:
     """Fraction of the whole training done, in [0, 1]."""
     label_smoothing: float = 0.0
     teacher: nn.Module | None = None
-    """A frozen network in evaluation mode, on the device of the batch."""
+    """Maps the batch's inputs to answers in the order of the student's classes; frozen, on the batch's device."""
     distill: str = "none"
     """none, soft or hard."""
     distill_alpha: float = 0.5

@@ -32,6 +32,7 @@ class Classify(Task):
 
     name = "classify"
     main_mark = "top1"
+    distils = True
 
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the fields of a `Preprocess`."""
@@ -156,7 +157,7 @@ class Classify(Task):
         return (torch.randn(batch, card.in_chans, size, size, generator=generator),)
 
 
-def preprocess_of(card: Card, size: int = 0) -> Preprocess:
+def preprocess_of(card: Card, size: int | None = None) -> Preprocess:
     """Return the evaluation transform of a card, else the default of its model, at `size` when that is set."""
     if card.preprocess:
         preprocess = Preprocess.from_dict(card.preprocess)

@@ -22,8 +22,8 @@ def adapt(recipe: Recipe, num_images: int, *, trained: bool, num_processes: int 
     """Write numbers into the settings that are still automatic, in place.
 
     Args:
-        recipe: With `data.batch`, `optim.lr`, `schedule.epochs`, `schedule.warmup_epochs`, `run.patience` or
-            `run.threads` at their automatic value, or not.
+        recipe: `data.batch`, `optim.lr`, `schedule.epochs` and `run.threads` are filled in where they are None,
+            `schedule.warmup_epochs` and `run.patience` where they are -1.
         num_images: Training images; 0 when unknown (a stream).
         trained: Whether the run starts from trained weights.
         num_processes: Processes that train together.
@@ -32,12 +32,12 @@ def adapt(recipe: Recipe, num_images: int, *, trained: bool, num_processes: int 
         Lines that say what was chosen.
     """
     start, chosen = "trained" if trained else "scratch", []
-    if recipe.data.batch == 0:
+    if recipe.data.batch is None:
         wanted = num_images // (MIN_STEPS * num_processes * recipe.run.accumulate) if num_images else 64
         recipe.data.batch = min(64, 1 << max(2, wanted.bit_length() - 1))
         chosen.append(f"batch {recipe.data.batch}")
     global_batch = recipe.data.batch * num_processes * recipe.run.accumulate
-    if recipe.schedule.epochs == 0:
+    if recipe.schedule.epochs is None:
         low, high = EPOCHS[start]
         recipe.schedule.epochs = (
             min(high, max(low, STEPS[start] * global_batch // num_images)) if num_images else low
@@ -45,13 +45,13 @@ def adapt(recipe: Recipe, num_images: int, *, trained: bool, num_processes: int 
         chosen.append(f"{recipe.schedule.epochs} epochs")
     if recipe.schedule.warmup_epochs < 0:
         recipe.schedule.warmup_epochs = min(5.0, 0.05 * recipe.schedule.epochs)
-    if recipe.optim.lr == 0:
+    if recipe.optim.lr is None:
         recipe.optim.lr = float(f"{PEAK[start] * (global_batch / 64) ** 0.5:.3g}")
         recipe.optim.lr_batch = 0
         chosen.append(f"learning rate {recipe.optim.lr:g}")
     if recipe.run.patience < 0:
         recipe.run.patience = max(10, recipe.schedule.epochs // 4)
-    if recipe.run.threads == 0:
+    if recipe.run.threads is None:
         # Sums depend on how they are split, so a resumed run must use as many.
         recipe.run.threads = torch.get_num_threads()
     if not chosen:

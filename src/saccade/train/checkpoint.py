@@ -68,6 +68,8 @@ class Progress:
     loss_sum: float = 0.0
     loss_count: int = 0
     """Mean training loss of this epoch so far."""
+    skipped_steps: int = 0
+    """Steps without effect, because their gradient was not finite."""
     broken: dict[str, str] = field(default_factory=dict)
     """Images that could not be read, with the reason."""
     seconds: float = 0.0

@@ -35,7 +35,14 @@ from saccade.registry import create_model, list_models
 from saccade.sparse import sparsify
 from saccade.tasks.classify import preprocess_of
 from saccade.train.loop import Interrupted, train, train_held
-from saccade.train.recipe import PLACES, Recipe, build_recipe, load_recipe, mark_places
+from saccade.train.recipe import (
+    PLACES,
+    Recipe,
+    build_recipe,
+    load_recipe,
+    mark_places,
+    unset_old_zeros,
+)
 from saccade.train.settings import leaves, to_plain
 from saccade.train.setup import alone, build_accelerator, is_first_process
 from saccade.trust import Stored, check_place
@@ -61,8 +68,8 @@ class ConvertPlan:
     """Further arguments of `saccade.sparsify`."""
     teacher: str = "self"
     """self (the unmodified base), none, or a source as for `loss.teacher`."""
-    base_epochs: int = 0
-    """Epochs of fine-tuning the base, when that is needed; 0: as the recipe says."""
+    base_epochs: int | None = None
+    """Epochs of fine-tuning the base, when that is needed; unset: as the recipe says."""
     recipe: Recipe = field(default_factory=Recipe)
     """Of the fine-tuning; model and teacher are filled in."""
 
@@ -95,6 +102,10 @@ def check_plan(plan: ConvertPlan) -> ConvertPlan:
     if not plan.teacher:
         raise ConfigError(
             "--teacher is empty; choose self, none, a run folder, a weights file or a model name"
+        )
+    if plan.base_epochs is not None and plan.base_epochs < 1:
+        raise ConfigError(
+            f"--base-epochs is {plan.base_epochs} but should be at least 1; leave it out to have it chosen"
         )
     return plan
 
@@ -299,12 +310,13 @@ def load_plan(folder: Path | str) -> ConvertPlan:
     if not isinstance(values, dict) or set(values) != names or not isinstance(values["recipe"], dict):
         raise ConfigError(f"{path}: damaged; expected the entries {', '.join(sorted(names))}")
     flags: dict[str, Any] = {}
-    for group, part in values.pop("recipe").items():
+    for group, part in unset_old_zeros(values.pop("recipe")).items():
         flags |= (
             {f"{group}.{name}": v for name, v in part.items()} if isinstance(part, dict) else {group: part}
         )
     known = dict(leaves(Recipe()))
     recipe, _ = build_recipe(flags={name: value for name, value in flags.items() if name in known})
+    values["base_epochs"] = values.get("base_epochs") or None  # an earlier Saccade wrote 0
     plan = checked(values, ConvertPlan, where=str(path), error=ConfigError)
     mark_places(recipe, PLACES, str(path))
     for name in ("base", "weights", "teacher"):

@@ -9,22 +9,21 @@ any moment and end with the same bits.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
+import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from saccade.data.dataset import sample_seed
 from saccade.errors import ConfigError, SaccadeError, Stopped, memory_enough
-from saccade.evaluate.marks import compare_marks
 from saccade.files import write_text
 from saccade.tasks.base import Batch, LossContext
 from saccade.train.checkpoint import (
@@ -36,13 +35,23 @@ from saccade.train.checkpoint import (
     save_snapshot,
     saving,
 )
+from saccade.train.judge import evaluate
 from saccade.train.log import RunLog, Ticker, write_environment
 from saccade.train.optim import clip_gradients, set_lr, train_mode
 from saccade.train.recipe import Recipe, check_places, dump_recipe
 from saccade.train.setup import Session, alone, autocast_copy, build_session, describe, is_first_process
-from saccade.train.state import gather_snapshot, model_tensors, restore_snapshot
+from saccade.train.state import gather_snapshot, restore_snapshot
+from saccade.train.steps import (
+    GRAD_NORM,
+    Report,
+    Reports,
+    finite,
+    first_not_finite,
+    skip_limit,
+    take_step,
+)
 from saccade.trust import trusting
-from saccade.weights import Card, save_state
+from saccade.weights import Card
 
 SHOWN_BROKEN = 5
 """So many broken images are named when they are met; all of them are in broken.csv."""
@@ -199,8 +208,12 @@ class Run:
         self.begun = time.monotonic() - progress.seconds
         self.saved_at = time.monotonic()
         self.save_seconds = 0.0
-        self.pending: list[tuple[int, float, Tensor]] = []
-        """(step, learning rate, loss) not looked at yet: looking waits for the device."""
+        self.reports = Reports(session.accelerator)
+        self.values: dict[str, float] = {}
+        """What the latest step that was looked at said of itself."""
+        self.skipped_in_row = 0
+        self.blind_in_row = 0
+        """Evaluations without one number among the answers."""
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -212,7 +225,7 @@ class Run:
             self.run_epoch()
             last = progress.epoch + 1 >= session.schedule.num_epochs or progress.step >= self.total
             if last or (progress.epoch + 1) % recipe.run.eval_every == 0:
-                self.evaluate()
+                evaluate(self)
             progress.epoch, progress.epoch_step = progress.epoch + 1, 0
             progress.loss_sum, progress.loss_count = 0.0, 0
             if last:
@@ -222,6 +235,10 @@ class Run:
                 progress.finished = f"no better {session.task.main_mark} for {progress.waited} epochs"
             elif recipe.run.target and progress.best.get("value", -1.0) >= recipe.run.target:
                 progress.finished = f"{session.task.main_mark} reached {recipe.run.target:g}"
+            if progress.finished and not progress.best:
+                self.give_up(
+                    "the answers on the validation samples were never numbers but NaN, for the last time"
+                )
             since = time.monotonic() - self.saved_at
             if self.agree(1 if progress.finished or self.save_seconds <= SAVE_SHARE * since else 0):
                 self.save()
@@ -235,23 +252,29 @@ class Run:
             lr = session.schedule.lr(progress.step)
             with memory_enough(LESS_MEMORY):
                 losses = self.step(batches, lr)
-            self.pending.append((progress.step, lr, losses["loss"]))
             progress.step += 1
             progress.epoch_step += 1
-            images += sum(len(batch["index"]) for batch in batches) * session.accelerator.num_processes
-            if session.accelerator.device.type == "cpu" or progress.step % run.log_every == 0:
+            samples = sum(len(batch["index"]) for batch in batches)
+            self.reports.add(progress.step, lr, samples, losses)
+            images += samples * session.accelerator.num_processes
+            if self.reports.free or progress.step % run.log_every == 0:
                 self.look_at_losses()
             if progress.step % run.log_every == 0:
                 rate = images / (time.monotonic() - clock)
                 clock, images = time.monotonic(), 0
-                self.show(lr, losses, rate)
+                self.show(lr, rate)
             self.save_or_stop()
             if progress.step >= self.total:
                 break
         self.look_at_losses()
 
     def step(self, batches: list[Batch], lr: float) -> dict[str, Tensor]:
-        """Take one step of the optimiser: the mean gradient of `batches`, clipped; then the average of weights."""
+        """Take one step of the optimiser: the mean gradient of `batches`, clipped; then the average of weights.
+
+        Returns:
+            loss, its parts, and the norm of the gradient before clipping. Where that is not finite the step changes
+            no weight.
+        """
         session, recipe = self.session, self.session.recipe
         accelerator, optimizer = session.accelerator, session.optimizer
         context = self.context()
@@ -265,9 +288,9 @@ class Run:
                 accelerator.backward(parts["loss"] / len(batches))
             for name, value in parts.items():
                 losses[name] = losses.get(name, 0) + value.detach() / len(batches)
-        clip_gradients(accelerator, session.model, recipe.optim)
+        losses[GRAD_NORM] = norm = clip_gradients(accelerator, session.model, recipe.optim)
         set_lr(optimizer, lr)
-        optimizer.step()
+        take_step(accelerator, optimizer, norm)
         optimizer.zero_grad()
         if session.ema is not None:
             session.ema.update(session.plain)
@@ -318,111 +341,71 @@ class Run:
             mesa_start=loss.mesa_start,
         )
 
-    # -- evaluation -------------------------------------------------------------------------------
-
-    def evaluate(self) -> None:
-        """Mark the weights and their average; keep the better one's file when it beats all before."""
-        session, progress = self.session, self.progress
-        accelerator, main = session.accelerator, session.task.main_mark
-        session.share_buffers()
-        candidates: dict[str, Any] = {"model": session.model if session.sharded else session.plain}
-        if session.ema is not None:
-            candidates["ema"] = autocast_copy(session)
-
-        def watch(batch: Batch) -> None:
-            self.note_broken(batch)
-            if self.interrupted and accelerator.num_processes == 1:
-                self.stop(self.interrupted[0])
-
-        gathered = compare_marks(
-            candidates, session.task, session.val_loader, session.card, accelerator.device, watch
-        )
-        marks: dict[str, dict[str, float]] = {}
-        for name, part in gathered.items():
-            everyone = session.gather(part)
-            everyone[0].merge(everyone[1:])
-            marks[name] = everyone[0].compute()
-        self.broken_everywhere()
-        if not marks["model"].get("count"):
-            raise SaccadeError(
-                "not one validation sample could be read, so nothing can be measured; "
-                "broken.csv says why, and `saccade data check` looks at pictures beforehand"
-            )
-        progress.marks = marks["model"] | {
-            f"ema_{k}": v for k, v in marks.get("ema", {}).items() if k != "count"
-        }
-        # Among equal marks the smaller loss, which on a small validation set says more.
-        ranks = {name: (m[main], -m.get("loss", 0.0)) for name, m in marks.items()}
-        source = max(ranks, key=lambda name: ranks[name])
-        best = progress.best
-        better = not best or ranks[source] > (best["value"], -best["marks"].get("loss", 0.0))
-        higher = not best or ranks[source][0] > best["value"]
-        progress.waited = 0 if higher else progress.waited + self.session.recipe.run.eval_every
-        if better:
-            progress.best = {
-                "value": ranks[source][0],
-                "epoch": progress.epoch,
-                "source": source,
-                "marks": marks[source],
-            }
-            self.save_best(source)
-        mean = progress.loss_sum / max(1, progress.loss_count)
-        self.log.write(
-            "epoch",
-            epoch=progress.epoch,
-            step=progress.step,
-            lr=session.schedule.lr(progress.step - 1),
-            train_loss=mean,
-            seconds=round(time.monotonic() - self.begun, 3),
-            **progress.marks,
-        )
-        shown = "  ".join(f"{n} {main} {session.task.show_mark(m[main])}" for n, m in marks.items())
-        self.tell(
-            f"epoch {progress.epoch + 1}/{session.schedule.num_epochs}  loss {mean:.4f}  {shown}"
-            f"{'  (best so far)' if better else ''}"
-        )
-
-    def save_best(self, source: str) -> None:
-        """Write best.safetensors with its card."""
-        session = self.session
-        state = model_tensors(session) if source == "model" else session.ema.module.state_dict()  # type: ignore
-        if not session.accelerator.is_main_process:
-            return
-        best = self.progress.best
-        card = dataclasses.replace(
-            session.card,
-            origin=str(self.folder),
-            numbers={
-                **best["marks"],
-                "count": int(best["marks"]["count"]),
-                "epoch": best["epoch"],
-                "weights": source,
-            },
-        )
-        path = self.folder / "best.safetensors"
-        with saving(path):
-            save_state(state, path, card)
-
     # -- looking after the run --------------------------------------------------------------------
 
     def look_at_losses(self) -> None:
-        """Add the losses up, and stop the run if one is not finite.
+        """Add the losses up; stop the run if one is not finite, or too many gradients in a row.
+
+        Every process must call this at the same place; all see the same numbers and decide alike.
 
         Raises:
             SaccadeError: Names step and learning rate.
         """
-        for step, lr, loss in self.pending:
-            value = float(loss)
-            if value != value or value in (float("inf"), float("-inf")):
-                self.pending = []
-                raise SaccadeError(
-                    f"the loss is {value} at step {step} (epoch {self.progress.epoch + 1}, learning rate {lr:.3g}); "
-                    f"what was saved before is kept in {self.folder}, so try a lower --optim.lr, "
-                    "--optim.clip norm or --run.precision float32"
-                )
-            self.progress.loss_sum += value
+        limit = skip_limit(self.session.accelerator, self.total)
+        for report in self.reports.collect():
+            self.values = report.values
+            loss = report.values["loss"]
+            if not math.isfinite(loss):
+                self.give_up(f"the loss is {loss}", report.step, report.lr)
+            self.progress.loss_sum += loss
             self.progress.loss_count += 1
-        self.pending = []
+            self.skipped_in_row = self.skipped_in_row + 1 if report.skipped else 0
+            if report.skipped:
+                self.note_skipped(report)
+            if self.skipped_in_row >= limit:
+                self.give_up(
+                    f"the gradients of {limit} steps in a row were not finite, the last",
+                    report.step,
+                    report.lr,
+                )
+
+    def note_skipped(self, report: Report) -> None:
+        """Log a step that was left out, and say so once; under a loss scaler that is nothing unusual."""
+        norm = report.values[GRAD_NORM]
+        self.log.write(
+            "skipped", step=report.step, epoch=self.progress.epoch, lr=report.lr, grad_norm=str(norm)
+        )
+        self.progress.skipped_steps += 1
+        if self.progress.skipped_steps == 1 and self.session.accelerator.scaler is None:
+            self.tell(
+                f"step {report.step} was left out: the norm of its gradient is {norm}, though its loss is finite "
+                "(log.jsonl lists all such steps)"
+            )
+
+    def give_up(self, what: str, step: int = 0, lr: float | None = None) -> NoReturn:
+        """End a run whose numbers went astray; all processes must come here together.
+
+        Raises:
+            SaccadeError: Always. Says when it happened, what is left, and what to try.
+        """
+        step = step or self.progress.step
+        lr = self.session.schedule.lr(step - 1) if lr is None else lr
+        saved = any((self.folder / name).exists() for name in ("best.safetensors", "checkpoints/LATEST"))
+        left = f"what was saved before is kept in {self.folder}" if saved else "nothing had been saved yet"
+        raise SaccadeError(
+            f"{what} at step {step} (epoch {self.progress.epoch + 1}, learning rate {lr:.3g}); {left}, "
+            "so try a lower --optim.lr, --optim.clip norm or --run.precision float32"
+        )
+
+    def refuse_spoilt(self, *groups: Mapping[str, Tensor]) -> None:
+        """Refuse to write tensors that are not finite over what was saved before; every process must call this.
+
+        Raises:
+            SaccadeError: Names the first of them.
+        """
+        name = first_not_finite(*groups)
+        if self.agree(1 if name else 0):
+            self.give_up(f"{name or 'a tensor of the network'} is not finite, so it was not saved,")
 
     def save_or_stop(self) -> None:
         """Save within an epoch when it is time; save and stop after a signal. All processes decide alike."""
@@ -466,25 +449,25 @@ class Run:
         self.progress.seconds = began - self.begun
         self.broken_everywhere()
         snapshot = gather_snapshot(self.session, self.progress)
+        self.refuse_spoilt(snapshot.model, snapshot.ema, snapshot.optimizer)
         if self.session.accelerator.is_main_process:
             save_snapshot(snapshot, self.folder, keep=self.session.recipe.run.keep)
         self.session.accelerator.wait_for_everyone()
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - began
 
-    def show(self, lr: float, losses: dict[str, Tensor], rate: float) -> None:
-        """Log a step and move the bar."""
-        values = {name: float(value) for name, value in losses.items()}
+    def show(self, lr: float, rate: float) -> None:
+        """Log the latest step and move the bar."""
         self.log.write(
             "step",
             step=self.progress.step,
             epoch=self.progress.epoch,
             lr=lr,
             images_per_second=round(rate, 2),
-            **values,
+            **finite(self.values),
         )
         epoch = f"epoch {self.progress.epoch + 1}/{self.session.schedule.num_epochs}"
-        self.ticker.step(self.progress.step, epoch, values["loss"], rate)
+        self.ticker.step(self.progress.step, epoch, self.values["loss"], rate)
 
     def note_broken(self, batch: Batch) -> None:
         """Remember images that could not be read, and name the first few."""
@@ -516,6 +499,11 @@ def _finish(run: Run) -> TrainResult:
             write_text(run.folder / "broken.csv", text.getvalue())
         run.tell(
             f"{len(progress.broken)} samples could not be read; they are listed in {run.folder / 'broken.csv'}"
+        )
+    if progress.skipped_steps:
+        run.tell(
+            f"{progress.skipped_steps} of {progress.step} steps were left out, because their gradient was not finite; "
+            f"{run.folder / 'log.jsonl'} lists them"
         )
     return TrainResult(
         folder=run.folder,

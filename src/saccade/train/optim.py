@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
 
 from saccade.errors import ConfigError, did_you_mean
 from saccade.train.recipe import OptimConfig
@@ -147,7 +149,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = True
     ]
     return torch.optim.AdamW(
         named,
-        lr=config.lr,
+        lr=config.lr or 0.0,  # `set_lr` gives each step its own
         betas=(config.betas[0], config.betas[1]),
         eps=config.eps,
         weight_decay=0.0,
@@ -161,20 +163,26 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_scale"]
 
 
-def clip_gradients(accelerator: Accelerator, model: nn.Module, config: OptimConfig) -> None:
+def clip_gradients(accelerator: Accelerator, model: nn.Module, config: OptimConfig) -> Tensor:
     """Clip the gradients in place, after undoing any loss scaling.
 
     `agc` limits each unit's gradient to `clip_value` times the norm of its weights (Brock et al., 2021,
     arXiv 2102.06171), over all parameters, the classifier included, as the SHViT code does.
 
-    Raises:
-        ConfigError: agc with sharded parameters, whose units lie on several processes.
+    Returns:
+        Global norm of the gradients before clipping, (), the same in every process.
     """
-    if config.clip == "norm":
-        accelerator.clip_grad_norm_(model.parameters(), config.clip_value)
-    elif config.clip == "agc":
+    if config.clip == "norm" or accelerator.distributed_type == DistributedType.FSDP:
+        # Sharded gradients have a norm only together, and Accelerate knows how: an infinite bound leaves them be.
+        bound = config.clip_value if config.clip == "norm" else math.inf
+        norm: Any = accelerator.clip_grad_norm_(model.parameters(), bound)
+        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    accelerator.unscale_gradients()
+    learning = [p for p in model.parameters() if p.requires_grad]
+    norm = nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
+    if config.clip == "agc":
         from timm.utils.agc import adaptive_clip_grad
 
-        accelerator.unscale_gradients()
         with torch.no_grad():
-            adaptive_clip_grad([p for p in model.parameters() if p.requires_grad], config.clip_value)
+            adaptive_clip_grad(learning, config.clip_value)
+    return norm

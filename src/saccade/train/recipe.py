@@ -1,18 +1,19 @@
 """A recipe: every setting of a training run, typed and checked. Defaults suit fine-tuning a small folder.
 
-Precedence: the defaults below < a shipped recipe (by name) < a file < flags. Settings at 0 (or "auto")
-that say so in their comment are filled in from the data by `train.adapt`, and the recipe in the run
-folder holds what was filled in.
+Precedence: the defaults below < a shipped recipe (by name) < a file < flags. Settings that nobody set (None; `null`
+in YAML, `null` or `auto` in a flag) and those at -1 that say so in their comment are filled in from the data by
+`train.adapt` or by the task, and the recipe in the run folder holds what was filled in. A 0 that somebody wrote is
+never taken for "automatic": it is refused where nothing can be done with it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -21,6 +22,8 @@ from saccade.errors import ConfigError, did_you_mean
 from saccade.files import parse_yaml, read_yaml
 from saccade.train import settings
 from saccade.trust import Stored, check_place
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,8 +50,8 @@ class ModelConfig:
 class OptimConfig:
     """AdamW, which parameters it moves and how far."""
 
-    lr: float = 0.0
-    """Peak learning rate; 0: 1e-3 from scratch, 3e-4 from trained weights."""
+    lr: float | None = None
+    """Peak learning rate; unset: 1e-3 from scratch, 3e-4 from trained weights, for a global batch of 64."""
     lr_batch: int = 0
     """Multiply `lr` by global batch / lr_batch (512 in the SHViT recipe); 0: never."""
     weight_decay: float = 0.05
@@ -70,9 +73,9 @@ class OptimConfig:
 class ScheduleConfig:
     """How long, and the learning rate over that time."""
 
-    epochs: int = 0
-    """0: from the number of images, for 6000 steps from random weights (20 to 150 epochs) or 2500 from trained ones
-    (8 to 40 epochs)."""
+    epochs: int | None = None
+    """Unset: from the number of images, for 6000 steps from random weights (20 to 150 epochs) or 2500 from trained
+    ones (8 to 40 epochs)."""
     steps: int = 0
     """Length in steps of the optimiser in place of `epochs`; 0: count epochs."""
     shape: str = "cosine"
@@ -132,8 +135,8 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     """auto, cpu, cuda or mps."""
-    threads: int = 0
-    """Threads of torch on the CPU; 0: leave as it is."""
+    threads: int | None = None
+    """Threads of torch on the CPU; unset: leave as it is."""
     precision: str = "float32"
     """float32, bf16 or fp16 (autocast; fp16 with a loss scaler)."""
     accumulate: int = 1
@@ -171,7 +174,7 @@ class Recipe:
 
     task: str = "classify"
     model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=lambda: DataConfig(batch=0))
+    data: DataConfig = field(default_factory=lambda: DataConfig(batch=None))
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -197,11 +200,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
 """Text settings with a fixed set of values."""
 
 RANGES: dict[str, tuple[float, float]] = {
-    "data.size": (0, 8192),
-    "data.max_size": (0, 16384),
-    "data.batch": (0, 1_000_000),
-    "data.frames": (0, 256),
-    "data.step_s": (0, 3600),
+    "data.size": (1, 8192),
+    "data.max_size": (1, 16384),
+    "data.batch": (1, 1_000_000),
+    "data.frames": (1, 256),
+    "data.step_s": (1e-4, 3600),
     "data.workers": (-1, 1024),
     "data.repeats": (1, 64),
     "data.max_pixels": (1, math.inf),
@@ -214,13 +217,13 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.cutmix": (0, math.inf),
     "augment.mix_prob": (0, 1),
     "augment.mix_switch": (0, 1),
-    "optim.lr": (0, 100),
+    "optim.lr": (1e-12, 100),
     "optim.lr_batch": (0, math.inf),
     "optim.weight_decay": (0, 10),
     "optim.eps": (1e-20, 1),
     "optim.layer_decay": (1e-3, 1),
     "optim.clip_value": (1e-8, math.inf),
-    "schedule.epochs": (0, 1_000_000),
+    "schedule.epochs": (1, 1_000_000),
     "schedule.steps": (0, math.inf),
     "schedule.gamma": (0, 1),
     "schedule.power": (0.01, 10),
@@ -235,7 +238,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "loss.mesa_start": (0, 1),
     "ema.decay": (0, 0.999999999),
     "run.seed": (0, 2**32 - 1),
-    "run.threads": (0, 4096),
+    "run.threads": (1, 4096),
     "run.accumulate": (1, 100_000),
     "run.save_minutes": (0, math.inf),
     "run.save_steps": (0, math.inf),
@@ -247,6 +250,18 @@ RANGES: dict[str, tuple[float, float]] = {
     "run.log_every": (1, math.inf),
 }
 """Closed ranges of numbers."""
+
+AUTOMATIC = tuple(name for name, value in settings.leaves(Recipe()) if value is None)
+"""Settings that are chosen from the data, the network or the machine when nobody sets them."""
+
+_ALWAYS_WRITTEN = (
+    ("data", "size"),
+    ("data", "batch"),
+    ("optim", "lr"),
+    ("schedule", "epochs"),
+    ("run", "threads"),
+)
+"""Of the automatic settings, those that the recipe of every run has held since the first."""
 
 FREE_ON_RESUME = (
     "data.workers",
@@ -305,9 +320,12 @@ def check_recipe(recipe: Recipe) -> Recipe:
         if known[name] not in choices:
             raise ConfigError(f"{name} is {known[name]!r}{did_you_mean(known[name], choices)}")
     for name, (low, high) in RANGES.items():
+        if known[name] is None:
+            continue
         if not low <= known[name] <= high:  # also catches NaN
             bounds = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
-            raise ConfigError(f"{name} is {known[name]:g} but should be {bounds}")
+            auto = "; leave it out to have it chosen" if name in AUTOMATIC else ""
+            raise ConfigError(f"{name} is {known[name]:g} but should be {bounds}{auto}")
     for name in ("augment.scale", "augment.ratio"):
         if not 0 < known[name][0] <= known[name][1]:
             raise ConfigError(f"{name} is {known[name]} but should be two numbers, 0 < low <= high")
@@ -336,6 +354,12 @@ def check_recipe(recipe: Recipe) -> Recipe:
             "model.weights and model.pretrained=yes exclude each other; choose one to start from"
         )
     return recipe
+
+
+def chosen_value(value: T | None) -> T:
+    """Return an automatic setting of a recipe that `train.adapt` has resolved."""
+    assert value is not None
+    return value
 
 
 def list_recipes() -> list[str]:
@@ -385,7 +409,8 @@ def build_recipe(
     recipe, chosen = Recipe(), set()
     for source in (name, file):
         if source:
-            found = set(settings.update(recipe, read_recipe(source), str(source)))
+            values = unset_old_zeros(read_recipe(source))
+            found = set(settings.update(recipe, values, str(source)))
             chosen |= found
             if str(source) not in list_recipes():  # those are our own word
                 mark_places(recipe, found, str(source))
@@ -393,6 +418,31 @@ def build_recipe(
         settings.assign(recipe, dotted, value)
         chosen.add(dotted)
     return check_recipe(recipe), chosen
+
+
+def unset_old_zeros(values: dict[str, Any]) -> dict[str, Any]:
+    """Read a whole recipe of an earlier Saccade, which wrote 0 where nobody had set an automatic setting.
+
+    Such a recipe has every group and no null in them; in anything else a 0 was written by hand and stays.
+
+    Args:
+        values: Plain values as read from YAML.
+
+    Returns:
+        The same, with None for those zeros; `values` itself is left as it is.
+    """
+    groups = {field.name for field in fields(Recipe)}
+    if not groups <= values.keys() or not all(isinstance(values[group], dict) for group in groups - {"task"}):
+        return values
+    places = [name.split(".") for name in AUTOMATIC]
+    present = [values[group][name] for group, name in places if name in values[group]]
+    if None in present or not all(name in values[group] for group, name in _ALWAYS_WRITTEN):
+        return values
+    result = {group: dict(part) if isinstance(part, dict) else part for group, part in values.items()}
+    for group, name in places:
+        if result[group].get(name) == 0 and not isinstance(result[group][name], bool):
+            result[group][name] = None
+    return result
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -419,8 +469,9 @@ def check_unchanged(stored: Recipe, wanted: Mapping[str, Any], run: Path | str) 
         settings.assign(stored, dotted, value)
         now = dict(settings.leaves(stored))[dotted]
         if now != before[dotted] and dotted not in FREE_ON_RESUME:
+            was, new = ("automatic" if v is None else repr(v) for v in (before[dotted], now))
             raise ConfigError(
-                f"{run} was begun with {dotted} {before[dotted]!r} and cannot be resumed with {now!r}; leave "
+                f"{run} was begun with {dotted} {was} and cannot be resumed with {new}; leave "
                 f"the flag out, or start a new run from its weights with --weights {run}"
             )
     return check_recipe(stored)

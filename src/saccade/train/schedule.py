@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from saccade.errors import ConfigError
-from saccade.train.recipe import ScheduleConfig
+from saccade.train.recipe import ScheduleConfig, chosen_value
 
 
 @dataclass(frozen=True)
@@ -14,15 +14,20 @@ class Schedule:
     """Cosine, steps or a power, with linear warm-up; the cosine also with floor and cooldown."""
 
     config: ScheduleConfig
-    """Resolved: `epochs` above 0, `warmup_epochs` not negative."""
+    """Resolved: `epochs` set, `warmup_epochs` not negative."""
     peak: float
     """Learning rate at the top."""
     steps_per_epoch: int
 
     @property
+    def epochs(self) -> int:
+        """Epochs before the cooldown."""
+        return chosen_value(self.config.epochs)
+
+    @property
     def num_epochs(self) -> int:
         """Epochs run in all, cooldown included."""
-        return self.config.epochs + self.config.cooldown_epochs
+        return self.epochs + self.config.cooldown_epochs
 
     @property
     def num_steps(self) -> int:
@@ -31,7 +36,7 @@ class Schedule:
 
     def progress(self, step: int) -> float:
         """Fraction of the epochs before the cooldown that is done at the start of `step`, in [0, 1]."""
-        return min(1.0, step / (self.config.steps or self.config.epochs * self.steps_per_epoch))
+        return min(1.0, step / (self.config.steps or self.epochs * self.steps_per_epoch))
 
     def lr(self, step: int) -> float:
         """Learning rate of `step`, counted from 0.
@@ -43,7 +48,7 @@ class Schedule:
         now = step // unit
         if config.late:
             now = max(0, now - 1)
-        whole = (config.steps or config.epochs * self.steps_per_epoch) / unit
+        whole = (config.steps or self.epochs * self.steps_per_epoch) / unit
         warmup = config.warmup_epochs * self.steps_per_epoch / unit
         if now < warmup:
             return config.warmup_lr + (self.peak - config.warmup_lr) * now / warmup
@@ -70,9 +75,9 @@ def make_schedule(config: ScheduleConfig, peak: float, steps_per_epoch: int) -> 
     Raises:
         ConfigError: No epochs, or a warm-up longer than the run.
     """
-    if config.epochs < 1 or steps_per_epoch < 1:
+    if config.epochs is None or config.epochs < 1 or steps_per_epoch < 1:
         raise ConfigError(
-            f"schedule.epochs is {config.epochs}; a run needs at least 1 epoch of at least 1 step"
+            f"schedule.epochs is {config.epochs or 0}; a run needs at least 1 epoch of at least 1 step"
         )
     if not 0 <= config.warmup_epochs <= config.epochs:
         raise ConfigError(

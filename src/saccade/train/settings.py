@@ -13,6 +13,9 @@ from typing import Any
 from saccade.errors import ConfigError, did_you_mean
 from saccade.files import parse_yaml
 
+UNSET = ("auto", "null", "~")
+"""Texts by which a flag or a file says that a setting is left to be chosen."""
+
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every setting as (dotted name, value), in the order of declaration."""
@@ -94,7 +97,8 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return None if value is None else coerce(value, inner[0], where)
+        unset = value is None or (inner[0] is not str and value in UNSET)
+        return None if unset else coerce(value, inner[0], where)
     if kind is str:
         if isinstance(value, bool):  # YAML 1.1 reads yes and no so
             return "yes" if value else "no"

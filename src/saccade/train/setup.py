@@ -28,7 +28,7 @@ from saccade.train.adapt import adapt, without_augmentation
 from saccade.train.distill import build_teacher
 from saccade.train.ema import Ema
 from saccade.train.optim import build_optimizer, freeze
-from saccade.train.recipe import Recipe
+from saccade.train.recipe import Recipe, chosen_value
 from saccade.train.schedule import Schedule, make_schedule, peak_lr
 from saccade.trust import Stored, check_place
 from saccade.weights import Card, load_model, load_weights
@@ -133,7 +133,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     num_images = len(data.train)  # pyright: ignore[reportArgumentType]
     for line in adapt(recipe, num_images, trained=trained, num_processes=accelerator.num_processes):
         say(line)
-    torch.set_num_threads(recipe.run.threads)
+    torch.set_num_threads(chosen_value(recipe.run.threads))
     train_loader, val_loader, sampler = build_loaders(recipe, task, data, accelerator)
     if recipe.schedule.steps:
         recipe.schedule.epochs = -(-recipe.schedule.steps // max(1, sampler.steps // recipe.run.accumulate))
@@ -154,13 +154,13 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     teacher = None
     if recipe.loss.distill != "none":
         with accelerator.main_process_first():
-            teacher = build_teacher(recipe.loss.teacher, card.num_classes, accelerator.device)
+            teacher = build_teacher(recipe.loss.teacher, card, accelerator.device, say)
     sharded = accelerator.distributed_type == DistributedType.FSDP
     check_sharded(recipe, sharded)
-    global_batch = recipe.data.batch * accelerator.num_processes * recipe.run.accumulate
+    global_batch = chosen_value(recipe.data.batch) * accelerator.num_processes * recipe.run.accumulate
     schedule = make_schedule(
         recipe.schedule,
-        peak_lr(recipe.optim.lr, recipe.optim.lr_batch, global_batch),
+        peak_lr(chosen_value(recipe.optim.lr), recipe.optim.lr_batch, global_batch),
         max(1, sampler.steps // recipe.run.accumulate),
     )
     # The fused kernel takes the loss scale itself, which would undo our own unscaling before clipping.
@@ -320,11 +320,12 @@ def build_loaders(
     """Make both loaders and the sampler that says where an epoch begins."""
     rank, world = accelerator.process_index, accelerator.num_processes
     config: DataConfig = recipe.data
+    batch = chosen_value(config.batch)
     pin = accelerator.device.type == "cuda"
     sampler: Any = EpochSampler(
         len(data.train),  # pyright: ignore[reportArgumentType]
         seed=recipe.run.seed,
-        batch=config.batch,
+        batch=batch,
         rank=rank,
         world=world,
         repeats=config.repeats,
@@ -333,7 +334,7 @@ def build_loaders(
     if recipe.run.overfit:
         sampler = FixedBatch(sampler)
     assert data.train is not None
-    ordered = OrderedSampler(len(data.val), batch=2 * config.batch, rank=rank, world=world)  # pyright: ignore
+    ordered = OrderedSampler(len(data.val), batch=2 * batch, rank=rank, world=world)  # pyright: ignore
     train = build_loader(data.train, sampler, workers=config.workers, collate=task.collate, pin_memory=pin)
     val = build_loader(data.val, ordered, workers=config.workers, collate=task.collate, pin_memory=pin)
     return train, val, sampler
