@@ -160,7 +160,7 @@ def test_round_trip():
         ({"crop_pct": 0}, "crop_pct"),
         ({"crop_pct": 1.5}, "crop_pct"),
         ({"crop_pct": 1e-5}, "resize to"),
-        ({"std": 1e-300}, "beyond"),
+        ({"std": [1e-300] * 3}, "beyond"),
         ({"interpolation": ["bicubic"]}, "field interpolation"),
         ({"interpolation": "bicubik"}, "did you mean 'bicubic'"),
         ({"mode": "border"}, "choose from crop, squash"),

@@ -236,7 +236,7 @@ def test_boxes_that_are_none(tmp_path, line, words):
 
 def test_neither_folder_nor_file(tmp_path):
     (tmp_path / "boxes.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="not UTF-8"):
         given(tmp_path / "boxes.jsonl")(np.zeros((1, 20, 30, 3), np.uint8), ())
     with pytest.raises(DataError, match="expected a folder of PNG masks"):
         given(tmp_path / "masks.zip")

@@ -117,7 +117,7 @@ def test_records_that_are_no_conversations(tmp_path, record, message):
 
 def test_files_that_are_no_conversations(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(DataError, match="no JSON"):
+    with pytest.raises(DataError, match="not valid JSON"):
         read_conversations(tmp_path / "a.json")
     with pytest.raises(DataError, match="no such file"):
         read_conversations(tmp_path / "b.json")
