@@ -268,7 +268,9 @@ def gather_parts(folder: Path, clip_ids: Sequence[str], path: Path | str) -> int
                 part = part_path(folder, clip_id)
                 try:
                     table = parquet.read_table(part, partitioning=None)
-                except (OSError, arrow.ArrowException) as error:
+                    if table.num_rows:  # parts of an earlier version have their columns in another order
+                        table = table.select(list(TRACK_SCHEMA["properties"]))
+                except (OSError, arrow.ArrowException, KeyError) as error:
                     raise DataError(
                         f"{part}: the part of clip {clip_id} cannot be read ({str(error)[:80]}); run again"
                     ) from None
