@@ -27,6 +27,7 @@ from saccade.extras import require
 from saccade.files import replacing
 from saccade.kinematics.parquet import write_parquet
 from saccade.kinematics.records import Rejected, Track, write_rejected
+from saccade.kinematics.schema import TRACK_SCHEMA
 
 ENGINES = ("local", "ray")
 _META = b"saccade.clip"
