@@ -14,7 +14,7 @@ import numpy as np
 from saccade.data.motion import MotionSet
 from saccade.data.motion_samples import BOXES
 from saccade.kinematics.kinds import KINDS, kind_of
-from saccade.kinematics.questions import Made, Plan, make_questions, render
+from saccade.kinematics.questions import Made, Plan, make_questions, rendered
 from saccade.kinematics.records import Question
 from saccade.kinematics.wordings import HELD_OUT
 
@@ -177,19 +177,11 @@ def painted(
             named.reverse()
     template = "/".join((task, wording, answer, *known))
     polarity = polarity or question.polarity
-    value = kind.recoloured(question, {colour: colours[name] for colour, name in was.items()}, polarity)
-    text, reply = render(
-        template,
-        named,
-        value,
-        polarity=polarity,
-        clock=question.clock,
-        window_s=question.window_s,
-        speed=kind.speed_of(question),
-    )
     things = [{**thing, "colour": colours[thing["track_id"]]} for thing in question.objects]
-    return replace(
-        question, question=text, answer=reply, value=value, polarity=polarity, template_id=template,
+    changed = replace(
+        question, polarity=polarity, template_id=template,
+        value=kind.recoloured(question, {colour: colours[name] for colour, name in was.items()}, polarity),
         objects=sorted(things, key=lambda thing: COLOURS.index(thing["colour"])),
         options={colour: [colour] for colour in named} if len(named) == 2 else None,
     )  # fmt: skip
+    return rendered(changed)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from saccade.kinematics.kinds import kind_of
-from saccade.kinematics.kinds.relative import best_constant
+from saccade.kinematics.kinds.scores import best_constant
 from saccade.kinematics.records import Question
 from saccade.kinematics.settings import DEFAULT, Settings
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from saccade.kinematics.kinds import kind_of
-from saccade.kinematics.kinds.base import Mark, Parsed
-from saccade.kinematics.kinds.direction_timestamp import interval_iou
-from saccade.kinematics.kinds.headings import clock_error
+from saccade.kinematics.kinds.base import Parsed
+from saccade.kinematics.kinds.scores import Mark, clock_error, interval_iou
 from saccade.kinematics.settings import DEFAULT, Settings
 
 __all__ = ["Mark", "clock_error", "interval_iou", "mark", "mark_parsed"]

@@ -6,6 +6,7 @@ frequent than its opposite: every deal comes in complementary pairs, so any even
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -246,6 +247,30 @@ def render(
     text = text.format(**words)
     reply = reply.format(**words | kind.answer_words(value, (first, last), polarity))
     return text[0].upper() + text[1:], reply[0].upper() + reply[1:]
+
+
+def rendered(question: Question) -> Question:
+    """Write the words of a changed question again, with its own template.
+
+    Raises:
+        ConfigError: It has no template, or one that what it asks for does not fit.
+    """
+    if question.template_id is None:
+        raise ConfigError(f"question {question.id} has no template_id; expected one made by Saccade")
+    try:
+        if question.template_id.partition("/")[0] != question.task:
+            raise ValueError(question.template_id)
+        colours = list(question.options or {}) or [question.objects[0]["colour"]] * 2
+        text, answer = render(
+            question.template_id, colours, question.value, polarity=question.polarity, clock=question.clock,
+            window_s=question.window_s, speed=KINDS[question.task].speed_of(question),
+        )  # fmt: skip
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        raise ConfigError(
+            f"question {question.id}: its value or window_s does not fit its template {question.template_id!r}; "
+            "expected a question made by Saccade"
+        ) from None
+    return dataclasses.replace(question, question=text, answer=answer)
 
 
 def frame_times(duration_s: float, count: int | None = None, settings: Settings = DEFAULT) -> list[float]:

@@ -22,6 +22,7 @@ from saccade.kinematics.birdseye import birdseye_svg
 from saccade.kinematics.candidates import candidates_of, clips_of, open_clip
 from saccade.kinematics.draw import pictures_root
 from saccade.kinematics.kinds import KINDS, task_names
+from saccade.kinematics.lift.stages import REASONS
 from saccade.kinematics.overlay import frames_of
 from saccade.kinematics.page import CSS, Markup, bars, curves, table, tiles
 from saccade.kinematics.records import Rejected, Track, read_tracks
@@ -146,7 +147,9 @@ def read_rejected(path: Path) -> list[Rejected]:
 
 
 def reason_kind(row: Rejected) -> str:
-    """What rejections of one kind have in common: their reason without names and numbers."""
+    """What rejections of one kind have in common: the rule, or their reason without names and numbers."""
+    if row.record in REASONS:
+        return f"{row.record.replace('_', ' ')}: {REASONS[row.record]}"
     text = row.reason
     for name in sorted({row.clip_id, row.record}, key=len, reverse=True):
         text = text.replace(name, "…") if len(name) > 2 else text

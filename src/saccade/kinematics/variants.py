@@ -15,7 +15,7 @@ import numpy as np
 from saccade.errors import ConfigError, did_you_mean
 from saccade.kinematics.directions import mirror_hour
 from saccade.kinematics.kinds import kind_of
-from saccade.kinematics.questions import render
+from saccade.kinematics.questions import rendered
 from saccade.kinematics.records import Question, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 
@@ -72,7 +72,7 @@ def mirror_question(question: Question) -> Question:
     changes["value"] = kind_of(question.task).mirrored(question)
     if question.clock is not None:
         changes["clock"] = mirror_hour(question.clock)
-    return _rendered(dataclasses.replace(question, **changes))
+    return rendered(dataclasses.replace(question, **changes))
 
 
 def swap_colours(question: Question, colours: tuple[str, str] = ("red", "blue")) -> Question:
@@ -94,7 +94,7 @@ def swap_colours(question: Question, colours: tuple[str, str] = ("red", "blue"))
         "objects": [{**thing, "colour": other[thing["colour"]]} for thing in question.objects],
         "value": kind_of(question.task).recoloured(question, other, question.polarity),
     }
-    return _rendered(dataclasses.replace(question, **changes))
+    return rendered(dataclasses.replace(question, **changes))
 
 
 def respace(question: Question, factor: float, pictures_s: Sequence[float] = ()) -> Question:
@@ -238,15 +238,3 @@ def _picture_times(tracks: Sequence[Track]) -> list[float]:
         if path is not None
     }
     return sorted(found)
-
-
-def _rendered(question: Question) -> Question:
-    """Write the words of a changed question again, with its own template."""
-    if question.template_id is None:
-        raise ConfigError(f"question {question.id} has no template_id; expected one made by Saccade")
-    colours = list(question.options or {}) or [question.objects[0]["colour"]] * 2
-    text, answer = render(
-        question.template_id, colours, question.value, polarity=question.polarity, clock=question.clock,
-        window_s=question.window_s, speed=kind_of(question.task).speed_of(question),
-    )  # fmt: skip
-    return dataclasses.replace(question, question=text, answer=answer)

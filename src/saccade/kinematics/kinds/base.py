@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from saccade.kinematics.kinds.scores import Mark
 from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.wordings import Wordings
@@ -83,19 +84,6 @@ def is_refusal(words: str) -> bool:
 def nothing_in(words: str) -> Parsed:
     """Tell a refusal from an answer that could not be read."""
     return REFUSAL if is_refusal(words) else UNPARSABLE
-
-
-@dataclass(frozen=True)
-class Mark:
-    """The score of one answer."""
-
-    correct: bool
-    error: float | None = None
-    """Metres, km/h, hours or times; for directions, clock hours on the circle. None for what was not understood."""
-    iou: float | None = None
-    """Overlap of intervals; 0 for what was not understood."""
-    mra: float | None = None
-    """Mean relative accuracy, 0 to 1; 0 for what was not understood."""
 
 
 @dataclass(frozen=True)

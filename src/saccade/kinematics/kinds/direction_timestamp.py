@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saccade.kinematics.directions import read_interval
-from saccade.kinematics.kinds.base import LARGEST, UNPARSABLE, Candidate, Kind, Mark, Parsed, nothing_in
+from saccade.kinematics.kinds.base import LARGEST, UNPARSABLE, Candidate, Kind, Parsed, nothing_in
 from saccade.kinematics.kinds.headings import may_be_asked
+from saccade.kinematics.kinds.scores import Mark, interval_iou
 from saccade.kinematics.labels import SLACK, TrackLabel, direction_interval
 from saccade.kinematics.settings import DEFAULT, LONGEST_S, Settings
 from saccade.kinematics.wording import digits
@@ -113,13 +114,3 @@ class DirectionTimestamp(Kind):
     def summary(self, values: Sequence[Any]) -> str:
         """Give the median length."""
         return f"{np.median([end - start for start, end in values]):.1f} s long, the middle one"
-
-
-def interval_iou(one: Any, two: Any) -> float:
-    """Overlap of two intervals over their union; 0 for one that ends before it starts."""
-    (start, stop), (other_start, other_stop) = one, two
-    if stop < start or other_stop < other_start:
-        return 0.0
-    shared = max(0.0, min(stop, other_stop) - max(start, other_start))
-    union = (stop - start) + (other_stop - other_start) - shared
-    return float(shared / union) if union > 0 else 0.0

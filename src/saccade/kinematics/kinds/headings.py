@@ -16,9 +16,3 @@ SPORTS_SOURCES = ("egoexo4d",)
 def may_be_asked(track: Track, label: TrackLabel) -> bool:
     """Whether the heading of an object is a fair question."""
     return track.source not in SPORTS_SOURCES and label.step_clocks is not None
-
-
-def clock_error(one: int, two: int) -> int:
-    """Hours between two clock hours, the shorter way round: 0 to 6."""
-    apart = (one - two) % 12
-    return min(apart, 12 - apart)

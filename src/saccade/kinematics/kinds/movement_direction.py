@@ -14,12 +14,12 @@ from saccade.kinematics.kinds.base import (
     Candidate,
     Histogram,
     Kind,
-    Mark,
     Parsed,
     Pool,
     nothing_in,
 )
-from saccade.kinematics.kinds.headings import clock_error, may_be_asked
+from saccade.kinematics.kinds.headings import may_be_asked
+from saccade.kinematics.kinds.scores import Mark, clock_error
 from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.wording import digits

@@ -15,10 +15,10 @@ from saccade.kinematics.kinds.base import (
     Candidate,
     Histogram,
     Kind,
-    Mark,
     Parsed,
     nothing_in,
 )
+from saccade.kinematics.kinds.scores import Mark, best_constant
 from saccade.kinematics.labels import SLACK, TrackLabel
 from saccade.kinematics.quantities import Quantity, find, find_bare, has_other_units
 from saccade.kinematics.settings import DEFAULT, Settings
@@ -118,31 +118,6 @@ class Measured(Relative):
         counts, _ = np.histogram(np.minimum(found, edges[-1]), edges)
         labels = [f"{edge:.0f}" for edge in edges[:-1]]
         return Histogram(self.title, labels, counts.tolist(), self.title, f" {self.wordings.unit}")
-
-
-def best_constant(truths: Sequence[float] | np.ndarray, band: float = DEFAULT.band) -> tuple[float, float]:
-    """Find the one number within the band of the most truths.
-
-    Args:
-        truths: Not empty, not negative.
-        band: Relative, closed.
-
-    Returns:
-        The number and the share of truths it hits. Of equally good ones, the middle of the first stretch of them.
-    """
-    truth = np.sort(np.asarray(truths, np.float64))
-    # A constant hits every truth g with (1 - band) g <= constant <= (1 + band) g: count along the line.
-    low, high = (1 - band) * truth, (1 + band) * truth
-    ends = np.sort(np.concatenate([low, high]))
-    hits = np.searchsorted(np.sort(low), ends, side="right") - np.searchsorted(
-        np.sort(high), ends, side="left"
-    )
-    best = int(np.argmax(hits))
-    following = ends[min(best + 1, len(ends) - 1)]
-    middle = (ends[best] + following) / 2
-    inside = ((low <= middle) & (middle <= high)).sum()
-    value = middle if inside >= hits[best] else ends[best]
-    return float(value), float(hits[best] / len(truth))
 
 
 def read_quantity(words: str, unit: str) -> float | None:
