@@ -30,7 +30,7 @@ RESERVED = {
     "huggingface_hub": {"hub.py", "weights/published.py", "doctor.py"},
     "cyclopts": {"cli"},
     "rich": {"cli", "train/log.py"},
-    "msgspec": {"files"},
+    "msgspec": {"files", "kinematics"},
     "filelock": {"files"},
 }
 CORE = {"torch", "numpy", "PIL", "yaml", "safetensors", *RESERVED}

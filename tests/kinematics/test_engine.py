@@ -161,6 +161,21 @@ def test_tracks_of_another_clip_are_refused(tmp_path):
     assert list(read_tracks(tmp_path / "tracks.parquet")) == []
 
 
+def test_parts_with_their_columns_in_another_order_are_gathered(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    run_clips(jobs([7, 3, 20]), STAGES, tmp_path, config_hash="c", workers=0)
+    folder, names = tmp_path / "parts" / "c", ["w7", "w3", "w20"]
+    whole = [track.to_dict() for track in read_tracks(tmp_path / "tracks.parquet")]
+    part = part_path(folder, names[0])
+    table = parquet.read_table(part, partitioning=None)
+    parquet.write_table(table.select(table.column_names[::-1]), part)
+    assert gather_parts(folder, names, tmp_path / "again.parquet") == len(whole)
+    assert [track.to_dict() for track in read_tracks(tmp_path / "again.parquet")] == whole
+    parquet.write_table(table.drop_columns(["camera"]), part)
+    with pytest.raises(DataError, match=f"{part.name}: the part of clip {names[0]} cannot be read"):
+        gather_parts(folder, names, tmp_path / "again.parquet")
+
+
 def test_the_configuration_names_the_parts():
     assert hash_of({"a": 1, "b": Settings()}) == hash_of({"b": Settings(), "a": 1}) != hash_of({"a": 2})
     with pytest.raises(ConfigError, match="cannot be hashed"):

@@ -14,7 +14,7 @@ from saccade.kinematics.geometry import rotation, unit_quaternion, world_points
 from saccade.kinematics.labels import direction_interval, hour_at, label_track
 from saccade.kinematics.pairs import compare_direction, compare_distance, compare_speed
 from saccade.kinematics.settings import Settings, make_settings
-from saccade.kinematics.units import METRES, from_kmh
+from saccade.kinematics.units import METRES, kmh
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "stkit_kinematics.json").read_text())
 CONFIG = make_settings(**GOLDEN["config"])
@@ -61,7 +61,7 @@ def test_worked_examples(example):
         label = labels["red"]
         kind, _, unit = key.partition("_")
         unit = {"knots": "kn", "mps": "m/s"}.get(unit, unit)
-        got = label.distance_m / METRES[unit] if kind == "distance" else from_kmh(label.speed_kmh, unit)
+        got = label.distance_m / METRES[unit] if kind == "distance" else label.speed_kmh / kmh(1.0, unit)
         assert got == pytest.approx(value, rel=1e-5)
 
 

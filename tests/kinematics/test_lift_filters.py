@@ -11,10 +11,10 @@ pytest.importorskip("cv2")
 
 from saccade.errors import DataError
 from saccade.kinematics import Settings, label_track
-from saccade.kinematics.lift.filters import REASONS, RULES, Evidence, Flows, disagree, refuse, rest_flow
+from saccade.kinematics.lift.filters import RULES, Evidence, Flows, disagree, refuse, rest_flow
 from saccade.kinematics.lift.given import BoxFile, MaskFolder, cut_out, given
 from saccade.kinematics.lift.settings import DEFAULT_PSEUDO
-from saccade.kinematics.lift.stages import MaskTrack, MetricScene, Placed
+from saccade.kinematics.lift.stages import REASONS, MaskTrack, MetricScene, Placed
 
 from .lift_scenes import EYE_M, HEIGHT, LENS, WIDTH, sphere_scene
 

@@ -11,11 +11,10 @@ pytest.importorskip("numba")
 
 from saccade.errors import ConfigError, ShapeError
 from saccade.kinematics import label_track
-from saccade.kinematics.lift.filters import REASONS
 from saccade.kinematics.lift.metric import measure_depths
 from saccade.kinematics.lift.pipeline import Stack, box_of, pseudo_label
 from saccade.kinematics.lift.settings import DEFAULT_PSEUDO
-from saccade.kinematics.lift.stages import ClipRejected, DepthMap
+from saccade.kinematics.lift.stages import REASONS, ClipRejected, DepthMap
 from saccade.kinematics.lift.world import Flaws, WorldDepth, WorldMasks, WorldPose, world_stack
 from saccade.kinematics.records import check_track
 from saccade.worlds import make_world, render

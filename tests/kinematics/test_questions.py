@@ -2,20 +2,22 @@
 
 import dataclasses
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 
 from saccade.errors import ConfigError
 from saccade.kinematics.answers import MULTI_STEP, TASKS, parse_answer
+from saccade.kinematics.kinds import KINDS
+from saccade.kinematics.kinds.movement_direction import most_of_each
 from saccade.kinematics.labels import label_track
 from saccade.kinematics.marking import mark_parsed
-from saccade.kinematics.questions import Plan, balance_of, frame_times, make_questions, render
+from saccade.kinematics.questions import Plan, frame_times, make_questions, render
 from saccade.kinematics.records import check_question
 from saccade.kinematics.selection import covers, is_movable, select
 from saccade.kinematics.settings import Settings
-from saccade.kinematics.wordings import HELD_OUT, WORDINGS
+from saccade.kinematics.wordings import HELD_OUT
 
 from .tracks import clip, many
 
@@ -36,6 +38,27 @@ def test_every_task_is_asked(made):
     assert min(counts.values()) >= 50
     assert len({question.id for question in made.questions}) == len(made.questions)
     assert made.objects["ok"] > 200
+
+
+def balance_of(questions):
+    """Shares of answers, polarities and colours by task: what a blind guesser could use."""
+    counts, totals = defaultdict(Counter), Counter()
+    for question in questions:
+        have = counts[question.task]
+        totals[question.task] += 1
+        if isinstance(question.value, str):
+            have[f"answer={question.value}"] += 1
+        if question.polarity:
+            have[f"polarity={question.polarity}"] += 1
+        if question.task == "direction_comparison":
+            have["yes"] += question.value == question.polarity
+        if question.options:
+            have[f"first={next(iter(question.options))}"] += 1
+        if len(question.objects) == 1:
+            have[f"colour={question.objects[0]['colour']}"] += 1
+    return {
+        task: {name: count / totals[task] for name, count in have.items()} for task, have in counts.items()
+    }
 
 
 def test_no_answer_is_more_frequent_than_its_opposite(made):
@@ -82,9 +105,9 @@ def test_our_parser_reads_our_answers(made):
         check_question(question.to_dict(), "made")
 
 
-@pytest.mark.parametrize("task", WORDINGS)
+@pytest.mark.parametrize("task", KINDS)
 def test_every_wording(task):
-    wordings = WORDINGS[task]
+    wordings = KINDS[task].wordings
     assert len(wordings.questions) - HELD_OUT >= 8
     assert len(wordings.answers) >= 4
     values = {
@@ -134,7 +157,7 @@ def test_held_out_wordings_are_apart(tracks):
 
     train, test = used(False), used(True)
     assert not train & test
-    assert len(test) == HELD_OUT * len(WORDINGS)
+    assert len(test) == HELD_OUT * len(KINDS)
 
 
 def test_plan_limits(tracks):
@@ -219,13 +242,11 @@ def test_boxes_that_hide_each_other_are_no_pair():
 
 
 def test_no_hour_is_more_than_its_share_even_when_two_are_frequent():
-    from saccade.kinematics.questions import _most_of_each
-
     counts = [100, 90, 8, 7, 6, 5]
-    most = _most_of_each(counts, 0.25)
+    most = most_of_each(counts, 0.25)
     kept = [min(count, most) for count in counts]
     assert max(kept) <= 0.25 * sum(kept)
     more = [min(count, most + 1) for count in counts]
     assert max(more) > 0.25 * sum(more)
-    assert _most_of_each([5], 0.5) == 1
-    assert _most_of_each([3, 3], 0.5) == 3
+    assert most_of_each([5], 0.5) == 1
+    assert most_of_each([3, 3], 0.5) == 3

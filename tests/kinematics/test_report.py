@@ -130,6 +130,9 @@ def test_reasons_are_grouped():
     one = Rejected("clip-1", "7", "clip clip-1: scale spread 0.31 is above 0.15")
     two = Rejected("clip-2", "9", "clip clip-2: scale spread 1e-3 is above 0.15")
     assert reason_kind(one) == reason_kind(two) == "clip …: scale spread # is above #"
+    # A rule of the pseudo-labels is named by what it says, whatever its text tells of the object.
+    rule = Rejected("clip-3", "mask_slips", "object 4: from 200 to 900 pixels at 3.5 s")
+    assert reason_kind(rule) == "mask slips: the mask's area jumps"
 
 
 def test_pictures_are_found_beside_their_labels(tmp_path):

@@ -247,3 +247,19 @@ def test_written_frames_show_the_right_colours(tmp_path):
     bare = [dataclasses.replace(track, image_paths=None) for track in tracks]
     with pytest.raises(DataError, match="no picture at 0 s"):
         write_frames(question, bare, tmp_path / "other", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "change"),
+    [
+        ("direction_comparison", {"window_s": None}),
+        ("travel_time", {"value": 0}),
+        ("travel_time", {"template_id": "travel_time/q0/a0"}),
+        ("traveled_distance", {"template_id": "travel_time/q0/a0/k0"}),
+        ("speed_ratio", {"template_id": "speed_ratio/q0/a0/k99"}),
+    ],
+)
+def test_a_template_that_does_not_fit_is_one_sentence(task, change):
+    question = next(q for q in make_questions(many(8)).questions if q.task == task)
+    with pytest.raises(ConfigError, match=r"template .*; expected"):
+        swap_colours(dataclasses.replace(question, **change))

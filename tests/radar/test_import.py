@@ -10,10 +10,10 @@ from tests.radar import recorded
 
 from saccade.cli.main import main
 from saccade.errors import ConfigError, DataError
+from saccade.kinematics.geometry import rotation
 from saccade.radar import Array, Grid, reconstruct, simulate
 from saccade.radar.calibration import read_calibration
 from saccade.radar.importing import import_scan, load_array, pick_antennas
-from saccade.radar.poses import matrix
 from saccade.radar.profile import read_profile
 from saccade.radar.scan import place
 
@@ -61,9 +61,9 @@ class Recording:
         for column, antenna in enumerate(self.array.tx):  # each transmitter from where the radar then was
             at = np.searchsorted(moments, self.times[:, column])
             one = Array(antenna[None], self.array.rx)
-            scan = simulate(target, np.ones(1), wave, one, positions[at], matrix(quats[at]))
+            scan = simulate(target, np.ones(1), wave, one, positions[at], rotation(quats[at]))
             samples.append(scan.samples)
-            sides = place(one, positions[at], matrix(quats[at]))
+            sides = place(one, positions[at], rotation(quats[at]))
             tx.append(sides[0])
             rx.append(sides[1])
         self.tx, self.rx = np.concatenate(tx, 1), np.concatenate(rx, 1)

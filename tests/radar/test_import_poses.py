@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from tests.radar import recorded
 
 from saccade.errors import DataError
-from saccade.radar.poses import Track, matrix, read_track, slerp
+from saccade.kinematics.geometry import rotation
+from saccade.radar.poses import Track, read_track, slerp
 from saccade.radar.scan import euler
 
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -145,7 +146,7 @@ def test_matrices_follow_the_convention_of_scans():
     angles = np.array([0.3, -0.5, 1.1])
     product = np.eye(3)
     for axis in (2, 1, 0):
-        product = product @ matrix(turn(axis, angles[axis]))
+        product = product @ rotation(turn(axis, angles[axis]))
     np.testing.assert_allclose(product, euler(angles)[0], atol=1e-12)
 
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from saccade.data.motion import MotionSet
 from saccade.data.motion_samples import BOXES
-from saccade.kinematics.answers import MULTI_STEP, TASKS
-from saccade.kinematics.questions import COMPARISONS, Made, Plan, make_questions, render
+from saccade.kinematics.kinds import KINDS, kind_of
+from saccade.kinematics.questions import Made, Plan, make_questions, rendered
 from saccade.kinematics.records import Question
-from saccade.kinematics.wordings import HELD_OUT, ROUTES, THINGS, WORDINGS
+from saccade.kinematics.wordings import HELD_OUT
 
 COLOURS = ("red", "blue")
 TURNED = 0.5
@@ -46,14 +46,13 @@ def ask(
         multi_share: Share of the multi-step questions that are kept; they have the longest answers.
     """
     plan = Plan(
-        seed=seed, tasks=(*TASKS, *MULTI_STEP), colours=COLOURS, per_clip=per_clip, per_task=per_task,
-        max_hour_share=MAX_HOUR_SHARE,
-    )  # fmt: skip
+        seed=seed, colours=COLOURS, per_clip=per_clip, per_task=per_task, max_hour_share=MAX_HOUR_SHARE
+    )
     made = make_questions(motion.tracks(), plan, motion.plan.settings)
     made.questions = [
         question
         for question in made.questions
-        if question.task not in MULTI_STEP or int(question.id[-4:], 16) < multi_share * 16**4
+        if not KINDS[question.task].multi_step or int(question.id[-4:], 16) < multi_share * 16**4
     ]
     return made
 
@@ -144,7 +143,7 @@ def varied(sight: Sight, seed: int, most: int) -> Sight:
         if len(question.objects) == 1:
             asked.append(painted(question, colours, random))
             continue
-        plain, turned = WORDINGS[question.task].polarities
+        plain, turned = KINDS[question.task].wordings.polarities
         asked.insert(0, painted(question, colours, random, plain))
         if random.random() < TURNED:
             asked.insert(1, painted(question, colours, random, turned))
@@ -168,38 +167,21 @@ def painted(
     if question.template_id is None:
         return question
     task, wording, answer, *known = question.template_id.split("/")
+    kind = kind_of(task)
     was = {thing["colour"]: thing["track_id"] for thing in question.objects}
     named = [colours[was[colour]] for colour in question.options or was]
     if random is not None:
-        texts = WORDINGS[task]
-        wording = f"q{random.integers(len(texts.questions) - HELD_OUT)}"
-        answer = f"a{random.integers(len(texts.answers))}"
+        wording = f"q{random.integers(len(kind.wordings.questions) - HELD_OUT)}"
+        answer = f"a{random.integers(len(kind.wordings.answers))}"
         if random.random() < 0.5:
             named.reverse()
     template = "/".join((task, wording, answer, *known))
     polarity = polarity or question.polarity
-    value = question.value
-    if task in COMPARISONS:
-        winner = was[value]
-        if polarity != question.polarity:
-            winner = next(name for name in was.values() if name != winner)
-        value = colours[winner]
-    speed = None
-    if task in MULTI_STEP:
-        facts = ROUTES if task == "travel_time" else THINGS
-        speed = facts[int(known[0][1:])][1] / float(question.value)
-    text, reply = render(
-        template,
-        named,
-        value,
-        polarity=polarity,
-        clock=question.clock,
-        window_s=question.window_s,
-        speed=speed,
-    )
     things = [{**thing, "colour": colours[thing["track_id"]]} for thing in question.objects]
-    return replace(
-        question, question=text, answer=reply, value=value, polarity=polarity, template_id=template,
+    changed = replace(
+        question, polarity=polarity, template_id=template,
+        value=kind.recoloured(question, {colour: colours[name] for colour, name in was.items()}, polarity),
         objects=sorted(things, key=lambda thing: COLOURS.index(thing["colour"])),
         options={colour: [colour] for colour in named} if len(named) == 2 else None,
     )  # fmt: skip
+    return rendered(changed)

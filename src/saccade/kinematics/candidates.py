@@ -6,33 +6,15 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from saccade.kinematics.labels import TrackLabel, direction_interval, label_track
-from saccade.kinematics.pairs import compare_direction, compare_distance, compare_speed
+from saccade.kinematics.kinds import KINDS
+from saccade.kinematics.kinds.base import Candidate
+from saccade.kinematics.labels import TrackLabel, label_track
 from saccade.kinematics.records import Track
 from saccade.kinematics.selection import Selection, covers, select
 from saccade.kinematics.settings import DEFAULT, Settings
-
-SPORTS_SOURCES = ("egoexo4d",)
-"""Movement direction is not asked here: paths on a field are too tangled."""
-_WINDOWS = 8
-"""Windows tried for a comparison of directions."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One question that could be asked, before its colours and words are chosen."""
-
-    task: str
-    tracks: tuple[Track, ...]
-    value: Any
-    """As in the record; for comparisons of two, the index of the winner."""
-    window_s: tuple[float, float] | None = None
-    clock: int | None = None
-    speed_kmh: float | None = None
 
 
 @dataclass
@@ -87,62 +69,15 @@ def candidates_of(
         settings: Definitions.
         max_interval_share: An interval that fills more of the object's run is not asked for: "throughout" would do.
     """
+    alone = [kind for kind in KINDS.values() if kind.things == 1]
+    pairs = [kind for kind in KINDS.values() if kind.things == 2]
     for track, label in zip(clip.tracks, clip.labels, strict=True):
-        yield from _single(track, label, random, settings, max_interval_share)
+        for kind in alone:
+            yield from kind.candidates((track,), (label,), random, settings, max_interval_share)
     for one, two in itertools.combinations(range(len(clip.tracks)), 2):
         labels = clip.labels[one], clip.labels[two]
         tracks = clip.tracks[one], clip.tracks[two]
         if covers(clip.selections[one], clip.selections[two], labels[0].times, labels[1].times, settings):
             continue
-        for task, compare in (("distance_comparison", compare_distance), ("speed_comparison", compare_speed)):
-            found = compare(*labels, ("0", "1"), settings)
-            if found.status == "ok":
-                yield Candidate(task, tracks, int(found.answer or 0))
-        if window := _window(labels, random, settings):
-            yield Candidate("direction_comparison", tracks, window[1], window[0])
-
-
-def _single(
-    track: Track, label: TrackLabel, random: np.random.Generator, settings: Settings, max_share: float
-) -> Iterator[Candidate]:
-    """Yield what could be asked about one object."""
-    assert label.distance_m is not None
-    assert label.speed_kmh is not None
-    assert label.duration_s is not None
-    speed = round(label.speed_kmh, 2)
-    yield Candidate("traveled_distance", (track,), round(label.distance_m, 2))
-    yield Candidate("traveling_speed", (track,), speed)
-    if speed > 0:
-        yield Candidate("travel_time", (track,), None, speed_kmh=speed)
-        yield Candidate("speed_ratio", (track,), None, speed_kmh=speed)
-    if track.source in SPORTS_SOURCES or label.step_clocks is None:
-        return
-    if label.end_clock is not None:
-        yield Candidate("movement_direction", (track,), label.end_clock)
-    hours = sorted({hour for hour in label.step_clocks if hour is not None})
-    random.shuffle(hours)
-    for hour in hours:
-        found = direction_interval(label, hour, settings)
-        if found.interval_s and found.interval_s[1] - found.interval_s[0] <= max_share * label.duration_s:
-            yield Candidate("direction_timestamp", (track,), list(found.interval_s), clock=hour)
-            return
-
-
-def _window(
-    labels: tuple[TrackLabel, TrackLabel], random: np.random.Generator, settings: Settings
-) -> tuple[tuple[float, float], str] | None:
-    """Find a window in which two objects clearly head the same way or different ways."""
-    start = max(float(label.times[0]) for label in labels)
-    stop = min(float(label.times[-1]) for label in labels)
-    times = np.round(np.arange(start, stop + 1e-6, settings.dt), 6)
-    least = max(1, int(np.ceil(settings.dir_run_min_s / settings.dt)))
-    if len(times) <= least:
-        return None
-    for _ in range(_WINDOWS):
-        first = int(random.integers(0, len(times) - least))
-        last = int(random.integers(first + least, len(times)))
-        window = float(times[first]), float(times[last])
-        found = compare_direction(*labels, window, settings)
-        if found.status == "ok" and found.answer:
-            return window, found.answer
-    return None
+        for kind in pairs:
+            yield from kind.candidates(tracks, labels, random, settings, max_interval_share)

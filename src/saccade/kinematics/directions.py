@@ -65,6 +65,11 @@ def hour_of_degrees(angle: float) -> int:
     return math.floor((angle % 360 + 15) / 30) % 12 or 12
 
 
+def mirror_hour(hour: int) -> int:
+    """Clock hour 1 to 12 of a mirrored motion: 3 becomes 9; 12 and 6 stay."""
+    return (12 - hour) % 12 or 12
+
+
 def _hour(text: str) -> int:
     """Hour 1 to 12 (0 is 12), or 0 for one that no clock has."""
     number = int(text[:4])

@@ -27,6 +27,7 @@ from saccade.extras import require
 from saccade.files import parse_json, replacing
 from saccade.kinematics.parquet import opened_parquet, write_parquet
 from saccade.kinematics.records import Rejected, Track, write_rejected
+from saccade.kinematics.schema import TRACK_SCHEMA
 
 ENGINES = ("local", "ray")
 _META = b"saccade.clip"
@@ -278,7 +279,9 @@ def gather_parts(folder: Path, clip_ids: Sequence[str], path: Path | str) -> int
                 try:
                     with opened_parquet(part) as file:
                         table = file.read()
-                except DataError as error:
+                    if table.num_rows:  # parts of an earlier version have their columns in another order
+                        table = table.select(list(TRACK_SCHEMA["properties"]))
+                except (DataError, KeyError) as error:
                     raise DataError(
                         f"the part of clip {clip_id} cannot be read ({error}); run again"
                     ) from None

@@ -14,9 +14,10 @@ from typing import Any
 
 from saccade.errors import DataError
 from saccade.files import parse_json, replacing
-from saccade.kinematics.answers import MULTI_STEP, TASKS, parse_answer
+from saccade.kinematics.answers import TASKS, parse_answer
 from saccade.kinematics.draw import frames_key, open_image
 from saccade.kinematics.forms import prompt
+from saccade.kinematics.kinds import task_names
 from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.records import Question, check_question
 
@@ -73,7 +74,7 @@ def write_task(questions: Sequence[Question], frames: Path | str, out: Path | st
             "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
         )
         (temporary / "utils.py").write_text(_UTILS, encoding="utf-8")
-        asked = [task for task in (*TASKS, *MULTI_STEP) if any(row["task"] == task for row in rows)]
+        asked = [task for task in task_names() if any(row["task"] == task for row in rows)]
         text = _yaml(name, (target.resolve() / "questions.jsonl").as_posix(), asked)
         (temporary / f"{name}.yaml").write_text(text, encoding="utf-8")
     return target

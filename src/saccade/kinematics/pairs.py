@@ -16,14 +16,14 @@ def compare_distance(
     one: TrackLabel, two: TrackLabel, names: tuple[str, str] = ("red", "blue"), settings: Settings = DEFAULT
 ) -> Finding:
     """Say which of two objects went farther, each over its own run: ok, ambiguous or excluded."""
-    return _winner(one, two, "distance_m", names, settings.cmp_abs_m, settings)
+    return _winner(one, two, (one.distance_m, two.distance_m), names, settings.cmp_abs_m, settings)
 
 
 def compare_speed(
     one: TrackLabel, two: TrackLabel, names: tuple[str, str] = ("red", "blue"), settings: Settings = DEFAULT
 ) -> Finding:
     """Say which of two objects is faster on average: ok, ambiguous or excluded."""
-    return _winner(one, two, "speed_kmh", names, settings.cmp_abs_kmh, settings)
+    return _winner(one, two, (one.speed_kmh, two.speed_kmh), names, settings.cmp_abs_kmh, settings)
 
 
 def compare_direction(
@@ -69,12 +69,17 @@ def compare_direction(
 
 
 def _winner(
-    one: TrackLabel, two: TrackLabel, name: str, names: tuple[str, str], ahead: float, settings: Settings
+    one: TrackLabel,
+    two: TrackLabel,
+    values: tuple[float | None, float | None],
+    names: tuple[str, str],
+    ahead: float,
+    settings: Settings,
 ) -> Finding:
     """Compare one value of two labels."""
-    if one.status != "ok" or two.status != "ok":
+    first, second = values
+    if one.status != "ok" or two.status != "ok" or first is None or second is None:
         return Finding("excluded")
-    first, second = getattr(one, name), getattr(two, name)
     large, small = max(first, second), min(first, second)
     if large < settings.cmp_ratio * small - SLACK or large - small < ahead - SLACK:
         return Finding("ambiguous")

@@ -12,14 +12,14 @@ from typing import Any
 from saccade.errors import DataError, SaccadeError
 from saccade.extras import require
 from saccade.files import open_regular, parse_json
+from saccade.kinematics.schema import QUESTION_SCHEMA, TRACK_FORMAT, TRACK_SCHEMA, question_schema
 
-_JSON = ("value", "options", "objects", "scale_info")
-"""Fields whose kind differs from record to record."""
 _MAX_COLUMNS = 4096
 _MAX_GROUPS = 100_000
 _MAX_GROUP = 2 << 30
 """Bytes of a group of rows when unpacked."""
 _MAX_TEXT = 64 << 20
+
 _BATCH = 256
 """Records of a row group; a track of a long clip takes some 100 kB."""
 
@@ -120,27 +120,43 @@ def write_parquet(records: Iterable[Any], path: Path, metadata: Mapping[str, str
     return count
 
 
-def _schema(arrow: Any, kind: str) -> Any:
-    """Columns of one kind of record."""
-    text, number, whole = arrow.string(), arrow.float64(), arrow.int64()
-    numbers = arrow.list_(number)
-    table, tensor = arrow.list_(numbers), arrow.list_(arrow.list_(numbers))
-    if kind.startswith("saccade-track"):
-        camera = arrow.struct(
-            [("K", table), ("width", whole), ("height", whole), ("name", text), ("distortion", numbers)]
-        )
-        columns = {
-            "format": text, "clip_id": text, "group": text, "source": text, "split": text, "track_id": text,
-            "category": text, "timestamps_s": numbers, "xyz_world": table, "size_lwh": numbers, "yaw": numbers,
-            "boxes_2d": table, "camera": camera, "T_world_cam": tensor, "up": numbers, "label_origin": text,
-            "scale_info": text, "image_paths": arrow.list_(text), "image_times_s": numbers, "visibility": numbers,
-            "num_points": numbers,
-        }  # fmt: skip
-    else:
-        columns = {
-            "format": text, "id": text, "clip_id": text, "group": text, "task": text, "question": text,
-            "answer": text, "value": text, "unit": text, "objects": text, "window_s": numbers, "options": text,
-            "polarity": text, "clock": whole, "template_id": text, "source": text, "split": text,
-            "config_hash": text, "duration_s": number, "frame_times_s": numbers, "camera_name": text,
-        }  # fmt: skip
-    return arrow.schema(list(columns.items()), metadata={"saccade.format": kind})
+def _schema(arrow: Any, title: str) -> Any:
+    """Columns of one kind of record, from its JSON schema."""
+    schema = TRACK_SCHEMA if title == TRACK_FORMAT else question_schema()
+    simple = {"string": arrow.string(), "number": arrow.float64(), "integer": arrow.int64()}
+
+    def column(inner: Mapping[str, Any]) -> Any:
+        if _is_mixed(inner):
+            return arrow.string()
+        (name,) = _types(inner)
+        if name == "array":
+            return arrow.list_(column(inner["items"]))
+        if name == "object":
+            return arrow.struct([(part, column(value)) for part, value in inner["properties"].items()])
+        return simple[name]
+
+    columns = [(name, column(inner)) for name, inner in schema["properties"].items()]
+    return arrow.schema(columns, metadata={"saccade.format": title})
+
+
+def _types(schema: Mapping[str, Any]) -> list[str]:
+    """Types of a field, without null."""
+    names = schema["type"]
+    return [name for name in ([names] if isinstance(names, str) else names) if name != "null"]
+
+
+def _is_mixed(schema: Mapping[str, Any]) -> bool:
+    """Whether what a field holds differs from record to record, so that it is written as JSON text."""
+    names = _types(schema)
+    if names == ["array"]:
+        return "items" not in schema or _types(schema["items"]) == ["object"]
+    return len(names) > 1 or (names == ["object"] and "properties" not in schema)
+
+
+_JSON = tuple(
+    name
+    for schema in (TRACK_SCHEMA, QUESTION_SCHEMA)
+    for name, inner in schema["properties"].items()
+    if _is_mixed(inner)
+)
+"""Fields that are JSON text."""

@@ -6,6 +6,7 @@ frequent than its opposite: every deal comes in complementary pairs, so any even
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -17,14 +18,12 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import ConfigError
-from saccade.kinematics.answers import MULTI_STEP, TASKS
-from saccade.kinematics.candidates import Candidate, candidates_of, clips_of, open_clip
+from saccade.kinematics.candidates import candidates_of, clips_of, open_clip
+from saccade.kinematics.kinds import KINDS, task_names
+from saccade.kinematics.kinds.base import Candidate, Deal
 from saccade.kinematics.records import Question, Track
 from saccade.kinematics.settings import DEFAULT, Settings
-from saccade.kinematics.wordings import CLOCK, GROUND, HELD_OUT, ROUTES, THINGS, WORDINGS
-
-OPPOSITE = {"more": "less", "less": "more", "same": "different", "different": "same"}
-COMPARISONS = ("distance_comparison", "speed_comparison")
+from saccade.kinematics.wordings import CLOCK, GROUND, HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Plan:
     """How many questions are made, and of which kinds."""
 
     seed: int = 0
-    tasks: tuple[str, ...] = (*TASKS, *MULTI_STEP)
+    tasks: tuple[str, ...] = field(default_factory=task_names)
     colours: tuple[str, str] = ("red", "blue")
     per_clip: int = 4
     """At most so many questions of a task about one clip."""
@@ -48,8 +47,8 @@ class Plan:
     """An interval that fills more of the object's run is not asked for."""
 
     def __post_init__(self) -> None:
-        if unknown := [task for task in self.tasks if task not in WORDINGS]:
-            raise ConfigError(f"tasks: no task {unknown[0]!r}; choose from {', '.join(WORDINGS)}")
+        if unknown := [task for task in self.tasks if task not in KINDS]:
+            raise ConfigError(f"tasks: no task {unknown[0]!r}; choose from {', '.join(task_names())}")
         if len(set(self.colours)) != 2:
             raise ConfigError(f"colours is {self.colours}; expected two different ones")
         for name, least in (("per_clip", 1), ("per_task", 1), ("num_frames", 2), ("seed", 0)):
@@ -100,8 +99,10 @@ def make_questions(tracks: Iterable[Track], plan: Plan | None = None, settings: 
     config = _config_hash(plan, settings)
     for (split, task), pool in sorted(pools.items()):
         random = _random(plan.seed, split, task)
-        chosen = _balanced(task, pool, plan, random, made.left_out)
-        for (candidate, duration), deal in zip(chosen, _deals(task, chosen, random), strict=True):
+        mixed = [pool[index] for index in random.permutation(len(pool))]
+        chosen = KINDS[task].balanced(mixed, plan, made.left_out)
+        deals = _deals(len(chosen), KINDS[task].sides, random)
+        for (candidate, duration), deal in zip(chosen, deals, strict=True):
             made.questions.append(_question(candidate, duration, deal, plan, config, random, settings))
     order = _random(plan.seed, "order").permutation(len(made.questions))
     made.questions = [made.questions[index] for index in order]
@@ -120,128 +121,49 @@ def _config_hash(plan: Plan, settings: Settings) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _balanced(
-    task: str,
-    pool: Sequence[tuple[Candidate, float]],
-    plan: Plan,
-    random: np.random.Generator,
-    left_out: Counter[str],
-) -> list[tuple[Candidate, float]]:
-    """Choose so many of each answer as balance allows."""
-    pool = [pool[index] for index in random.permutation(len(pool))]
-    chosen = list(pool)
-    if task == "direction_comparison":
-        sides = [[item for item in pool if item[0].value == value] for value in ("same", "different")]
-        least = min(len(side) for side in sides)
-        least = min(least, (plan.per_task or 2 * least) // 2)
-        # Neighbours are opposites.
-        chosen = [item for pair in zip(sides[0][:least], sides[1][:least], strict=True) for item in pair]
-        left_out[f"{task}: more of one answer than of the other"] += len(pool) - len(chosen)
-        return chosen
-    if task == "movement_direction":
-        hours = Counter(item[0].value for item in pool)
-        allowed = _most_of_each(list(hours.values()), plan.max_hour_share)
-        taken: Counter[int] = Counter()
-        kept: list[tuple[Candidate, float]] = []
-        for item in pool:
-            if taken[item[0].value] < allowed:
-                taken[item[0].value] += 1
-                kept.append(item)
-            else:
-                left_out[f"{task}: too many of {item[0].value} o'clock"] += 1
-        chosen = kept
-    if plan.per_task is not None and len(chosen) > plan.per_task:
-        left_out[f"{task}: enough of this task"] += len(chosen) - plan.per_task
-        chosen = chosen[: plan.per_task]
-    return chosen
-
-
-def _most_of_each(counts: Sequence[int], share: float) -> int:
-    """Return the largest number, at least 1, so that nothing cut to it is more than a share of all that is left."""
-    least, most = 1, max(counts, default=1)
-    while least < most:
-        middle = (least + most + 1) // 2
-        if middle <= share * sum(min(count, middle) for count in counts) + 1e-9:
-            least = middle
-        else:
-            most = middle - 1
-    return least
-
-
-@dataclass(frozen=True)
-class _Deal:
-    """What is free to choose about a question: three coins."""
-
-    swap: int
-    """Which object gets the first colour."""
-    order: int
-    """Which colour is named first."""
-    polarity: int
-
-
-def _deals(task: str, chosen: Sequence[tuple[Candidate, float]], random: np.random.Generator) -> list[_Deal]:
-    """Deal coins in complementary pairs, each of the eight ways equally often."""
+def _deals(count: int, sides: int, random: np.random.Generator) -> list[Deal]:
+    """Deal coins in complementary pairs, each of the eight ways equally often, to each side by itself."""
     kinds = list(itertools.product((0, 1), repeat=3))
 
-    def stream(count: int) -> list[_Deal]:
-        found: list[_Deal] = []
+    def stream() -> list[Deal]:
+        found: list[Deal] = []
         while len(found) < count:
             # Each way once, followed by its complement: eight pairs that balance every coin after every two.
             for index in random.permutation(len(kinds)):
                 coins = kinds[index]
-                found += [_Deal(*coins), _Deal(*(1 - coin for coin in coins))]
+                found += [Deal(*coins), Deal(*(1 - coin for coin in coins))]
         return found[:count]
 
-    if task == "direction_comparison":
-        # Yes and no are balanced when polarity is, within each relation.
-        sides = [iter(stream(len(chosen))), iter(stream(len(chosen)))]
-        return [next(sides[index % 2]) for index in range(len(chosen))]
-    return stream(len(chosen))
+    streams = [iter(stream()) for _ in range(sides)]
+    return [next(streams[index % sides]) for index in range(count)]
 
 
 def _question(
     candidate: Candidate,
     duration: float,
-    deal: _Deal,
+    deal: Deal,
     plan: Plan,
     config: str,
     random: np.random.Generator,
     settings: Settings,
 ) -> Question:
     """Choose colours and words."""
-    task = candidate.task
-    wordings = WORDINGS[task]
+    task, kind = candidate.task, KINDS[candidate.task]
+    wordings = kind.wordings
     training = len(wordings.questions) - HELD_OUT
     which = (
         random.integers(training, len(wordings.questions)) if plan.held_out else random.integers(0, training)
     )
     answer = int(random.integers(0, len(wordings.answers)))
     extra = int(random.integers(0, 1 << 30))
-    colours = plan.colours if not deal.order else plan.colours[::-1]
     polarity = wordings.polarities[deal.polarity] if len(wordings.polarities) > 1 else None
-    value = candidate.value
-    if len(candidate.tracks) == 2:
-        # The colour of the first object; for a comparison it follows from the colour that shall be the answer.
-        first = deal.swap
-        if task in COMPARISONS:
-            right = value if polarity == "more" else 1 - value
-            first = deal.swap if right == 0 else 1 - deal.swap
-            value = plan.colours[deal.swap]
-        painted = (plan.colours[first], plan.colours[1 - first])
-    else:
-        painted = (plan.colours[deal.swap],)
+    settled = kind.settle(candidate, deal, polarity, plan.colours, extra)
+    value, painted = settled.value, settled.painted
+    colours = plan.colours if not deal.order else plan.colours[::-1]
+    if kind.things == 1:
         colours = (painted[0], painted[0])
-        if task in MULTI_STEP:
-            assert candidate.speed_kmh
-            known = (ROUTES if task == "travel_time" else THINGS)[
-                extra % len(ROUTES if task == "travel_time" else THINGS)
-            ]
-            value = known[1] / candidate.speed_kmh
-            value = float(f"{value:.6g}")
     track = candidate.tracks[0]
-    template = f"{task}/q{which}/a{answer}"
-    if task in MULTI_STEP:
-        template += f"/k{extra % len(ROUTES if task == 'travel_time' else THINGS)}"
+    template = "/".join((task, f"q{which}", f"a{answer}", *settled.known))
     text, reply = render(
         template,
         colours,
@@ -308,36 +230,47 @@ def render(
     """
     try:
         task, question, answer, *known = template_id.split("/")
-        wordings = WORDINGS[task]
-        forms = wordings.questions[int(question[1:])]
-        reply = wordings.answers[int(answer[1:])]
-        facts = (ROUTES if task == "travel_time" else THINGS)[int(known[0][1:])] if known else ("", 0.0)
+        kind = KINDS[task]
+        forms = kind.wordings.questions[int(question[1:])]
+        reply = kind.wordings.answers[int(answer[1:])]
+        facts = kind.known_words(known)
     except (KeyError, ValueError, IndexError):
         raise ConfigError(f"no template {template_id!r}; expected task/qN/aN of this version") from None
-    text = forms[wordings.polarities.index(polarity) if polarity in wordings.polarities else 0]
+    polarities = kind.wordings.polarities
+    text = forms[polarities.index(polarity) if polarity in polarities else 0]
     first, last = colours[0], colours[-1]
     words: dict[str, Any] = {
-        "c": first, "c1": first, "c2": last, "clock": CLOCK, "ground": GROUND, "route": facts[0], "thing": facts[0],
-        "k": facts[1], "s": speed or 0.0, "h": clock,
+        "c": first, "c1": first, "c2": last, "clock": CLOCK, "ground": GROUND, "s": speed or 0.0, "h": clock, **facts,
     }  # fmt: skip
     if window_s is not None:
         words |= {"a": window_s[0], "b": window_s[1]}
     text = text.format(**words)
-    if task == "movement_direction":
-        words["h"] = value
-    elif task == "direction_timestamp":
-        words |= {"a": value[0], "b": value[1]}
-    elif task in COMPARISONS:
-        words |= {"w": value, "o": last if value == first else first}
-    elif task == "direction_comparison":
-        words |= {
-            "r": "the same way" if value == "same" else "different ways",
-            "yes": "Yes" if value == polarity else "No",
-        }
-    else:
-        words["v"] = value
-    reply = reply.format(**words)
+    reply = reply.format(**words | kind.answer_words(value, (first, last), polarity))
     return text[0].upper() + text[1:], reply[0].upper() + reply[1:]
+
+
+def rendered(question: Question) -> Question:
+    """Write the words of a changed question again, with its own template.
+
+    Raises:
+        ConfigError: It has no template, or one that what it asks for does not fit.
+    """
+    if question.template_id is None:
+        raise ConfigError(f"question {question.id} has no template_id; expected one made by Saccade")
+    try:
+        if question.template_id.partition("/")[0] != question.task:
+            raise ValueError(question.template_id)
+        colours = list(question.options or {}) or [question.objects[0]["colour"]] * 2
+        text, answer = render(
+            question.template_id, colours, question.value, polarity=question.polarity, clock=question.clock,
+            window_s=question.window_s, speed=KINDS[question.task].speed_of(question),
+        )  # fmt: skip
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        raise ConfigError(
+            f"question {question.id}: its value or window_s does not fit its template {question.template_id!r}; "
+            "expected a question made by Saccade"
+        ) from None
+    return dataclasses.replace(question, question=text, answer=answer)
 
 
 def frame_times(duration_s: float, count: int | None = None, settings: Settings = DEFAULT) -> list[float]:
@@ -352,30 +285,3 @@ def frame_times(duration_s: float, count: int | None = None, settings: Settings 
     if count is not None and count < len(grid):
         grid = grid[np.round(np.linspace(0, len(grid) - 1, count)).astype(int)]
     return [round(float(time), 6) for time in grid]
-
-
-def balance_of(questions: Iterable[Question]) -> dict[str, dict[str, float]]:
-    """Shares of colours, answers and polarities by task: what a blind guesser could use.
-
-    Returns:
-        {task: {"answer=red": 0.5, "polarity=more": 0.5, "first=red": 0.5, "colour=red": 0.5, "yes": 0.5}}.
-    """
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    totals: Counter[str] = Counter()
-    for question in questions:
-        have = counts[question.task]
-        totals[question.task] += 1
-        if isinstance(question.value, str):
-            have[f"answer={question.value}"] += 1
-        if question.polarity:
-            have[f"polarity={question.polarity}"] += 1
-        if question.task == "direction_comparison":
-            have["yes"] += question.value == question.polarity
-        if question.options:
-            have[f"first={next(iter(question.options))}"] += 1
-        if len(question.objects) == 1:
-            have[f"colour={question.objects[0]['colour']}"] += 1
-    return {
-        task: {name: count / totals[task] for name, count in sorted(have.items())}
-        for task, have in counts.items()
-    }

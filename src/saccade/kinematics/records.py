@@ -5,115 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from saccade.errors import ConfigError, DataError, SaccadeError
-from saccade.extras import require
 from saccade.files import read_lines, replacing
-from saccade.kinematics.choices import check_options
-from saccade.kinematics.schema import (
-    QUESTION_FORMAT,
-    QUESTION_SCHEMA,
-    TRACK_FORMAT,
-    TRACK_SCHEMA,
-    check,
-)
+from saccade.kinematics.kinds import KINDS
+from saccade.kinematics.schema import TRACK_SCHEMA, Question, Track, question_schema
+from saccade.kinematics.settings import LONGEST_S
+from saccade.kinematics.validation import check
 
-LONGEST_S = 86_400.0
-"""No clip, scene or log is longer, seconds."""
+MAX_LINE = 1 << 26
+"""Bytes of one JSON line."""
 _PER_SAMPLE = (
     "xyz_world", "yaw", "boxes_2d", "T_world_cam", "image_paths", "image_times_s", "visibility", "num_points",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Track:
-    """One object in one clip. Lists run along `timestamps_s`; see `TRACK_SCHEMA` for units."""
-
-    clip_id: str
-    source: str
-    split: str
-    track_id: str
-    category: str
-    timestamps_s: list[float]
-    xyz_world: list[list[float | None] | None]
-    label_origin: str
-    group: str = ""
-    """Log, scene or take; the clip itself when empty."""
-    size_lwh: list[float] | None = None
-    yaw: list[float | None] | None = None
-    boxes_2d: list[list[float] | None] | None = None
-    camera: dict[str, Any] | None = None
-    T_world_cam: list[list[list[float]] | None] | None = None
-    up: list[float] = field(default_factory=lambda: [0.0, 0.0, 1.0])
-    scale_info: dict[str, Any] | None = None
-    image_paths: list[str | None] | None = None
-    image_times_s: list[float | None] | None = None
-    visibility: list[float | None] | None = None
-    num_points: list[float | None] | None = None
-
-    @property
-    def times(self) -> np.ndarray:
-        """(n,) seconds."""
-        return np.asarray(self.timestamps_s, np.float64)
-
-    @property
-    def points(self) -> np.ndarray:
-        """(n, 3) metres; NaN where missing."""
-        rows = [(None, None, None) if row is None else row for row in self.xyz_world]
-        return np.asarray(rows, np.float64).reshape(-1, 3)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as written: with its format, without what is not known."""
-        values = {name: value for name, value in vars(self).items() if value is not None and value != ""}
-        return {"format": TRACK_FORMAT, **values}
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question with its answer; see `QUESTION_SCHEMA`."""
-
-    id: str
-    clip_id: str
-    task: str
-    question: str
-    answer: str
-    value: Any
-    """Metres, km/h, hours or a ratio; a clock hour; [start, end]; a colour; same or different."""
-    objects: list[dict[str, str]]
-    """track_id and colour of each."""
-    source: str
-    split: str
-    group: str = ""
-    unit: str | None = None
-    window_s: list[float] | None = None
-    options: dict[str, list[str]] | None = None
-    polarity: str | None = None
-    """What is asked for: more or less, same or different."""
-    clock: int | None = None
-    template_id: str | None = None
-    config_hash: str | None = None
-    duration_s: float | None = None
-    frame_times_s: list[float] | None = None
-    camera_name: str | None = None
-
-    @property
-    def context(self) -> dict[str, Any]:
-        """What reading an answer to it needs."""
-        options = self.options or {thing["colour"]: [thing["colour"]] for thing in self.objects}
-        duration = self.duration_s
-        if duration is None and self.frame_times_s:
-            duration = self.frame_times_s[-1]
-        return {"duration_s": duration, "options": options, "asks": self.polarity, "polarity": self.polarity}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as written: with its format, without what is not known."""
-        values = {name: value for name, value in vars(self).items() if value is not None and value != ""}
-        return {"format": QUESTION_FORMAT, **values}
 
 
 @dataclass(frozen=True)
@@ -164,42 +71,16 @@ def check_question(value: Any, where: str) -> Question:
     Raises:
         DataError: A field that is missing or wrong, in one sentence with `where`.
     """
-    check(value, QUESTION_SCHEMA, where)
-    task, truth = value["task"], value["value"]
-    if task == "movement_direction":
-        wrong, expected = not isinstance(truth, int) or not 1 <= truth <= 12, "an hour from 1 to 12"
-    elif task == "direction_timestamp":
-        numbers = (
-            isinstance(truth, list) and len(truth) == 2 and all(isinstance(x, int | float) for x in truth)
-        )
-        wrong = not numbers or not -LONGEST_S <= truth[0] < truth[1] <= LONGEST_S
-        expected = "[start, end] in seconds with start < end"
-    elif task == "direction_comparison":
-        wrong, expected = truth not in ("same", "different"), "same or different"
-    elif task in ("distance_comparison", "speed_comparison"):
-        names = list(_options(value, where))
-        wrong, expected = (
-            truth not in names or len(names) < 2,
-            f"one of at least two options, and they are {names}",
-        )
-    else:
-        wrong, expected = not isinstance(truth, int | float) or truth < 0, "a number that is not negative"
-    if wrong:
-        raise DataError(f"{where}: field value is {truth!r}; expected {expected} for task {task}")
-    return Question(**_known(Question, value))
-
-
-def _options(value: dict[str, Any], where: str) -> dict[str, list[str]]:
-    """Check what a comparison chooses from.
-
-    Raises:
-        DataError: Fewer than two names, or names that are no texts.
-    """
-    options = value.get("options") or [thing["colour"] for thing in value["objects"]]
+    check(value, question_schema(), where)
     try:
-        return check_options(options)
+        expected = KINDS[value["task"]].wrong(value["value"], value)
     except ConfigError as error:
         raise DataError(f"{where}: field {error}") from None
+    if expected is not None:
+        raise DataError(
+            f"{where}: field value is {value['value']!r}; expected {expected} for task {value['task']}"
+        )
+    return Question(**_known(Question, value))
 
 
 def read_tracks(path: Path | str, rejected: list[Rejected] | None = None) -> Iterator[Track]:
@@ -329,12 +210,3 @@ def write_rejected(rejected: Iterable[Rejected], path: Path | str) -> int:
             "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
         )
     return len(rows)
-
-
-def pyarrow() -> Any:
-    """Import pyarrow.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
-    return require("pyarrow", "kinematics", "to read and write Parquet and Feather files")

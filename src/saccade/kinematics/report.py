@@ -16,10 +16,11 @@ import numpy as np
 
 from saccade.errors import ConfigError, DataError
 from saccade.files import read_lines, write_text
-from saccade.kinematics.answers import TASKS
 from saccade.kinematics.birdseye import birdseye_svg
 from saccade.kinematics.candidates import candidates_of, clips_of, open_clip
 from saccade.kinematics.draw import pictures_root
+from saccade.kinematics.kinds import KINDS, task_names
+from saccade.kinematics.lift.stages import REASONS
 from saccade.kinematics.overlay import frames_of
 from saccade.kinematics.page import CSS, Markup, bars, curves, table, tiles
 from saccade.kinematics.records import Rejected, Track, read_tracks
@@ -138,7 +139,9 @@ def read_rejected(path: Path) -> list[Rejected]:
 
 
 def reason_kind(row: Rejected) -> str:
-    """What rejections of one kind have in common: their reason without names and numbers."""
+    """What rejections of one kind have in common: the rule, or their reason without names and numbers."""
+    if row.record in REASONS:
+        return f"{row.record.replace('_', ' ')}: {REASONS[row.record]}"
     text = row.reason
     for name in sorted({row.clip_id, row.record}, key=len, reverse=True):
         text = text.replace(name, "…") if len(name) > 2 else text
@@ -161,7 +164,8 @@ def _gather(labels: Path, rejected: list[Rejected], seed: int, settings: Setting
         clip = open_clip(group, facts.verdicts[source], settings)
         facts.usable[source].append((len(clip.tracks), clip.clip_id))
         for candidate in candidates_of(clip, random, settings):
-            if candidate.task in TASKS:
+            # The value of the others depends on what they will be asked with.
+            if candidate.value is not None:
                 facts.values[candidate.task, source].append(candidate.value)
     return facts
 
@@ -184,7 +188,7 @@ def _choose(facts: Facts, count: int, seed: int) -> list[str]:
 def _tasks(facts: Facts) -> str:
     """What could be asked, by task and source, and how the answers are spread."""
     rows = []
-    for task in TASKS:
+    for task in task_names():
         for source in sorted(facts.clips):
             values = facts.values.get((task, source), [])
             if not values:
@@ -194,43 +198,17 @@ def _tasks(facts: Facts) -> str:
                 "source": source,
                 "could be asked": len(values),
             }
-            if task in ("traveled_distance", "traveling_speed"):
-                low, middle, high = np.percentile(np.asarray(values, np.float64), (5, 50, 95))
-                unit = "m" if task == "traveled_distance" else "km/h"
-                row["answers"] = f"{middle:.1f} {unit}, nine of ten from {low:.1f} to {high:.1f}"
-            elif task == "movement_direction":
-                hours = Counter(values).most_common(3)
-                row["answers"] = ", ".join(
-                    f"{hour} o'clock {100 * n / len(values):.0f} %" for hour, n in hours
-                )
-            elif task == "direction_timestamp":
-                row["answers"] = (
-                    f"{np.median([end - start for start, end in values]):.1f} s long, the middle one"
-                )
-            elif task == "direction_comparison":
-                row["answers"] = f"same {100 * np.mean([value == 'same' for value in values]):.0f} %"
+            if answers := KINDS[task].summary(values):
+                row["answers"] = answers
             rows.append(row)
     if not rows:
         return "<section><h2>What can be asked</h2><p>Nothing: see below what became of the objects.</p></section>"
     charts = []
-    for task, name, unit in (
-        ("traveled_distance", "Distance travelled", " m"), ("traveling_speed", "Average speed", " km/h"),
-    ):  # fmt: skip
-        values = np.concatenate(
-            [np.asarray(v, np.float64) for (t, _), v in facts.values.items() if t == task] or [[]]
-        )
-        if len(values):
-            edges = np.linspace(0, float(np.percentile(values, 99)) + 1e-6, 16)
-            counts, _ = np.histogram(np.minimum(values, edges[-1]), edges)
-            chart = bars([f"{edge:.0f}" for edge in edges[:-1]], counts.tolist(), name, unit)
-            charts.append(f"<figure><figcaption>{name}</figcaption>{chart}</figure>")
-    hours = Counter(hour for (t, _), v in facts.values.items() if t == "movement_direction" for hour in v)
-    if hours:
-        names = [str(hour) for hour in (*range(7, 13), *range(1, 7))]
-        chart = bars(names, [hours[int(name)] for name in names], "hours", " o'clock")
-        charts.append(
-            f"<figure><figcaption>Which way at the end: left, straight on, right</figcaption>{chart}</figure>"
-        )
+    for task in task_names():
+        values = [value for (name, _), found in facts.values.items() if name == task for value in found]
+        if values and (chart := KINDS[task].histogram(values)):
+            drawn = bars(chart.labels, chart.counts, chart.name, chart.unit)
+            charts.append(f"<figure><figcaption>{chart.title}</figcaption>{drawn}</figure>")
     return (
         "<section><h2>What can be asked</h2><p>Every object, hour and pair whose answer is beyond doubt, before "
         f'questions are balanced.</p>{table(rows, ["answers"])}<div class="charts">{"".join(charts)}</div></section>'
@@ -239,9 +217,8 @@ def _tasks(facts: Facts) -> str:
 
 def _objects(facts: Facts) -> str:
     """What became of every object."""
-    reasons = sorted(
-        {reason for counter in facts.verdicts.values() for reason in counter}, key=lambda r: r != "ok"
-    )
+    reasons = {reason for counter in facts.verdicts.values() for reason in counter}
+    reasons = sorted(reasons, key=lambda reason: (reason != "ok", reason))
     rows = []
     for source, counter in sorted(facts.verdicts.items()):
         total = sum(counter.values())

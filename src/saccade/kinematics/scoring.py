@@ -15,19 +15,13 @@ import numpy as np
 
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.files import read_lines
-from saccade.kinematics.answers import MULTI_STEP, TASKS, Parsed, parse_answer
-from saccade.kinematics.marking import RELATIVE, Mark, mark, mark_parsed
+from saccade.kinematics.answers import TASKS, Parsed, parse_answer
+from saccade.kinematics.kinds import kind_of, task_names
+from saccade.kinematics.marking import Mark, mark, mark_parsed
 from saccade.kinematics.records import Question
 from saccade.kinematics.settings import DEFAULT, Settings
 
 RESAMPLES = 1000
-UNITS = {
-    "traveled_distance": "m",
-    "traveling_speed": "km/h",
-    "movement_direction": "clock hours",
-    "travel_time": "h",
-    "speed_ratio": "times",
-}
 _TEXT_FIELDS = ("answer", "text", "response", "prediction")
 
 
@@ -153,7 +147,7 @@ def score(
         }
 
     def table(part: Sequence[Marked]) -> list[TaskScore]:
-        names = [task for task in (*TASKS, *MULTI_STEP) if any(row.question.task == task for row in part)]
+        names = [task for task in task_names() if any(row.question.task == task for row in part)]
         return [
             _task(name, [row for row in part if row.question.task == name], guessed, alone, seed)
             for name in names
@@ -238,6 +232,7 @@ def _task(
     seed: int,
 ) -> TaskScore:
     """Sum up one task."""
+    kind = kind_of(name)
     correct = np.array([row.mark.correct for row in rows], float)
     clips = [row.question.clip_id for row in rows]
     low, high = bootstrap_by_clip(correct, clips, seed=seed)
@@ -251,9 +246,9 @@ def _task(
         low,
         high,
         float(np.mean(errors)) if errors else None,
-        UNITS.get(name),
-        float(np.mean([row.mark.iou or 0.0 for row in rows])) if name == "direction_timestamp" else None,
-        float(np.mean([row.mark.mra or 0.0 for row in rows])) if name in RELATIVE else None,
+        kind.error_unit,
+        float(np.mean([row.mark.iou or 0.0 for row in rows])) if "iou" in kind.metrics else None,
+        float(np.mean([row.mark.mra or 0.0 for row in rows])) if "mra" in kind.metrics else None,
         float(np.mean(understood)),
         float(np.mean([row.parsed.status == "refusal" for row in rows])),
         None if guessed is None else float(np.mean([guessed[row.question.id] for row in rows])),

@@ -16,6 +16,8 @@ from saccade.errors import ConfigError, did_you_mean
 
 PROFILES = ("signed", "paper_unsigned")
 """Ways to measure a direction."""
+LONGEST_S = 86_400.0
+"""No clip, scene or log is longer, seconds."""
 MOST_POINTS = 100_000
 """Of one clip."""
 

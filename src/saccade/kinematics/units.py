@@ -31,11 +31,6 @@ def kmh(value: float, unit: str) -> float:
     return value * _factor(unit)
 
 
-def from_kmh(value: float, unit: str) -> float:
-    """Convert km/h to another unit of speed."""
-    return value / _factor(unit)
-
-
 def _factor(unit: str) -> float:
     """km/h of one unit of speed."""
     if unit == "kn":

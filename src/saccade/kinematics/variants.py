@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import ConfigError, did_you_mean
-from saccade.kinematics.answers import MULTI_STEP
-from saccade.kinematics.questions import COMPARISONS, render
+from saccade.kinematics.directions import mirror_hour
+from saccade.kinematics.kinds import kind_of
+from saccade.kinematics.questions import rendered
 from saccade.kinematics.records import Question, Track
 from saccade.kinematics.settings import DEFAULT, Settings
-from saccade.kinematics.wordings import ROUTES, THINGS
 
 
 def mirror_track(track: Track) -> Track:
@@ -69,16 +69,10 @@ def mirror_track(track: Track) -> Track:
 def mirror_question(question: Question) -> Question:
     """Mirror a question: hours go round the other way, everything else stays."""
     changes: dict[str, Any] = {"id": f"{question.id}~mirror", "clip_id": f"{question.clip_id}~mirror"}
-    if question.task == "movement_direction":
-        changes["value"] = mirror_hour(question.value)
+    changes["value"] = kind_of(question.task).mirrored(question)
     if question.clock is not None:
         changes["clock"] = mirror_hour(question.clock)
-    return _rendered(dataclasses.replace(question, **changes))
-
-
-def mirror_hour(hour: int) -> int:
-    """Clock hour 1 to 12 of a mirrored motion: 3 becomes 9; 12 and 6 stay."""
-    return (12 - hour) % 12 or 12
+    return rendered(dataclasses.replace(question, **changes))
 
 
 def swap_colours(question: Question, colours: tuple[str, str] = ("red", "blue")) -> Question:
@@ -98,10 +92,9 @@ def swap_colours(question: Question, colours: tuple[str, str] = ("red", "blue"))
     changes: dict[str, Any] = {
         "id": f"{question.id}~swap",
         "objects": [{**thing, "colour": other[thing["colour"]]} for thing in question.objects],
+        "value": kind_of(question.task).recoloured(question, other, question.polarity),
     }
-    if question.task in COMPARISONS:
-        changes["value"] = other[question.value]
-    return _rendered(dataclasses.replace(question, **changes))
+    return rendered(dataclasses.replace(question, **changes))
 
 
 def respace(question: Question, factor: float, pictures_s: Sequence[float] = ()) -> Question:
@@ -245,19 +238,3 @@ def _picture_times(tracks: Sequence[Track]) -> list[float]:
         if path is not None
     }
     return sorted(found)
-
-
-def _rendered(question: Question) -> Question:
-    """Write the words of a changed question again, with its own template."""
-    if question.template_id is None:
-        raise ConfigError(f"question {question.id} has no template_id; expected one made by Saccade")
-    colours = list(question.options or {}) or [question.objects[0]["colour"]] * 2
-    speed = None
-    if question.task in MULTI_STEP:
-        known = ROUTES if question.task == "travel_time" else THINGS
-        speed = known[int(question.template_id.rpartition("/k")[2])][1] / question.value
-    text, answer = render(
-        question.template_id, colours, question.value, polarity=question.polarity, clock=question.clock,
-        window_s=question.window_s, speed=speed,
-    )  # fmt: skip
-    return dataclasses.replace(question, question=text, answer=answer)

@@ -12,8 +12,9 @@ import numpy as np
 
 from saccade.errors import ConfigError, WeightsError
 from saccade.files import write_text, writing
-from saccade.kinematics.answers import MULTI_STEP, TASKS, UNPARSABLE
+from saccade.kinematics.answers import UNPARSABLE
 from saccade.kinematics.blind import fit_blind
+from saccade.kinematics.kinds import task_names
 from saccade.kinematics.marking import mark
 from saccade.kinematics.records import Question, read_questions
 from saccade.kinematics.scoring import Marked, Score, bootstrap_by_clip, mean_of_seven, read_answers, score
@@ -171,7 +172,7 @@ def _row(rows: Sequence[Marked], seed: int) -> dict[str, Accuracy]:
     mean, low, high = mean_of_seven(rows, seed)
     if mean is not None and low is not None and high is not None:
         found["mean of seven"] = Accuracy(mean, low, high)
-    for task in (*TASKS, *MULTI_STEP):
+    for task in task_names():
         part = [row for row in rows if row.question.task == task]
         if part:
             correct = np.array([row.mark.correct for row in part], float)

@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from saccade.kinematics.answers import MULTI_STEP
-from saccade.kinematics.labels import TIME_SLACK, TrackLabel, direction_interval, label_track
-from saccade.kinematics.pairs import compare_direction
+from saccade.kinematics.kinds import kind_of
+from saccade.kinematics.labels import TIME_SLACK, TrackLabel, label_track
 from saccade.kinematics.records import Question, Track, read_tracks
 from saccade.kinematics.schema import TRACK_FORMAT
 from saccade.kinematics.scoring import read_answers
 from saccade.kinematics.settings import DEFAULT, Settings
-from saccade.kinematics.wordings import ROUTES, THINGS
 
 LEAST_OVERLAP = 0.3
 """Mean overlap of boxes, over the frames that both have, from which on two tracks are of one thing."""
@@ -92,7 +90,7 @@ def answers_of_tracks(
 
     for question in questions:
         labels = {thing["colour"]: label(question.clip_id, thing["track_id"]) for thing in question.objects}
-        text = _say(question, labels, settings)
+        text = kind_of(question.task).answer_of(question, labels, settings)
         if text is not None:
             found[question.id] = text
     return found
@@ -126,46 +124,3 @@ def _overlap(one: Track, two: Track) -> float:
 def _width(track: Track) -> float:
     """Width of the pictures that a track's boxes are in, pixels; 1 where it is not told."""
     return float((track.camera or {}).get("width") or 1.0)
-
-
-def _say(question: Question, labels: Mapping[str, TrackLabel | None], settings: Settings) -> str | None:
-    """Write the answer that labels give; None where they give none."""
-    first = next(iter(labels.values()))
-    if question.task in ("distance_comparison", "speed_comparison"):
-        ways = {
-            colour: label.distance_m if question.task == "distance_comparison" else label.speed_kmh
-            for colour, label in labels.items()
-            if label is not None
-        }
-        if len(ways) < 2:
-            return None
-        pick = max if question.polarity != "less" else min
-        return f"the {pick(ways, key=lambda colour: ways[colour] or 0.0)} one"
-    if question.task == "direction_comparison":
-        one, two = labels.values()
-        if one is None or two is None or question.window_s is None:
-            return None
-        window = float(question.window_s[0]), float(question.window_s[1])
-        angle = compare_direction(one, two, window, settings).angle_deg
-        middle = (settings.same_max_deg + settings.diff_min_deg) / 2
-        return None if angle is None else "the same way" if angle <= middle else "different ways"
-    if first is None:
-        return None
-    if question.task == "traveled_distance":
-        return f"{first.distance_m:.2f} meters"
-    if question.task == "traveling_speed":
-        return f"{first.speed_kmh:.2f} km/h"
-    if question.task == "movement_direction":
-        hours = [hour for hour in first.step_clocks or () if hour is not None]
-        return f"{hours[-1]} o'clock" if hours else None
-    if question.task == "direction_timestamp":
-        found = direction_interval(first, int(question.clock or 12), settings)
-        spans = [found.interval_s] if found.interval_s else list(found.runs)
-        best = max(spans, key=lambda span: span[1] - span[0], default=None)
-        return None if best is None else f"from {best[0]:.1f} to {best[1]:.1f} seconds"
-    if question.task in MULTI_STEP and first.speed_kmh and question.template_id:
-        facts = ROUTES if question.task == "travel_time" else THINGS
-        place = int(question.template_id.rpartition("/k")[2])
-        unit = "hours" if question.task == "travel_time" else "times"
-        return f"{facts[place][1] / first.speed_kmh:.4g} {unit}"
-    return None

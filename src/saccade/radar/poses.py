@@ -17,6 +17,7 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.files import read_text
+from saccade.kinematics.geometry import rotation
 
 MAX_BYTES = 1 << 30
 _UNITS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "m": 1.0, "cm": 1e-2, "mm": 1e-3}
@@ -99,9 +100,9 @@ class Track:
         arm, turn = _vector(lever_arm, 3, "lever arm"), _unit(_vector(mount, 4, "mount"), "mount")
         if self.rotations is None:
             still = np.allclose(turn, (1, 0, 0, 0))
-            return place + arm, None if still else np.broadcast_to(matrix(turn), (*times.shape, 3, 3))
-        body = matrix(slerp(self.rotations[index], self.rotations[index + 1], part))
-        return place + body @ arm, body @ matrix(turn)
+            return place + arm, None if still else np.broadcast_to(rotation(turn), (*times.shape, 3, 3))
+        body = rotation(slerp(self.rotations[index], self.rotations[index + 1], part))
+        return place + body @ arm, body @ rotation(turn)
 
 
 def read_track(path: Path | str, *, clock_offset: float = 0.0) -> Track:
@@ -173,17 +174,6 @@ def slerp(one: np.ndarray, two: np.ndarray, part: np.ndarray) -> np.ndarray:
     second = np.where(small, part, np.sin(part * angle) / safe)
     mixed = first[..., None] * one + second[..., None] * two
     return mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)
-
-
-def matrix(quaternion: np.ndarray) -> np.ndarray:
-    """Rotation matrices (..., 3, 3) of unit quaternions (..., 4), w x y z."""
-    w, x, y, z = np.moveaxis(np.asarray(quaternion, np.float64), -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
 def _vector(value: Sequence[float], count: int, name: str) -> np.ndarray:

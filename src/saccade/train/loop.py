@@ -502,8 +502,8 @@ def _finish(run: Run) -> TrainResult:
         )
     if progress.skipped_steps:
         run.tell(
-            f"{progress.skipped_steps} of {progress.step} steps were left out, because their gradient was not finite; "
-            f"{run.folder / 'log.jsonl'} lists them"
+            f"{progress.skipped_steps} of {progress.step} steps were left out, because their gradient was not "
+            f"finite; {run.folder / 'log.jsonl'} lists them"
         )
     return TrainResult(
         folder=run.folder,

@@ -97,7 +97,7 @@ def measure(
         label_settings: max_depth_m and max_scale_spread are used.
 
     Raises:
-        ClipRejected: No path, or one that does not hold: see `filters.REASONS`.
+        ClipRejected: No path, or one that does not hold: see `stages.REASONS`.
     """
     found = pose(images, moving, depths, intrinsics)
     if not found.reprojection_px <= settings.max_reprojection_px:

@@ -82,7 +82,7 @@ def pseudo_label(
 
     Returns:
         Tracks with label_origin "pseudo", and a row of the dead-letter table for everything that was found and got
-        no label: `record` is the reason's key (see `filters.REASONS`), `reason` names the track and says more.
+        no label: `record` is the reason's key (see `stages.REASONS`), `reason` names the track and says more.
 
     Raises:
         ShapeError: Images, times or intrinsics that do not fit each other.

@@ -188,8 +188,35 @@ class Placed:
     """What the stage has to say of itself."""
 
 
+REASONS = {
+    # The clip.
+    "nothing_found": "no object of the names asked for",
+    "too_few_features": "too little texture at rest for the camera's path",
+    "lost_camera": "a frame fits no point of the frames before it",
+    "background_moves": "what should be at rest is not where the path puts it",
+    "no_scale": "no pixel tells the scale",
+    "unsteady_scale": "the frames' scales disagree",
+    "reversal_differs": "the clip played backwards gives another path",
+    # One object.
+    "too_few_pixels": "no mask is large enough to be placed",
+    "too_short": "placed at too few grid points in a row",
+    "hardly_seen": "too low in the picture for too long",
+    "at_border": "cut off by the border of the picture too often",
+    "mask_slips": "the mask's area jumps",
+    "depth_out_of_range": "nearer or farther than depth can be trusted",
+    "too_fast": "a step faster than such things move",
+    "accelerates": "a change of velocity that such things do not make",
+    "not_seen_moving": "the label says that it moves and the pixels do not",
+    "second_stack": "the second stack refuses the clip",
+    "status_disagrees": "it moves for one stack and not for the other",
+    "distance_disagrees": "two stacks, two distances",
+    "hour_disagrees": "two stacks, two end hours",
+}
+"""Keys that a pseudo-label's rejection may have, and what they mean."""
+
+
 class ClipRejected(Exception):
-    """A clip or an object that gets no label; `reason` is a key that is counted, the text says more."""
+    """A clip or an object that gets no label; `reason` is a key of `REASONS`, the text says more."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)

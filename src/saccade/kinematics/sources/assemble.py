@@ -13,8 +13,8 @@ from saccade.errors import DataError
 from saccade.kinematics.answers import LARGEST
 from saccade.kinematics.geometry import Lens, corners, inverse, move, yaw_of
 from saccade.kinematics.records import LONGEST_S, Track
-from saccade.kinematics.schema import is_writable
 from saccade.kinematics.settings import DEFAULT, Settings
+from saccade.kinematics.validation import is_writable
 
 MOST_PIXELS = 1 << 20
 """Longest side of a picture."""
