@@ -14,25 +14,20 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from msgspec import UNSET, Meta
+from msgspec import Meta
 
 from saccade.errors import DataError
 from saccade.kinematics.kinds.base import LARGEST
 
 _BOUNDS = {"minimum": -LARGEST, "maximum": LARGEST}
-_WORDS = {
-    str: {"min_length": "minLength"},
-    list: {"min_length": "minItems", "max_length": "maxItems"},
-}
-"""What JSON Schema calls the words of an annotation, where that depends on the type."""
 _SIMPLE = {str: "string", float: "number", int: "integer", types.NoneType: "null"}
 
 
 def schema_of(record: type, title: str) -> dict[str, Any]:
     """Derive the JSON schema of a data class whose annotations are all that is known of its fields.
 
-    In an annotation, `msgspec.Meta` gives ranges and descriptions, a function gives the values that are allowed, and
-    anything else is the type to describe in place of that of the field, which is often wider.
+    In an annotation, `msgspec.Meta` gives ranges and descriptions, a tuple or a function gives the values that are
+    allowed, and anything else is the type to describe in place of that of the field, which is often wider.
     """
     found = _object({field.name: field.type for field in dataclasses.fields(record)}, record)
     required = [
@@ -83,16 +78,19 @@ def _described(hint: Any) -> dict[str, Any]:
 
 def _annotated(hint: Any, notes: tuple[Any, ...]) -> dict[str, Any]:
     """Describe a type with what its annotation says."""
-    instead = [note for note in notes if not isinstance(note, Meta | types.FunctionType)]
-    found = _described(instead[-1] if instead else hint)
-    base = next((part for part in (typing.get_origin(hint), hint) if part in _WORDS), list)
-    words = {"ge": "minimum", "le": "maximum", "description": "description", **_WORDS[base]}
+    other = [note for note in notes if not isinstance(note, Meta | tuple | types.FunctionType)]
+    found = _described(other[-1] if other else hint)
+    length = "Length" if "string" in found["type"] else "Items"
+    words = {"ge": "minimum", "le": "maximum", "min_length": f"min{length}", "max_length": f"max{length}"}
     for note in notes:
-        if isinstance(note, types.FunctionType):
-            found["enum"] = [*note(), *([None] if "null" in found["type"] else [])]
+        if isinstance(note, tuple | types.FunctionType):
+            choices = note if isinstance(note, tuple) else note()
+            found["enum"] = [*choices, *([None] if "null" in found["type"] else [])]
         elif isinstance(note, Meta):
-            told = {word: getattr(note, name) for name, word in words.items()}
-            found |= {word: value for word, value in told.items() if value is not None and value is not UNSET}
+            told = {word: getattr(note, name) for name, word in words.items()} | {
+                "description": note.description
+            }
+            found |= {word: value for word, value in told.items() if value is not None}
     return found
 
 
