@@ -29,26 +29,23 @@ def schema_of(record: type, title: str) -> dict[str, Any]:
     In an annotation, `msgspec.Meta` gives ranges and descriptions, a tuple or a function gives the values that are
     allowed, and anything else is the type to describe in place of that of the field, which is often wider.
     """
-    found = _object({field.name: field.type for field in dataclasses.fields(record)}, record)
-    required = [
+    nothing = dataclasses.MISSING
+    needed = [
         field.name
         for field in dataclasses.fields(record)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.default is field.default_factory is nothing
     ]
-    properties = {"format": {"type": "string", "const": title}, **found["properties"]}
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
-    return {**about, "type": "object", "required": required, "properties": properties}
+    properties = {"format": {"type": "string", "const": title}, **_object(record)["properties"]}
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, "type": "object"}
+    return {**about, "required": needed, "properties": properties}
 
 
-def _object(names: Mapping[str, Any], kind: type) -> dict[str, Any]:
+def _object(kind: type) -> dict[str, Any]:
     """Describe named fields."""
-    hints = {name: typing.get_type_hints(kind, include_extras=True)[name] for name in names}
-    required = [name for name, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired]
-    return {
-        "type": "object",
-        "required": required,
-        "properties": {name: _described(hint) for name, hint in hints.items()},
-    }
+    hints = typing.get_type_hints(kind, include_extras=True)
+    needed = [name for name, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired]
+    properties = {name: _described(hint) for name, hint in hints.items()}
+    return {"type": "object", "required": needed, "properties": properties}
 
 
 def _described(hint: Any) -> dict[str, Any]:
@@ -72,7 +69,7 @@ def _described(hint: Any) -> dict[str, Any]:
             else {"type": "object", "additionalProperties": _described(parts[1])}
         )
     if typing.is_typeddict(hint):
-        return _object(hint.__annotations__, hint)
+        return _object(hint)
     return {"type": _SIMPLE[hint], **(_BOUNDS if hint is float else {})}
 
 
