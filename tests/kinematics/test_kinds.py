@@ -16,6 +16,7 @@ from saccade.kinematics.answers import MULTI_STEP, TASKS, parse_answer
 from saccade.kinematics.blind import fit_blind
 from saccade.kinematics.draw import write_frames
 from saccade.kinematics.kinds import KINDS, kind_of, task_names
+from saccade.kinematics.kinds.base import Search
 from saccade.kinematics.labels import label_track
 from saccade.kinematics.lmms import process_results, write_task
 from saccade.kinematics.questions import Plan, make_questions
@@ -197,6 +198,6 @@ def test_a_window_lies_within_both_runs():
     late = label_track(two.times[6:], two.points[6:])
     kind, random = KINDS["direction_comparison"], np.random.default_rng(0)
     for _ in range(50):
-        for candidate in kind.candidates((one, two), (early, late), random, DEFAULT, 0.9):
+        for candidate in kind.candidates(Search((one, two), (early, late), random, DEFAULT, 0.9)):
             start, stop = candidate.window_s
             assert 3.0 <= start < stop <= 5.5

@@ -28,9 +28,9 @@ class TurningDirection(Kind):
         ("It turns {v}.", "To the {v}.", "The {c} one goes {v}.", "{v}"),
     )  # fmt: skip
 
-    def candidates(self, tracks, labels, random, settings, max_share):
-        if labels[0].end_clock is not None:
-            yield Candidate(self.name, tracks, side_of(labels[0].end_clock))
+    def candidates(self, search):
+        if search.labels[0].end_clock is not None:
+            yield Candidate(self.name, search.tracks, side_of(search.labels[0].end_clock))
 
     def wrong(self, value, record):
         return None if value in SIDES else "left, right or straight"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from saccade.kinematics.kinds import KINDS
-from saccade.kinematics.kinds.base import Candidate
+from saccade.kinematics.kinds.base import Candidate, Search
 from saccade.kinematics.labels import TrackLabel, label_track
 from saccade.kinematics.records import Track
 from saccade.kinematics.selection import Selection, covers, select
@@ -73,11 +73,11 @@ def candidates_of(
     pairs = [kind for kind in KINDS.values() if kind.things == 2]
     for track, label in zip(clip.tracks, clip.labels, strict=True):
         for kind in alone:
-            yield from kind.candidates((track,), (label,), random, settings, max_interval_share)
+            yield from kind.candidates(Search((track,), (label,), random, settings, max_interval_share))
     for one, two in itertools.combinations(range(len(clip.tracks)), 2):
         labels = clip.labels[one], clip.labels[two]
         tracks = clip.tracks[one], clip.tracks[two]
         if covers(clip.selections[one], clip.selections[two], labels[0].times, labels[1].times, settings):
             continue
         for kind in pairs:
-            yield from kind.candidates(tracks, labels, random, settings, max_interval_share)
+            yield from kind.candidates(Search(tracks, labels, random, settings, max_interval_share))

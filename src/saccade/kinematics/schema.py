@@ -28,10 +28,6 @@ Four = Annotated[list[float], Meta(min_length=4, max_length=4)]
 Pixels = Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
-def _origins() -> tuple[str, ...]:
-    return ORIGINS
-
-
 def _polarities() -> tuple[str, ...]:
     """What may be asked for."""
     found = (polarity for name in task_names() for polarity in KINDS[name].wordings.polarities)
@@ -69,7 +65,7 @@ class Track:
         list[Annotated[list[float | None], Meta(min_length=3, max_length=3)] | None],
         Meta(description="Metres in one fixed frame; null where missing."),
     ]
-    label_origin: Annotated[str, _origins]
+    label_origin: Annotated[str, ORIGINS]
     group: Annotated[
         Text, Meta(description="Log, scene or take: what splits may not tear apart. By default the clip.")
     ] = ""

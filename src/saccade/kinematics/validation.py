@@ -14,46 +14,38 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from msgspec import UNSET, Meta
+from msgspec import Meta
 
 from saccade.errors import DataError
 from saccade.kinematics.kinds.base import LARGEST
 
 _BOUNDS = {"minimum": -LARGEST, "maximum": LARGEST}
-_WORDS = {
-    str: {"min_length": "minLength"},
-    list: {"min_length": "minItems", "max_length": "maxItems"},
-}
-"""What JSON Schema calls the words of an annotation, where that depends on the type."""
 _SIMPLE = {str: "string", float: "number", int: "integer", types.NoneType: "null"}
 
 
 def schema_of(record: type, title: str) -> dict[str, Any]:
     """Derive the JSON schema of a data class whose annotations are all that is known of its fields.
 
-    In an annotation, `msgspec.Meta` gives ranges and descriptions, a function gives the values that are allowed, and
-    anything else is the type to describe in place of that of the field, which is often wider.
+    In an annotation, `msgspec.Meta` gives ranges and descriptions, a tuple or a function gives the values that are
+    allowed, and anything else is the type to describe in place of that of the field, which is often wider.
     """
-    found = _object({field.name: field.type for field in dataclasses.fields(record)}, record)
-    required = [
+    nothing = dataclasses.MISSING
+    needed = [
         field.name
         for field in dataclasses.fields(record)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if field.default is field.default_factory is nothing
     ]
-    properties = {"format": {"type": "string", "const": title}, **found["properties"]}
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
-    return {**about, "type": "object", "required": required, "properties": properties}
+    properties = {"format": {"type": "string", "const": title}, **_object(record)["properties"]}
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, "type": "object"}
+    return {**about, "required": needed, "properties": properties}
 
 
-def _object(names: Mapping[str, Any], kind: type) -> dict[str, Any]:
+def _object(kind: type) -> dict[str, Any]:
     """Describe named fields."""
-    hints = {name: typing.get_type_hints(kind, include_extras=True)[name] for name in names}
-    required = [name for name, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired]
-    return {
-        "type": "object",
-        "required": required,
-        "properties": {name: _described(hint) for name, hint in hints.items()},
-    }
+    hints = typing.get_type_hints(kind, include_extras=True)
+    needed = [name for name, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired]
+    properties = {name: _described(hint) for name, hint in hints.items()}
+    return {"type": "object", "required": needed, "properties": properties}
 
 
 def _described(hint: Any) -> dict[str, Any]:
@@ -77,22 +69,25 @@ def _described(hint: Any) -> dict[str, Any]:
             else {"type": "object", "additionalProperties": _described(parts[1])}
         )
     if typing.is_typeddict(hint):
-        return _object(hint.__annotations__, hint)
+        return _object(hint)
     return {"type": _SIMPLE[hint], **(_BOUNDS if hint is float else {})}
 
 
 def _annotated(hint: Any, notes: tuple[Any, ...]) -> dict[str, Any]:
     """Describe a type with what its annotation says."""
-    instead = [note for note in notes if not isinstance(note, Meta | types.FunctionType)]
-    found = _described(instead[-1] if instead else hint)
-    base = next((part for part in (typing.get_origin(hint), hint) if part in _WORDS), list)
-    words = {"ge": "minimum", "le": "maximum", "description": "description", **_WORDS[base]}
+    other = [note for note in notes if not isinstance(note, Meta | tuple | types.FunctionType)]
+    found = _described(other[-1] if other else hint)
+    length = "Length" if "string" in found["type"] else "Items"
+    words = {"ge": "minimum", "le": "maximum", "min_length": f"min{length}", "max_length": f"max{length}"}
     for note in notes:
-        if isinstance(note, types.FunctionType):
-            found["enum"] = [*note(), *([None] if "null" in found["type"] else [])]
+        if isinstance(note, tuple | types.FunctionType):
+            choices = note if isinstance(note, tuple) else note()
+            found["enum"] = [*choices, *([None] if "null" in found["type"] else [])]
         elif isinstance(note, Meta):
-            told = {word: getattr(note, name) for name, word in words.items()}
-            found |= {word: value for word, value in told.items() if value is not None and value is not UNSET}
+            told = {word: getattr(note, name) for name, word in words.items()} | {
+                "description": note.description
+            }
+            found |= {word: value for word, value in told.items() if value is not None}
     return found
 
 

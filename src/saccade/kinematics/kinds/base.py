@@ -87,6 +87,29 @@ def nothing_in(words: str) -> Parsed:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Objects about which something may be asked, as many as `Kind.things`."""
+
+    tracks: tuple[Track, ...]
+    labels: tuple[TrackLabel, ...]
+    """Of them; their status is ok."""
+    random: np.random.Generator
+    """Chooses windows and hours."""
+    settings: Settings
+    max_share: float
+    """An interval that fills more of the object's run is not asked for."""
+
+
+SPORTS_SOURCES = ("egoexo4d",)
+"""Headings of one object are not asked here: paths on a field are too tangled."""
+
+
+def heading_may_be_asked(search: Search) -> bool:
+    """Whether the heading of one object is a fair question."""
+    return search.tracks[0].source not in SPORTS_SOURCES and search.labels[0].step_clocks is not None
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One question that could be asked, before its colours and words are chosen."""
 
@@ -159,23 +182,8 @@ class Kind(ABC):
     # From labels to questions.
 
     @abstractmethod
-    def candidates(
-        self,
-        tracks: tuple[Track, ...],
-        labels: tuple[TrackLabel, ...],
-        random: np.random.Generator,
-        settings: Settings,
-        max_share: float,
-    ) -> Iterator[Candidate]:
-        """Yield what could be asked about objects that may be asked about.
-
-        Args:
-            tracks: As many as `things`.
-            labels: Of them; their status is ok.
-            random: Chooses windows and hours.
-            settings: Definitions.
-            max_share: An interval that fills more of the object's run is not asked for.
-        """
+    def candidates(self, search: Search) -> Iterator[Candidate]:
+        """Yield what could be asked about objects that may be asked about."""
 
     def balanced(self, pool: Pool, plan: Plan, left_out: Counter[str]) -> Pool:
         """Choose so many of each answer as balance and the plan allow; what goes is counted by reason."""
@@ -203,14 +211,8 @@ class Kind(ABC):
         return {}
 
     def answer_words(self, value: Any, colours: tuple[str, str], polarity: str | None) -> dict[str, Any]:
-        """Words of the reference answer.
-
-        Args:
-            value: Of the record.
-            colours: In the order they are named in the question.
-            polarity: What is asked for.
-        """
-        return {"v": value}
+        """Words of the reference answer; colours are in the order they are named in the question."""
+        return {"v": value, "o": colours[1] if value == colours[0] else colours[0]}
 
     def speed_of(self, question: Question) -> float | None:
         """Average speed in km/h that the reference answer names, from a question of ours."""

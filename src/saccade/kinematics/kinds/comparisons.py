@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from saccade.kinematics.choices import check_options, read_choice
-from saccade.kinematics.kinds.base import Candidate, Deal, Kind, Parsed, Settled, nothing_in
+from saccade.kinematics.kinds.base import Candidate, Deal, Kind, Parsed, Search, Settled, nothing_in
 from saccade.kinematics.labels import Finding, TrackLabel
 from saccade.kinematics.settings import Settings
 
 if TYPE_CHECKING:
-    from saccade.kinematics.schema import Question, Track
+    from saccade.kinematics.schema import Question
 
 
 class MoreOrLess(Kind):
@@ -23,26 +21,18 @@ class MoreOrLess(Kind):
     things = 2
     in_mean = True
 
-    @abstractmethod
-    def compare(self, one: TrackLabel, two: TrackLabel, settings: Settings) -> Finding:
-        """Say which has more: "0" or "1"."""
+    compare: ClassVar[Callable[..., Finding]]
+    """Says which has more, by one of two names."""
 
     @abstractmethod
     def of(self, label: TrackLabel) -> float | None:
         """What is compared."""
 
-    def candidates(
-        self,
-        tracks: tuple[Track, ...],
-        labels: tuple[TrackLabel, ...],
-        random: np.random.Generator,
-        settings: Settings,
-        max_share: float,
-    ) -> Iterator[Candidate]:
+    def candidates(self, search: Search) -> Iterator[Candidate]:
         """Ask where the difference is beyond doubt."""
-        found = self.compare(labels[0], labels[1], settings)
+        found = self.compare(search.labels[0], search.labels[1], ("0", "1"), search.settings)
         if found.status == "ok":
-            yield Candidate(self.name, tracks, int(found.answer or 0))
+            yield Candidate(self.name, search.tracks, int(found.answer or 0))
 
     def settle(
         self, candidate: Candidate, deal: Deal, polarity: str | None, colours: tuple[str, str], extra: int
@@ -51,10 +41,6 @@ class MoreOrLess(Kind):
         right = candidate.value if polarity == "more" else 1 - candidate.value
         first = deal.swap if right == 0 else 1 - deal.swap
         return Settled((colours[first], colours[1 - first]), colours[deal.swap])
-
-    def answer_words(self, value: Any, colours: tuple[str, str], polarity: str | None) -> dict[str, Any]:
-        """Name the right colour and the other one."""
-        return {"w": value, "o": colours[1] if value == colours[0] else colours[0]}
 
     def wrong(self, value: Any, record: Mapping[str, Any]) -> str | None:
         """Expect one of the options, by default the colours of the boxes."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saccade.kinematics.choices import read_relation
-from saccade.kinematics.kinds.base import Candidate, Kind, Parsed, Pool, is_refusal, nothing_in
+from saccade.kinematics.kinds.base import Candidate, Kind, Parsed, Pool, Search, is_refusal, nothing_in
 from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.pairs import compare_direction
 from saccade.kinematics.settings import Settings
@@ -17,7 +17,7 @@ from saccade.kinematics.wordings import Wordings, two_forms
 
 if TYPE_CHECKING:
     from saccade.kinematics.questions import Plan
-    from saccade.kinematics.schema import Question, Track
+    from saccade.kinematics.schema import Question
 
 _WINDOWS = 8
 """Windows that are tried."""
@@ -58,17 +58,11 @@ class DirectionComparison(Kind):
         ("same", "different"),
     )
 
-    def candidates(
-        self,
-        tracks: tuple[Track, ...],
-        labels: tuple[TrackLabel, ...],
-        random: np.random.Generator,
-        settings: Settings,
-        max_share: float,
-    ) -> Iterator[Candidate]:
+    def candidates(self, search: Search) -> Iterator[Candidate]:
         """Ask about the first of some windows in which the answer is beyond doubt."""
-        start = max(float(label.times[0]) for label in labels)
-        stop = min(float(label.times[-1]) for label in labels)
+        settings, random = search.settings, search.random
+        start = max(float(label.times[0]) for label in search.labels)
+        stop = min(float(label.times[-1]) for label in search.labels)
         times = np.round(np.arange(start, stop + 1e-6, settings.dt), 6)
         least = max(1, int(np.ceil(settings.dir_run_min_s / settings.dt)))
         if len(times) <= least:
@@ -77,9 +71,9 @@ class DirectionComparison(Kind):
             first = int(random.integers(0, len(times) - least))
             last = int(random.integers(first + least, len(times)))
             window = float(times[first]), float(times[last])
-            found = compare_direction(labels[0], labels[1], window, settings)
+            found = compare_direction(search.labels[0], search.labels[1], window, settings)
             if found.status == "ok" and found.answer:
-                yield Candidate(self.name, tracks, found.answer, window)
+                yield Candidate(self.name, search.tracks, found.answer, window)
                 return
 
     def balanced(self, pool: Pool, plan: Plan, left_out: Counter[str]) -> Pool:

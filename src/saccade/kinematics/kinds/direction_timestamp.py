@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from saccade.kinematics.directions import read_interval
-from saccade.kinematics.kinds.base import LARGEST, UNPARSABLE, Candidate, Kind, Parsed, nothing_in
-from saccade.kinematics.kinds.headings import may_be_asked
+from saccade.kinematics.kinds.base import (
+    LARGEST,
+    UNPARSABLE,
+    Candidate,
+    Kind,
+    Parsed,
+    Search,
+    heading_may_be_asked,
+    nothing_in,
+)
 from saccade.kinematics.kinds.scores import Mark, interval_iou
 from saccade.kinematics.labels import SLACK, TrackLabel, direction_interval
 from saccade.kinematics.settings import DEFAULT, LONGEST_S, Settings
@@ -17,7 +25,7 @@ from saccade.kinematics.wording import digits
 from saccade.kinematics.wordings import Wordings, one_form
 
 if TYPE_CHECKING:
-    from saccade.kinematics.schema import Question, Track
+    from saccade.kinematics.schema import Question
 
 _MAX_INTERVALS = 400
 """Intervals among which the best constant one is looked for."""
@@ -43,38 +51,27 @@ class DirectionTimestamp(Kind):
             "Mark on the clock of the video when the object outlined in {c} goes to {h} o'clock. {clock}",
         ),
         (
-            "From {a:.1f} to {b:.1f} seconds.",
-            "It heads that way from {a:.1f} s to {b:.1f} s.",
-            "Between {a:.1f} and {b:.1f} seconds.",
-            "The {c}-boxed object does so from {a:.1f} to {b:.1f} seconds.",
+            "From {v[0]:.1f} to {v[1]:.1f} seconds.",
+            "It heads that way from {v[0]:.1f} s to {v[1]:.1f} s.",
+            "Between {v[0]:.1f} and {v[1]:.1f} seconds.",
+            "The {c}-boxed object does so from {v[0]:.1f} to {v[1]:.1f} seconds.",
         ),
         unit="s",
     )
 
-    def candidates(
-        self,
-        tracks: tuple[Track, ...],
-        labels: tuple[TrackLabel, ...],
-        random: np.random.Generator,
-        settings: Settings,
-        max_share: float,
-    ) -> Iterator[Candidate]:
+    def candidates(self, search: Search) -> Iterator[Candidate]:
         """Ask for one hour of those that have one stretch, long enough and not too long."""
-        label = labels[0]
-        if not may_be_asked(tracks[0], label):
+        label = search.labels[0]
+        if not heading_may_be_asked(search):
             return
-        assert label.duration_s is not None
+        longest = search.max_share * (label.duration_s or 0.0)
         hours = sorted({hour for hour in label.step_clocks or () if hour is not None})
-        random.shuffle(hours)
+        search.random.shuffle(hours)
         for hour in hours:
-            found = direction_interval(label, hour, settings)
-            if found.interval_s and found.interval_s[1] - found.interval_s[0] <= max_share * label.duration_s:
-                yield Candidate(self.name, tracks, list(found.interval_s), clock=hour)
+            found = direction_interval(label, hour, search.settings)
+            if found.interval_s and found.interval_s[1] - found.interval_s[0] <= longest:
+                yield Candidate(self.name, search.tracks, list(found.interval_s), clock=hour)
                 return
-
-    def answer_words(self, value: Any, colours: tuple[str, str], polarity: str | None) -> dict[str, Any]:
-        """Name both ends."""
-        return {"a": value[0], "b": value[1]}
 
     def wrong(self, value: Any, record: Mapping[str, Any]) -> str | None:
         """Expect two seconds."""

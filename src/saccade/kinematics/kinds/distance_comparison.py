@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from saccade.kinematics.kinds.comparisons import MoreOrLess
-from saccade.kinematics.labels import Finding, TrackLabel
+from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.pairs import compare_distance
-from saccade.kinematics.settings import Settings
 from saccade.kinematics.wordings import Wordings, two_forms
 
 
@@ -13,6 +12,7 @@ class DistanceComparison(MoreOrLess):
     """Path lengths, each over the object's own run."""
 
     name = "distance_comparison"
+    compare = staticmethod(compare_distance)
     wordings = Wordings(
         two_forms(
             "Of the {c1} and the {c2} object, which covers {x} ground?",
@@ -28,17 +28,13 @@ class DistanceComparison(MoreOrLess):
             pairs=(("more", "less"), ("longer", "shorter"), ("greater", "smaller")),
         ),
         (
-            "The {w} one.",
-            "It is the object in the {w} box.",
-            "The {w}-boxed object.",
-            "That is the {w} one, not the {o} one.",
+            "The {v} one.",
+            "It is the object in the {v} box.",
+            "The {v}-boxed object.",
+            "That is the {v} one, not the {o} one.",
         ),
         ("more", "less"),
     )
-
-    def compare(self, one: TrackLabel, two: TrackLabel, settings: Settings) -> Finding:
-        """Compare by the rules of the labels."""
-        return compare_distance(one, two, ("0", "1"), settings)
 
     def of(self, label: TrackLabel) -> float | None:
         """Metres."""

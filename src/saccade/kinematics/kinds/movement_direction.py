@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from saccade.kinematics.directions import mirror_hour, read_hours
 from saccade.kinematics.kinds.base import (
     UNPARSABLE,
@@ -16,9 +14,10 @@ from saccade.kinematics.kinds.base import (
     Kind,
     Parsed,
     Pool,
+    Search,
+    heading_may_be_asked,
     nothing_in,
 )
-from saccade.kinematics.kinds.headings import may_be_asked
 from saccade.kinematics.kinds.scores import Mark, clock_error
 from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.settings import DEFAULT, Settings
@@ -27,7 +26,7 @@ from saccade.kinematics.wordings import Wordings, one_form
 
 if TYPE_CHECKING:
     from saccade.kinematics.questions import Plan
-    from saccade.kinematics.schema import Question, Track
+    from saccade.kinematics.schema import Question
 
 
 class MovementDirection(Kind):
@@ -50,25 +49,19 @@ class MovementDirection(Kind):
             "As the clip closes, what is the course of the object outlined in {c}, as a clock hour? {clock}",
         ),
         (
-            "When the clip ends it heads to {h} o'clock.",
-            "Its final heading is {h} o'clock.",
-            "The object in the {c} box ends up moving toward {h} o'clock.",
-            "At the end it goes in the direction of {h} o'clock.",
+            "When the clip ends it heads to {v} o'clock.",
+            "Its final heading is {v} o'clock.",
+            "The object in the {c} box ends up moving toward {v} o'clock.",
+            "At the end it goes in the direction of {v} o'clock.",
         ),
         unit="o'clock",
     )
 
-    def candidates(
-        self,
-        tracks: tuple[Track, ...],
-        labels: tuple[TrackLabel, ...],
-        random: np.random.Generator,
-        settings: Settings,
-        max_share: float,
-    ) -> Iterator[Candidate]:
+    def candidates(self, search: Search) -> Iterator[Candidate]:
         """Ask where the last step moves."""
-        if may_be_asked(tracks[0], labels[0]) and labels[0].end_clock is not None:
-            yield Candidate(self.name, tracks, labels[0].end_clock)
+        hour = search.labels[0].end_clock
+        if heading_may_be_asked(search) and hour is not None:
+            yield Candidate(self.name, search.tracks, hour)
 
     def balanced(self, pool: Pool, plan: Plan, left_out: Counter[str]) -> Pool:
         """Keep every hour to its share."""
@@ -84,10 +77,6 @@ class MovementDirection(Kind):
             else:
                 left_out[f"{self.name}: too many of {hour} o'clock"] += 1
         return super().balanced(kept, plan, left_out)
-
-    def answer_words(self, value: Any, colours: tuple[str, str], polarity: str | None) -> dict[str, Any]:
-        """Name the hour."""
-        return {"h": value}
 
     def wrong(self, value: Any, record: Mapping[str, Any]) -> str | None:
         """Expect an hour."""

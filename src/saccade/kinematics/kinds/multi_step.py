@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from saccade.kinematics.kinds.base import Candidate, Deal, Settled
+from saccade.kinematics.kinds.base import Candidate, Deal, Search, Settled
 from saccade.kinematics.kinds.relative import Relative
 from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.settings import Settings
 
 if TYPE_CHECKING:
-    from saccade.kinematics.schema import Question, Track
+    from saccade.kinematics.schema import Question
 
 
 class MultiStep(Relative):
@@ -27,19 +25,11 @@ class MultiStep(Relative):
     said: ClassVar[str]
     """Unit of a short answer."""
 
-    def candidates(
-        self,
-        tracks: tuple[Track, ...],
-        labels: tuple[TrackLabel, ...],
-        random: np.random.Generator,
-        settings: Settings,
-        max_share: float,
-    ) -> Iterator[Candidate]:
+    def candidates(self, search: Search) -> Iterator[Candidate]:
         """Ask about every object with a speed; the fact is chosen later, and with it the value."""
-        assert labels[0].speed_kmh is not None
-        speed = round(labels[0].speed_kmh, 2)
+        speed = round(search.labels[0].speed_kmh or 0.0, 2)
         if speed > 0:
-            yield Candidate(self.name, tracks, None, speed_kmh=speed)
+            yield Candidate(self.name, search.tracks, None, speed_kmh=speed)
 
     def settle(
         self, candidate: Candidate, deal: Deal, polarity: str | None, colours: tuple[str, str], extra: int

@@ -16,6 +16,7 @@ from saccade.kinematics.kinds.base import (
     Histogram,
     Kind,
     Parsed,
+    Search,
     nothing_in,
 )
 from saccade.kinematics.kinds.scores import Mark, best_constant
@@ -26,7 +27,7 @@ from saccade.kinematics.units import SECONDS
 from saccade.kinematics.wording import digits
 
 if TYPE_CHECKING:
-    from saccade.kinematics.schema import Question, Track
+    from saccade.kinematics.schema import Question
 
 TOLERANCES = np.arange(10, 0, -1) * 0.05
 """Relative errors of the mean relative accuracy: 0.50, 0.45 ... 0.05 (VSI-Bench)."""
@@ -36,7 +37,7 @@ _STILL = re.compile(
     r"not (?:be )?(?:mov\w+|travel\w*)|(?:isn't|wasn't|aren't) moving|(?:doesn't|didn't|don't) move|no movement|"
     r"no motion|never moves|never moved)\b"
 )
-_CONCLUSION = re.compile(r"\b(?:total|overall|altogether|therefore|thus|hence|so|answer is)\b|=")
+CONCLUSION = re.compile(r"\b(?:total|overall|altogether|therefore|thus|hence|so|answer is)\b|=")
 
 
 class Relative(Kind):
@@ -44,13 +45,16 @@ class Relative(Kind):
 
     metrics: ClassVar[tuple[str, ...]] = ("mra",)
 
-    @abstractmethod
+    quantity: ClassVar[str]
+    """What is read: length, speed or time."""
+    field: ClassVar[str]
+    """Of `Parsed`."""
+    per: ClassVar[float] = 1
+    """Metres, km/h or seconds of one unit of the field."""
+
     def read(self, words: str) -> float | None:
         """Find the number that an answer means, in digits."""
-
-    @abstractmethod
-    def parsed(self, value: float) -> Parsed:
-        """Say what was read."""
+        return read_quantity(words, self.quantity)
 
     def parse(self, words: str, context: Mapping[str, Any]) -> Parsed:
         """Read a number with its unit, or a bare one."""
@@ -58,7 +62,8 @@ class Relative(Kind):
         value = self.read(words)
         if value is None:
             return nothing_in(words)
-        return UNPARSABLE if abs(value) > LARGEST else self.parsed(value)
+        found: dict[str, Any] = {self.field: value / self.per}
+        return UNPARSABLE if abs(value) > LARGEST else Parsed("ok", **found)
 
     def wrong(self, value: Any, record: Mapping[str, Any]) -> str | None:
         """Expect a number of at least 0."""
@@ -84,27 +89,22 @@ class Measured(Relative):
     in_mean = True
     title: ClassVar[str]
     """Of the chart."""
+    said: ClassVar[str]
+    """Unit of a short answer."""
 
     @abstractmethod
     def of(self, label: TrackLabel) -> float | None:
         """What is asked for."""
 
-    def candidates(
-        self,
-        tracks: tuple[Track, ...],
-        labels: tuple[TrackLabel, ...],
-        random: np.random.Generator,
-        settings: Settings,
-        max_share: float,
-    ) -> Iterator[Candidate]:
+    def candidates(self, search: Search) -> Iterator[Candidate]:
         """Ask about every object."""
-        value = self.of(labels[0])
+        value = self.of(search.labels[0])
         assert value is not None
-        yield Candidate(self.name, tracks, round(value, 2))
+        yield Candidate(self.name, search.tracks, round(value, 2))
 
     def answer_of_one(self, question: Question, label: TrackLabel, settings: Settings) -> str | None:
         """Say the number of the label."""
-        return f"{self.of(label):.2f} {self.wordings.unit}"
+        return f"{self.of(label):.2f} {self.said}"
 
     def summary(self, values: Sequence[Any]) -> str:
         """Give the median and where nine of ten lie."""
@@ -146,24 +146,9 @@ def read_quantity(words: str, unit: str) -> float | None:
     return bare[0].value * (SECONDS["h"] if unit == "time" else 1)
 
 
-def read_ratio(words: str) -> float | None:
-    """Find "N times", "Nx", "N to 1", or the only number."""
-    number = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
-    hits = list(
-        re.finditer(rf"(?<![\w.]){number}\s*-?\s*(?:times|x\b|fold\b|\u00d7|:\s*1\b|to\s+1\b)", words)
-    )
-    if hits:
-        ends = list(_CONCLUSION.finditer(words))
-        after = [hit for hit in hits if ends and hit.start() > ends[-1].start()]
-        return float((after or hits)[0][1])
-    _, rest = find(words, "speed")
-    bare = find_bare(rest)
-    return bare[0].value if len(bare) == 1 else None
-
-
 def _meant(words: str, found: list[Quantity]) -> Quantity:
     """Of several quantities, choose the one after the last word that concludes, or else the first."""
-    if len(found) > 1 and (ends := list(_CONCLUSION.finditer(words))):
+    if len(found) > 1 and (ends := list(CONCLUSION.finditer(words))):
         last = ends[-1].start()
         after = [quantity for quantity in found if quantity.start > last]
         return after[0] if after else found[-1]

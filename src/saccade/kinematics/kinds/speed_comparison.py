@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from saccade.kinematics.kinds.comparisons import MoreOrLess
-from saccade.kinematics.labels import Finding, TrackLabel
+from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.pairs import compare_speed
-from saccade.kinematics.settings import Settings
 from saccade.kinematics.wordings import Wordings, two_forms
 
 
@@ -13,6 +12,7 @@ class SpeedComparison(MoreOrLess):
     """Average speeds."""
 
     name = "speed_comparison"
+    compare = staticmethod(compare_speed)
     wordings = Wordings(
         two_forms(
             "Which is {x}, the {c1} or the {c2} object?",
@@ -28,17 +28,13 @@ class SpeedComparison(MoreOrLess):
             pairs=(("faster", "slower"), ("higher", "lower"), ("quicker", "slower")),
         ),
         (
-            "The {w} one.",
-            "It is the object in the {w} box.",
-            "The {w}-boxed object, on average.",
-            "That is the {w} one, not the {o} one.",
+            "The {v} one.",
+            "It is the object in the {v} box.",
+            "The {v}-boxed object, on average.",
+            "That is the {v} one, not the {o} one.",
         ),
         ("more", "less"),
     )
-
-    def compare(self, one: TrackLabel, two: TrackLabel, settings: Settings) -> Finding:
-        """Compare by the rules of the labels."""
-        return compare_speed(one, two, ("0", "1"), settings)
 
     def of(self, label: TrackLabel) -> float | None:
         """km/h."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from saccade.kinematics.kinds.base import Parsed
+import re
+
 from saccade.kinematics.kinds.multi_step import MultiStep
-from saccade.kinematics.kinds.relative import read_ratio
+from saccade.kinematics.kinds.relative import CONCLUSION
+from saccade.kinematics.quantities import find, find_bare
 from saccade.kinematics.wordings import Wordings, one_form
 
 
@@ -13,6 +15,7 @@ class SpeedRatio(MultiStep):
 
     name = "speed_ratio"
     error_unit = "times"
+    field = "value_ratio"
     fact, said = "thing", "times"
     # km/h.
     facts = (
@@ -44,9 +47,13 @@ class SpeedRatio(MultiStep):
     )
 
     def read(self, words: str) -> float | None:
-        """Times."""
-        return read_ratio(words)
-
-    def parsed(self, value: float) -> Parsed:
-        """Times."""
-        return Parsed("ok", value_ratio=value)
+        """Find "N times", "Nx", "N to 1", or the only number."""
+        number = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
+        times = r"(?:times|x\b|fold\b|\u00d7|:\s*1\b|to\s+1\b)"
+        if hits := list(re.finditer(rf"(?<![\w.]){number}\s*-?\s*{times}", words)):
+            ends = list(CONCLUSION.finditer(words))
+            after = [hit for hit in hits if ends and hit.start() > ends[-1].start()]
+            return float((after or hits)[0][1])
+        _, rest = find(words, "speed")
+        bare = find_bare(rest)
+        return bare[0].value if len(bare) == 1 else None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from saccade.kinematics.kinds.base import Parsed
 from saccade.kinematics.kinds.multi_step import MultiStep
-from saccade.kinematics.kinds.relative import read_quantity
 from saccade.kinematics.units import SECONDS
 from saccade.kinematics.wordings import Wordings, one_form
 
@@ -14,6 +12,7 @@ class TravelTime(MultiStep):
 
     name = "travel_time"
     error_unit = "h"
+    quantity, field, per = "time", "value_h", SECONDS["h"]
     fact, said = "route", "hours"
     # Kilometres; the band of 25 % is wider than what road maps differ by.
     facts = (
@@ -44,11 +43,3 @@ class TravelTime(MultiStep):
         ),
         unit="h",
     )
-
-    def read(self, words: str) -> float | None:
-        """Seconds."""
-        return read_quantity(words, "time")
-
-    def parsed(self, value: float) -> Parsed:
-        """Hours."""
-        return Parsed("ok", value_h=value / SECONDS["h"])

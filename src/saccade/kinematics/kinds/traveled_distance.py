@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from saccade.kinematics.kinds.base import Parsed
-from saccade.kinematics.kinds.relative import Measured, read_quantity
+from saccade.kinematics.kinds.relative import Measured
 from saccade.kinematics.labels import TrackLabel
-from saccade.kinematics.settings import Settings
 from saccade.kinematics.wordings import Wordings, one_form
-
-if TYPE_CHECKING:
-    from saccade.kinematics.schema import Question
 
 
 class TraveledDistance(Measured):
@@ -19,7 +12,8 @@ class TraveledDistance(Measured):
 
     name = "traveled_distance"
     error_unit = "m"
-    title = "Distance travelled"
+    quantity, field = "length", "value_m"
+    title, said = "Distance travelled", "meters"
     wordings = Wordings(
         one_form(
             "Over this clip, what path length does the object in the {c} box cover?",
@@ -45,15 +39,3 @@ class TraveledDistance(Measured):
     def of(self, label: TrackLabel) -> float | None:
         """Metres."""
         return label.distance_m
-
-    def read(self, words: str) -> float | None:
-        """Metres."""
-        return read_quantity(words, "length")
-
-    def parsed(self, value: float) -> Parsed:
-        """Metres."""
-        return Parsed("ok", value_m=value)
-
-    def answer_of_one(self, question: Question, label: TrackLabel, settings: Settings) -> str | None:
-        """Say the metres of the label."""
-        return f"{label.distance_m:.2f} meters"

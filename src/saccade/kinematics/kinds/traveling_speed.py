@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from saccade.kinematics.kinds.base import Parsed
-from saccade.kinematics.kinds.relative import Measured, read_quantity
+from saccade.kinematics.kinds.relative import Measured
 from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.wordings import Wordings, one_form
 
@@ -13,7 +12,8 @@ class TravelingSpeed(Measured):
 
     name = "traveling_speed"
     error_unit = "km/h"
-    title = "Average speed"
+    quantity, field = "speed", "value_kmh"
+    title, said = "Average speed", "km/h"
     wordings = Wordings(
         one_form(
             "On average, how quickly does the {c}-boxed object go, in km/h?",
@@ -39,11 +39,3 @@ class TravelingSpeed(Measured):
     def of(self, label: TrackLabel) -> float | None:
         """km/h."""
         return label.speed_kmh
-
-    def read(self, words: str) -> float | None:
-        """km/h."""
-        return read_quantity(words, "speed")
-
-    def parsed(self, value: float) -> Parsed:
-        """km/h."""
-        return Parsed("ok", value_kmh=value)
