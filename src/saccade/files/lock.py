@@ -30,7 +30,7 @@ class Owner:
 
 
 @contextlib.contextmanager
-def writing(path: Path | str, job: str, *, beside: bool = False) -> Iterator[None]:
+def writing(path: Path | str, job: str, *, beside: bool = False, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock of a folder or file while a job writes it.
 
     The system frees the lock when its process ends in any way, so a lock is never stale on a local disk.
@@ -40,6 +40,7 @@ def writing(path: Path | str, job: str, *, beside: bool = False) -> Iterator[Non
         job: What the caller does, for the message that a second one gets.
         beside: Put the lock file next to `path` rather than into it: for a single file, or a folder that is
             replaced as a whole.
+        patience: Seconds to wait for another writer before it is an error.
 
     Raises:
         ConfigError: Another process is writing there; the message names it, its machine and since when.
@@ -48,7 +49,7 @@ def writing(path: Path | str, job: str, *, beside: bool = False) -> Iterator[Non
     home, stem = (path.parent, f".{path.name}") if beside else (path, ".saccade")
     try:
         home.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(home / f"{stem}.lock", timeout=0)
+        lock = filelock.FileLock(home / f"{stem}.lock", timeout=patience)
         lock.acquire()
     except filelock.Timeout:
         raise ConfigError(
@@ -67,10 +68,10 @@ def writing(path: Path | str, job: str, *, beside: bool = False) -> Iterator[Non
     finally:
         with contextlib.suppress(OSError):
             note.unlink(missing_ok=True)
-        lock.release()
-        if beside:
+        if beside:  # while it is held: one who waits sees that its file is gone and makes a new one
             with contextlib.suppress(OSError):
                 (home / f"{stem}.lock").unlink(missing_ok=True)
+        lock.release()
 
 
 def _text(owner: Owner) -> str:
