@@ -7,8 +7,8 @@ exporter writes: raw tensors, operators of `aten`, and size expressions made of 
 
 import copy
 import io
-import json
 import re
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from saccade.errors import ConfigError, WeightsError
 from saccade.export.form import Portable
 from saccade.export.onnx import dynamic_axes, quiet
 from saccade.export.session import count_threads
+from saccade.files import parse_json
 
 MAX_JSON_BYTES = 256 << 20
 _TARGET = re.compile(r"torch\.ops\.aten\.[a-z_0-9]+\.[A-Za-z_0-9]+|_operator\.[a-z]+|torch\.sym_[a-z]+")
@@ -88,8 +89,12 @@ def check_program(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
+                if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                    raise WeightsError(
+                        f"{path}: {info.filename!r} is compressed or encrypted, which our exporter does not do"
+                    )
                 _check_member(archive, info, path)
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error) as error:
         raise WeightsError(f"{path}: not a program of torch.export ({error}); export it again") from None
 
 
@@ -103,7 +108,11 @@ def _check_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -
             raise WeightsError(
                 f"{path}: {inner} has {info.file_size} bytes; at most {MAX_JSON_BYTES} are read"
             )
-        for problem in _problems(json.loads(archive.read(info))):
+        for problem in _problems(
+            parse_json(
+                archive.read(info), where=f"{path}: {inner}", error=WeightsError, max_bytes=MAX_JSON_BYTES
+            )
+        ):
             raise WeightsError(f"{path}: {inner} holds {problem}, which our exporter does not write; refused")
     elif inner.startswith("data/sample_inputs/"):
         try:
@@ -113,7 +122,7 @@ def _check_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -
             raise WeightsError(f"{path}: {inner} is a pickle with more than tensors in it; refused") from None
     elif not re.fullmatch(
         r"data/(weights/weight_\d+|constants/tensor_\d+)|version|byteorder|archive_format|archive_version"
-        r"|\.data/(serialization_id|version)",
+        r"|\.data/(serialization_id|version)|extra/saccade_contract",
         inner,
     ):
         raise WeightsError(f"{path}: holds {inner!r}, which our exporter does not write; refused")
