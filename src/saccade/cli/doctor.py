@@ -52,5 +52,6 @@ def _show_cache(json: bool) -> None:
     ]
     show.rows(rows, as_json=json, title="")
     show.note(
-        f"{cache_dir()}: {len(rows)} folders, {len(removed)} removed; bundles may take {limit:g} GB (SACCADE_CACHE_GB)"
+        f"{cache_dir()}: {len(rows)} folders, {len(removed)} removed; bundles may take {limit:g} GB "
+        "(SACCADE_CACHE_GB)"
     )

@@ -104,7 +104,7 @@ def _bytes(folder: Path) -> int:
     for home, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(home, name)).st_size
+                total += (Path(home) / name).lstat().st_size
             except OSError:
                 continue
     return total

@@ -404,7 +404,7 @@ def _tail(module: Portable, image: Tensor) -> list[int]:
 
 
 def exporter_versions(to: str) -> dict[str, str]:
-    """Name all that decides what an export of a network to a format looks like: versions, or an environment's pins."""
+    """Name what decides how a network is exported to a format: versions, or the pins of an environment."""
     from saccade.export.workers import HOMES
 
     found = _versions(FORMATS[to]) | {"format": str(BUNDLE_FORMAT)}
