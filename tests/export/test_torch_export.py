@@ -84,7 +84,7 @@ def pickled_weight(data: bytes) -> bytes:
         ("data/weights/model_weights_config.json", pickled_weight, "a pickled payload"),
         ("data/constants/custom_obj_0", lambda _: pickle.dumps(Bomb()), "does not write"),
         ("data/aotinductor/model/lib.so", lambda _: b"\x7fELF", "does not write"),
-        ("models/model.json", lambda _: b"{", "not a program"),
+        ("models/model.json", lambda _: b"{", "not valid JSON"),
     ],
 )
 def test_refuses_what_could_run_code(program, tmp_path, monkeypatch, member, change, message):
