@@ -20,8 +20,8 @@ def bundle(onnx_bundle, tmp_path):
 
 def check(capsys, bundle, *more):
     code = main(["export", "--check", str(bundle), "--json", *more])
-    rows = json.loads(capsys.readouterr().out)
-    return code, {row["what"]: row["state"] for row in rows if isinstance(row, dict)}
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    return code, {row["what"]: row["state"] for row in rows}
 
 
 def sign_anew(bundle, change):

@@ -11,9 +11,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from saccade.errors import WeightsError
 from saccade.export.contract import PLACES, contract, read_contract
@@ -188,14 +186,11 @@ def _check_contract(bundle: Bundle) -> list[str]:
     return []
 
 
-Side = Annotated[int, Meta(ge=1, le=1 << 20)] | str
-
-
 @dataclass
 class _Port:
     """One input or output as it is stored."""
 
-    shape: list[Side]
+    shape: list[int | str]
     name: str = ""
     dtype: str = "float32"
 
@@ -204,7 +199,7 @@ class _Port:
 class _File:
     """One file as it is stored."""
 
-    bytes: Annotated[int, Meta(ge=0)]
+    bytes: int
     sha256: str
 
 
@@ -213,7 +208,7 @@ class _Stored:
     """A manifest as it is stored, but for the card, which checks itself."""
 
     card: dict[str, Any]
-    bundle_format: Annotated[int, Meta(ge=1)]
+    bundle_format: int
     format: str
     precision: str
     inputs: list[_Port]
@@ -228,11 +223,16 @@ class _Stored:
 def _parse(values: Any, where: str) -> Manifest:
     """Check the kinds of all fields."""
     number = values.get("bundle_format") if isinstance(values, dict) else None
+    if isinstance(number, int) and number < 1:
+        raise WeightsError(f"{where}: bundle_format is {number!r}; expected a whole number from 1")
     if isinstance(number, int) and number > BUNDLE_FORMAT:
         raise WeightsError(
             f"{where}: bundle format {number}, this Saccade reads up to {BUNDLE_FORMAT}; upgrade Saccade"
         )
     stored = convert(values, _Stored, where=f"{where}: not a manifest of ours", error=WeightsError)
+    sides = [side for port in (*stored.inputs, *stored.outputs) for side in port.shape]
+    if not all(isinstance(side, str) or 0 < side <= 1 << 20 for side in sides):
+        raise WeightsError(f"{where}: an input or output has no sensible shape; export the bundle again")
     if len(stored.inputs) != 1 or len(stored.inputs[0].shape) != 4 or not stored.outputs:
         raise WeightsError(f"{where}: expected one input (batch, channels, height, width) and an output")
     if not stored.files:
