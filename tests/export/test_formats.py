@@ -15,6 +15,8 @@ from saccade.export.maps import CHANNEL_BLOCK, StateMaps
 from saccade.export.onnx import OnnxSession, write_onnx
 from saccade.export.verify import difference
 
+ALWAYS = ["manifest.json", "manifest.sha256", "reference.safetensors"]
+
 
 def run(model, images):
     with torch.no_grad():
@@ -24,7 +26,7 @@ def run(model, images):
 def test_onnx_bundle_runs_at_any_batch_and_size(shvit, onnx_bundle):
     bundle = read_bundle(onnx_bundle)
     assert onnx_bundle.name == "shvit_s1-any-onnx-float32"
-    assert sorted(p.name for p in onnx_bundle.iterdir()) == ["manifest.json", "model.onnx"]
+    assert sorted(p.name for p in onnx_bundle.iterdir()) == [*ALWAYS[:2], "model.onnx", ALWAYS[2]]
     session = open_session(bundle, threads=1)
     for shape in ((1, 3, 96, 96), (3, 3, 70, 131)):
         images = torch.randn(shape)
@@ -39,7 +41,7 @@ def test_manifest_says_what_was_measured(shvit, onnx_bundle):
     assert manifest.inputs[0]["shape"] == ["batch", 3, "height", "width"]
     assert manifest.outputs[0]["shape"] == ["batch", 7]
     assert 0 < manifest.checks["max_difference"] <= manifest.tolerance <= 1e-4
-    assert len(manifest.checks["cases"]) == 10
+    assert len(manifest.checks["cases"]) == 14
     assert torch.__version__.startswith(manifest.versions["torch"])
     json.loads((onnx_bundle / "manifest.json").read_text())
 
@@ -61,7 +63,12 @@ def test_an_onnx_bundle_runs_in_openvino_too(shvit, onnx_bundle):
 def test_openvino(vim, tmp_path, precision):
     shipped = export_bundle(vim, "openvino", precision=precision, out=tmp_path)
     assert shipped.path.name == f"efficientvim_m1-96-openvino-{precision}"
-    assert sorted(p.name for p in shipped.path.iterdir()) == ["manifest.json", "model.bin", "model.xml"]
+    assert sorted(p.name for p in shipped.path.iterdir()) == [
+        *ALWAYS[:2],
+        "model.bin",
+        "model.xml",
+        ALWAYS[2],
+    ]
     images = torch.randn(2, 3, 96, 96)
     session = open_session(read_bundle(shipped.path), threads=1)
     gap = difference(session(images), run(vim[0], images))

@@ -51,6 +51,8 @@ def test_equal_passes_and_reports(model):
         (lambda x, y: y[:, :1], "returns shape"),
         (lambda x, y: y / 0, "not finite"),
         (lambda x, y: y + (len(x) == 5) * 0.01, "noise x5"),
+        (lambda x, y: y + (torch.arange(len(x)) > 6)[:, None] * 0.01, "noise x(16|33|64)"),
+        (lambda x, y: y + (torch.arange(len(x)) > 62)[:, None] * 0.01, "noise x64"),
         (lambda x, y: y.mean(0, keepdim=True).expand_as(y), "differs"),
     ],
 )

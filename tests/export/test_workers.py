@@ -1,7 +1,10 @@
 """The environments of their own: the rewriting is exact, failures are sentences, and (slow) the real thing works."""
 
 import copy
+import re
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from saccade.export import environment, export_bundle, open_session, read_bundle
 from saccade.export.form import example, portable
 from saccade.export.verify import difference
 from saccade.export.worker import rewrite
+from saccade.files import sha256
 
 
 @pytest.mark.parametrize("family", ["shvit", "vim"])
@@ -49,9 +53,25 @@ def test_core_ml_files_run_on_macos_only(tmp_path, monkeypatch):
 def pins(tmp_path, monkeypatch):
     """Pins of an environment that needs no download, in a cache of its own."""
     monkeypatch.setenv("SACCADE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
     (tmp_path / "environments").mkdir()
+    (tmp_path / "environments" / "build.txt").write_text("# nothing\n")
     return tmp_path / "environments" / "executorch.txt"
+
+
+def make_wheel(folder: Path, name: str) -> Path:
+    """Write the smallest package that pip installs."""
+    path = folder / f"{name}-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", "here = True\n")
+        wheel.writestr(f"{name}-1.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        wheel.writestr(
+            f"{name}-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{name}-1.dist-info/RECORD", "")
+    return path
 
 
 @pytest.mark.slow
@@ -66,21 +86,29 @@ def test_an_environment_is_made_once(pins):
 
 
 @pytest.mark.slow
-def test_an_environment_that_cannot_be_made_leaves_nothing(pins, monkeypatch):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    pins.write_text("saccade-no-such-package==1\n")
+@pytest.mark.parametrize("change", ["none", "another file", "no hash"])
+def test_a_package_whose_file_is_not_the_pinned_one_is_refused(pins, tmp_path, monkeypatch, change):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    wheel = make_wheel(tmp_path, "tiny")
+    digest = "0" * 64 if change == "another file" else sha256(wheel)
+    pins.write_text("tiny==1\n" if change == "no hash" else f"tiny==1 --hash=sha256:{digest}\n")
+    if change == "none":
+        python = environment.environment("executorch", lambda text: None)
+        assert subprocess.run([python, "-c", "import tiny; assert tiny.here"], check=False).returncode == 0
+        return
     with pytest.raises(MissingExtraError, match="pip's messages are in"):
         environment.environment("executorch", lambda text: None)
-    left = [p for p in (pins.parent.parent / "cache" / "environments").iterdir() if p.suffix != ".log"]
+    left = [p for p in (tmp_path / "cache" / "environments").iterdir() if p.suffix != ".log"]
     assert left == []
 
 
-def test_a_stale_lock_is_taken_over(tmp_path):
-    lock = tmp_path / "x.lock"
-    lock.write_text("999999999")
-    with environment._lock(lock):
-        assert lock.exists()
-    assert not lock.exists()
+@pytest.mark.parametrize("name", ["build", "executorch", "litert"])
+def test_every_pin_has_a_hash(name):
+    text = environment._pins(name).read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in text.splitlines():
+        assert line.startswith("#") or re.fullmatch(
+            r"[\w.-]+==\S+( +--hash=sha256:[0-9a-f]{64})+", line.strip()
+        ), line
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from saccade.export.verify import BF16_LIMIT, difference, limit
 from saccade.files import cache_dir
 from saccade.registry import create_model
 from saccade.runtime import choose, open_predictor, predictor
-from saccade.weights import Card, save_weights
+from saccade.weights import Card, load_model, save_weights
 
 SIZE = 64
 
@@ -113,7 +113,7 @@ def test_a_wrong_candidate_is_never_taken(weights, monkeypatch):
     said = []
     with open_predictor(path, threads=1, batch=3, say=said.append) as found:
         assert found.backend != "onnx"
-    assert any(line.startswith("onnx is out: differs from PyTorch by 0.01") for line in said)
+    assert any(line.startswith("onnx is out: ") and "differs from PyTorch by 0.01" in line for line in said)
 
 
 def test_no_candidate_at_all_is_a_failed_check(weights, monkeypatch):
@@ -195,9 +195,15 @@ def test_a_damaged_bundle_is_refused(bundle, tmp_path):
 def test_the_fingerprint_follows_the_tensors():
     torch.manual_seed(0)
     first, second = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
-    assert predictor.fingerprint(first) == predictor.fingerprint(second)
+    card = Card("shvit_s1", preprocess={"size": SIZE})
+    assert predictor.fingerprint(first, card) == predictor.fingerprint(second, card)
     second.running_mean += 1e-7
-    assert predictor.fingerprint(first) != predictor.fingerprint(second)
+    assert predictor.fingerprint(first, card) != predictor.fingerprint(second, card)
+    for other in (
+        Card("shvit_s1", {"x": 1}, preprocess={"size": SIZE}),
+        Card("shvit_s1", preprocess={"size": 96}),
+    ):
+        assert predictor.fingerprint(first, other) != predictor.fingerprint(first, card)
 
 
 def test_the_cache_remembers_and_survives_damage(cache):
@@ -222,3 +228,50 @@ def test_compile(weights):
     images = torch.randn(2, 3, SIZE, SIZE)
     with open_predictor(path, backend="compile") as found:
         check_equal(found(images), model, images)
+
+
+def test_equal_tensors_with_other_options_are_another_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("SACCADE_CACHE", str(tmp_path))
+    plain = create_model("timm/mobilenetv4_conv_small", num_classes=3).eval()
+    smooth = create_model("timm/mobilenetv4_conv_small", num_classes=3, act_layer="silu").eval()
+    smooth.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 3, SIZE, SIZE)
+    for model, options in ((plain, {}), (smooth, {"act_layer": "silu"})):
+        card = Card("timm/mobilenetv4_conv_small", options, num_classes=3, preprocess={"size": SIZE})
+        bundle = predictor.made_bundle(model, card, "onnx", "float32", lambda text: None)
+        with predictor.bundle_predictor(bundle) as found:
+            check_equal(found(images), model, images)
+
+
+def test_a_cached_file_of_another_network_is_made_again(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("SACCADE_CACHE", str(tmp_path))
+    path, model = weights
+    other = create_model("shvit_s1", num_classes=4).eval()
+    for parameter in other.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.05)
+    card = Card("shvit_s1", num_classes=4, labels=list("abcd"), preprocess={"size": SIZE})
+    home = tmp_path / "bundles" / predictor.fingerprint(*load_model(path), "onnx")[:16]
+    export_bundle((other, card), "onnx", out=home)
+    said, images = [], torch.randn(2, 3, SIZE, SIZE)
+    with open_predictor(path, backend="onnx", threads=1, say=said.append) as found:
+        check_equal(found(images), model, images)
+    assert any("does not answer as the network does" in line for line in said)
+
+
+def test_the_cache_is_pruned_the_longest_unused_first(weights, tmp_path, monkeypatch, capsys):
+    import os
+
+    from saccade.cli.main import main
+
+    monkeypatch.setenv("SACCADE_CACHE", str(tmp_path))
+    for age, name in enumerate(("new", "old", "older")):
+        folder = tmp_path / "bundles" / name
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(bytes(1_000_000))
+        os.utime(folder, (1e9 - 1e6 * age,) * 2)
+    monkeypatch.setenv("SACCADE_CACHE_GB", "0.0015")
+    assert main(["doctor", "--cache"]) == 0
+    assert [p.name for p in (tmp_path / "bundles").iterdir()] == ["new"]
+    text = capsys.readouterr()
+    assert "bundles/older" in text.out
+    assert "2 removed" in text.err

@@ -12,7 +12,8 @@ Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
 def export(
     *,
-    weights: str,
+    weights: str = "",
+    check: Path | None = None,
     to: Literal["onnx", "openvino", "torch", "executorch", "litert", "coreml"] = "onnx",
     precision: Literal["float32", "bf16", "int8"] = "float32",
     data: str = "",
@@ -29,8 +30,12 @@ def export(
     its precision allows, nothing is left behind and the exit code is 1. executorch, litert and coreml work in an
     environment of their own, which is made on first use (0.5 to 2 GB in the user's cache folder).
 
+    With --check BUNDLE nothing is exported: the bundle's hashes, what its model file says it is for, and the answers
+    that were kept with it are checked again, on this machine; with --weights too, the file is run against PyTorch.
+
     Args:
         weights: Run folder, weights file or model name.
+        check: A bundle to check again.
         to: Format of the model file.
         precision: onnx and openvino also come in int8, openvino and torch in bf16.
         data: Pictures as for `saccade train --data`; int8 needs them, the others measure their marks on them.
@@ -39,8 +44,18 @@ def export(
         out: Folder to put the bundle's folder in; `export/` in the run folder, or here, when left out.
         json: Print one JSON object.
     """
-    from saccade.export import export_bundle
+    from saccade.errors import CheckFailed, ConfigError
+    from saccade.export import check_bundle, export_bundle
 
+    if check is not None:
+        rows = check_bundle(check, weights)
+        show.rows(rows, as_json=json)
+        failed = [row["what"] for row in rows if row["state"] == "failed"]
+        if failed:
+            raise CheckFailed(f"{check}: {', '.join(failed)} failed; do not use this bundle, export it again")
+        return
+    if not weights:
+        raise ConfigError("no weights were given; name a run folder, weights file or model with --weights")
     shipped = export_bundle(
         weights, to, precision=precision, data=data, size=size, dynamic=dynamic, out=out, say=show.note
     )

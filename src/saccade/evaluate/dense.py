@@ -19,6 +19,7 @@ from saccade.evaluate.held_out import same_place, trained_on
 from saccade.evaluate.marks import compute_marks
 from saccade.files import write_text
 from saccade.runtime.dense import DensePredictor
+from saccade.runtime.finite import REASON
 from saccade.shown import code, markdown
 from saccade.tasks.base import Batch
 from saccade.trust import check_place
@@ -128,6 +129,9 @@ def mark_dense(
         nonlocal done
         done += len(one["name"]) + len(one["broken"])
         broken.extend(one["broken"])
+        broken.extend(
+            (one["name"][place], f"{REASON}; it counts as nothing found") for place in predictor.not_finite
+        )
         if progress is not None:
             progress(done, len(opened.val))
 

@@ -139,7 +139,12 @@ def evaluate(
         chosen = batch or networks.choose_batch(total)
         begin = time.perf_counter()
         stream = run_pipeline(
-            source, networks.preprocess, networks.for_batch(chosen), batch=chosen, workers=networks.workers
+            source,
+            networks.preprocess,
+            networks.for_batch(chosen),
+            batch=chosen,
+            workers=networks.workers,
+            weights=networks.source,
         )
         with contextlib.closing(stream):
             for one, outputs in stream:

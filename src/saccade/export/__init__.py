@@ -1,6 +1,7 @@
 """Ship a network: one file and its manifest in a folder, checked against PyTorch before anyone sees it."""
 
 from saccade.export.bundle import Bundle, Manifest, is_bundle, read_bundle
+from saccade.export.check import check_bundle
 from saccade.export.ship import FORMATS, Shipped, export_bundle, open_session
 
 __all__ = [
@@ -8,6 +9,7 @@ __all__ = [
     "Bundle",
     "Manifest",
     "Shipped",
+    "check_bundle",
     "export_bundle",
     "is_bundle",
     "open_session",

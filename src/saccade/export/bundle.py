@@ -1,8 +1,9 @@
 """The bundle: a folder with a model file and a `manifest.json` that says what goes in and what comes out.
 
-A bundle may come from a stranger. Reading one checks the manifest's kinds and sizes, that every file lies in the
-folder itself, and every file's length and SHA-256, before any runtime sees a byte. The hashes guard against damage
-and mix-ups; they do not say who made the bundle.
+A bundle may come from a stranger. Reading one checks the manifest's kinds and sizes, its own SHA-256 (a line in
+`manifest.sha256`), that every file lies in the folder itself, every file's length and SHA-256, and that the model
+file was exported with these labels and this preprocessing, before any runtime sees a byte. All this guards against
+damage, mix-ups and edits of the manifest; it does not say who made the bundle.
 """
 
 import dataclasses
@@ -13,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from saccade.errors import WeightsError
-from saccade.files import sha256
+from saccade.export.contract import PLACES, contract, read_contract
+from saccade.files import convert, read_json, sha256
 from saccade.weights.card import Card
 
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
+"""1: manifests without a digest of their own, model files without one of what they were made for."""
 MANIFEST = "manifest.json"
+DIGEST = "manifest.sha256"
+"""One line as `sha256sum` writes it: the digest of the manifest, which lists those of all other files."""
 MAX_MANIFEST_BYTES = 8 << 20
 MAX_FILE_BYTES = 8 << 30
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -72,6 +77,10 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    digest: str = ""
+    """SHA-256 of the manifest."""
+    unchecked: tuple[str, ...] = ()
+    """What nobody can check, because the bundle was made before it was recorded or the format has no place for it."""
 
     @property
     def model(self) -> Path:
@@ -98,13 +107,19 @@ def is_bundle(path: Path | str) -> bool:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Record every file in `folder`, then write its manifest."""
+    """Record every file in `folder`, then write its manifest and the line with its digest."""
     manifest.files = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.iterdir())
-        if path.name != MANIFEST
+        if path.name not in (MANIFEST, DIGEST)
     }
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    sign(folder)
+
+
+def sign(folder: Path) -> None:
+    """Write the line with the manifest's digest."""
+    (folder / DIGEST).write_text(f"{sha256(folder / MANIFEST)}  {MANIFEST}\n", encoding="ascii")
 
 
 def read_bundle(path: Path | str) -> Bundle:
@@ -121,63 +136,119 @@ def read_bundle(path: Path | str) -> Bundle:
     file = path / MANIFEST
     if not file.is_file():
         raise WeightsError(f"{path}: no {MANIFEST} here; expected a bundle written by `saccade export`")
-    if file.stat().st_size > MAX_MANIFEST_BYTES:
-        raise WeightsError(
-            f"{file}: {file.stat().st_size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}"
-        )
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise WeightsError(f"{file}: not valid JSON ({error}); export the bundle again") from None
+    values = read_json(file, error=WeightsError, max_bytes=MAX_MANIFEST_BYTES, finite=True)
     manifest = _parse(values, str(file))
+    digest, unchecked = _check_digest(path, manifest)
     for name, entry in manifest.files.items():
         _check_file(path, name, entry)
-    return Bundle(path, manifest)
+    bundle = Bundle(path, manifest, digest)
+    unchecked += _check_contract(bundle)
+    return dataclasses.replace(bundle, unchecked=tuple(unchecked))
+
+
+def _check_digest(folder: Path, manifest: Manifest) -> tuple[str, list[str]]:
+    """Compare the manifest with its detached digest; return the digest and what cannot be checked."""
+    digest, line = sha256(folder / MANIFEST), folder / DIGEST
+    if not line.is_file():
+        if manifest.bundle_format > 1:
+            raise WeightsError(f"{line}: missing; copy the bundle again, or export it again")
+        return digest, ["the manifest has no digest of its own (made by an older Saccade)"]
+    with line.open("rb") as file:
+        written = file.read(64)
+    if written != digest.encode():
+        raise WeightsError(
+            f"{folder / MANIFEST}: its SHA-256 is not the one in {DIGEST}; it was damaged or edited, copy "
+            "the bundle again"
+        )
+    return digest, []
+
+
+def _check_contract(bundle: Bundle) -> list[str]:
+    """Compare the manifest with what the model file says it was exported with; return what cannot be checked."""
+    manifest = bundle.manifest
+    if manifest.format not in PLACES:
+        return [f"{manifest.format} files have no place for a digest of their labels and preprocessing"]
+    found = read_contract(bundle.model, manifest.format) if bundle.model.is_file() else None
+    if found is None and manifest.bundle_format > 1:
+        raise WeightsError(
+            f"{bundle.model}: does not say what it was exported with, as files of bundle format "
+            f"{manifest.bundle_format} do; it was replaced, export it again"
+        )
+    if found is None:
+        return [
+            "the model file does not say which labels and preprocessing it is for (made by an older Saccade)"
+        ]
+    if found != contract(manifest.card, manifest.format, manifest.precision):
+        raise WeightsError(
+            f"{bundle.path / MANIFEST}: network, labels, preprocessing or precision are not those that the model "
+            "file was exported with; the manifest was edited, export the bundle again"
+        )
+    return []
+
+
+@dataclass
+class _Port:
+    """One input or output as it is stored."""
+
+    shape: list[int | str]
+    name: str = ""
+    dtype: str = "float32"
+
+
+@dataclass
+class _File:
+    """One file as it is stored."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass
+class _Stored:
+    """A manifest as it is stored, but for the card, which checks itself."""
+
+    card: dict[str, Any]
+    bundle_format: int
+    format: str
+    precision: str
+    inputs: list[_Port]
+    outputs: list[_Port]
+    tolerance: float
+    checks: dict[str, Any]
+    versions: dict[str, str]
+    details: dict[str, Any]
+    files: dict[str, _File]
 
 
 def _parse(values: Any, where: str) -> Manifest:
     """Check the kinds of all fields."""
-    if not isinstance(values, dict) or not isinstance(values.get("card"), dict):
-        raise WeightsError(f"{where}: not a manifest; expected a bundle written by `saccade export`")
-    number = values.get("bundle_format")
-    if not isinstance(number, int) or number < 1:
+    number = values.get("bundle_format") if isinstance(values, dict) else None
+    if isinstance(number, int) and number < 1:
         raise WeightsError(f"{where}: bundle_format is {number!r}; expected a whole number from 1")
-    if number > BUNDLE_FORMAT:
+    if isinstance(number, int) and number > BUNDLE_FORMAT:
         raise WeightsError(
             f"{where}: bundle format {number}, this Saccade reads up to {BUNDLE_FORMAT}; upgrade Saccade"
         )
-    kinds = {
-        "format": str, "precision": str, "inputs": list, "outputs": list, "tolerance": (int, float),
-        "checks": dict, "versions": dict, "details": dict, "files": dict,
-    }  # fmt: skip
-    for name, kind in kinds.items():
-        if not isinstance(values.get(name), kind):
-            word = kind.__name__ if isinstance(kind, type) else "number"
-            raise WeightsError(f"{where}: field {name!r} should be a {word}; export the bundle again")
-    for entry in [*values["inputs"], *values["outputs"]]:
-        shape = entry.get("shape") if isinstance(entry, dict) else None
-        if not isinstance(shape, list) or not all(
-            isinstance(n, str) or (isinstance(n, int) and 0 < n <= 1 << 20) for n in shape
-        ):
-            raise WeightsError(f"{where}: an input or output has no sensible shape; export the bundle again")
-    if len(values["inputs"]) != 1 or len(values["inputs"][0]["shape"]) != 4 or not values["outputs"]:
+    stored = convert(values, _Stored, where=f"{where}: not a manifest of ours", error=WeightsError)
+    sides = [side for port in (*stored.inputs, *stored.outputs) for side in port.shape]
+    if not all(isinstance(side, str) or 0 < side <= 1 << 20 for side in sides):
+        raise WeightsError(f"{where}: an input or output has no sensible shape; export the bundle again")
+    if len(stored.inputs) != 1 or len(stored.inputs[0].shape) != 4 or not stored.outputs:
         raise WeightsError(f"{where}: expected one input (batch, channels, height, width) and an output")
-    if not values["files"]:
+    if not stored.files:
         raise WeightsError(f"{where}: lists no files; export the bundle again")
-    names = {f.name for f in dataclasses.fields(Manifest)} - {"card"}
-    card = Card.from_json(json.dumps(values["card"]), where)
-    return Manifest(card=card, **{name: values[name] for name in names if name in values})
+    card = Card.from_json(json.dumps(stored.card), where)
+    fields: dict[str, Any] = dataclasses.asdict(stored) | {"card": card}
+    return Manifest(**fields)
 
 
-def _check_file(folder: Path, name: str, entry: Any) -> None:
+def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
     """Check that a listed file is a plain file of this folder with the length and hash it should have."""
     file = folder / name
     if not _PLAIN_NAME.fullmatch(name) or file.resolve().parent != folder.resolve():
         raise WeightsError(
             f"{folder}: the manifest lists {name!r}, which is not a file of the bundle's own folder"
         )
-    if not isinstance(entry, dict) or not isinstance(entry.get("bytes"), int):
-        raise WeightsError(f"{folder}: the manifest gives no length for {name}; export the bundle again")
     if not file.is_file():
         raise WeightsError(f"{file}: listed in the manifest but missing; export or copy the bundle again")
     length = file.stat().st_size
@@ -185,5 +256,5 @@ def _check_file(folder: Path, name: str, entry: Any) -> None:
         raise WeightsError(
             f"{file}: {length} bytes, the manifest says {entry['bytes']}; copy the bundle again"
         )
-    if sha256(file) != entry.get("sha256"):
+    if sha256(file) != entry["sha256"]:
         raise WeightsError(f"{file}: its SHA-256 is not the manifest's; the file was damaged or replaced")

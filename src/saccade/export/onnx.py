@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from saccade.errors import ConfigError, WeightsError
+from saccade.export.deadline import Watch, call_limit, too_long
 from saccade.export.form import Portable
 from saccade.export.session import count_threads
 from saccade.extras import require
@@ -115,21 +116,37 @@ class OnnxSession:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or not outputs or {inputs[0].type, outputs[0].type} != {"tensor(float)"}:
             raise WeightsError(
-                f"{path}: takes or gives something else than one float tensor; export it again"
+                f"{path}: expected one float32 input and a float32 output; export the network again"
             )
-        self._path, self._input = path, inputs[0].name
+        self._path, self._input, self._limit = path, inputs[0].name, call_limit()
+        self._options, self._watch = ort.RunOptions(), Watch()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) float32 to outputs."""
-        pictures = images.detach().contiguous().numpy()
+        """Map (batch, channels, height, width) float32 to outputs.
+
+        Raises:
+            WeightsError: The file cannot run, or does not come to an end.
+        """
+        self._options.terminate = False
+        self._watch.begin(self._limit, self._end)
         try:
-            outputs = self._session.run(None, {self._input: pictures})
-        except Exception as error:
+            outputs = self._session.run(
+                None, {self._input: images.detach().contiguous().numpy()}, self._options
+            )
+        except Exception as error:  # as above
+            if self._options.terminate:
+                raise WeightsError(too_long(str(self._path), self._limit)) from None
+            shape = tuple(images.shape)
             raise WeightsError(
-                f"{self._path}: ONNX Runtime cannot run this file on pictures of shape {tuple(images.shape)} "
-                f"({_last_line(error)})"
+                f"{self._path}: ONNX Runtime cannot run this file on pictures {shape} ({_last_line(error)})"
             ) from None
+        finally:
+            self._watch.done()
         return torch.from_numpy(outputs[0])
+
+    def _end(self) -> None:
+        """Have the runtime stop at the next operator, inside loops too."""
+        self._options.terminate = True
 
     def close(self) -> None:
         """Free the session."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from saccade.errors import WeightsError
+from saccade.export.deadline import call_limit, too_long
 from saccade.export.session import count_threads
 from saccade.extras import require
 
@@ -56,7 +57,7 @@ class OpenVinoSession:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
-        self._path, self._precision = path, precision
+        self._path, self._precision, self._limit = path, precision, call_limit()
         self._request, self._single = self._open(), None
 
     def _open(self, shape: list[int] | None = None) -> Any:
@@ -80,7 +81,16 @@ class OpenVinoSession:
                 self._single = (array.shape, self._open(list(array.shape)))
             request = self._single[1]
         assert request is not None, "the session was closed"
-        return torch.from_numpy(request.infer([array], share_inputs=True)[0].copy())
+        try:
+            request.start_async([array], share_inputs=True)
+            if not request.wait_for(int(1000 * self._limit)):
+                request.cancel()
+                raise WeightsError(too_long(str(self._path), self._limit))
+            return torch.from_numpy(request.results[0].copy())
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{self._path}: OpenVINO cannot run this file on pictures {array.shape} ({str(error)[:300]})"
+            ) from None
 
     def close(self) -> None:
         """Free the model."""

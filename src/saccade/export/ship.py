@@ -1,5 +1,6 @@
 """From a trained network to a bundle: fold, export, run against PyTorch, and only then put it in place."""
 
+import contextlib
 import dataclasses
 import platform
 import tempfile
@@ -16,12 +17,15 @@ from saccade.data.preprocess import Preprocess
 from saccade.data.whole import WholePreprocess
 from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.export import verify
-from saccade.export.bundle import Bundle, Manifest, bundle_name, is_bundle, write_manifest
+from saccade.export.bundle import BUNDLE_FORMAT, Bundle, Manifest, bundle_name, is_bundle, write_manifest
+from saccade.export.contract import contract, write_contract
+from saccade.export.environment import pins_digest
 from saccade.export.form import JoinedBoxes, Portable, example, is_dense, one_output, portable
 from saccade.export.pictures import Pictures
+from saccade.export.reference import write_reference
 from saccade.export.session import Session
 from saccade.export.workers import can_run
-from saccade.files import replacing
+from saccade.files import replacing, writing
 from saccade.tasks import check_classifies, get_task
 from saccade.tasks.classify import preprocess_of
 from saccade.weights import Card, load_model
@@ -134,7 +138,8 @@ def export_bundle(
     folder = Path(out) if out else _home(source) / "export"
     image = example(card.in_chans, side)
     module = portable(model, image)
-    with replacing(folder / name) as temporary:
+    job_name = f"exporting {name}"
+    with writing(folder / name, job_name, beside=True), replacing(folder / name) as temporary:
         temporary.mkdir()
         run = _home(source)
         pictures = Pictures.open(data, card, preprocess.size, run) if data else None
@@ -143,6 +148,7 @@ def export_bundle(
             module, reference, card, preprocess, image, temporary, to, precision, dynamic, pictures, say, step
         )
         details = job.write()
+        write_contract(job.file, to, contract(card, to, precision))
         manifest = Manifest(
             card=card,
             format=to,
@@ -233,23 +239,23 @@ class Job:
         session = open_session(Bundle(self.folder, dataclasses.replace(manifest, files={self.file.name: {}})))
         try:
             found: dict[str, Any] = {"verified": True}
-            report = verify.compare(
-                session, self.model, self._cases(manifest.batch), precision=self.precision
-            )
+            cases = self._cases(manifest)
+            report = verify.compare(session, self.model, cases, precision=self.precision)
             found |= {"tolerance": report.limit, **report.to_dict()}
             if isinstance(self.model, JoinedBoxes):
-                found["boxes"] = verify.check_boxes(session, self.model, self._cases(manifest.batch)[:4])
+                found["boxes"] = verify.check_boxes(session, self.model, cases[:4])
             if self.precision == "int8":
-                verify.check_batches(session, self._cases(None)[-1].images)
+                verify.check_batches(session, cases[-1].images)
             if self.pictures is not None:
                 found |= self._check_on_pictures(session, manifest.batch)
+            write_reference(session, manifest, self.folder)
             return found
         except CheckFailed as error:
             raise CheckFailed(f"{name}: {error}; the file was removed") from None
         finally:
             session.close()
 
-    def _cases(self, batch: int | None) -> list[verify.Case]:
+    def _cases(self, manifest: Manifest) -> list[verify.Case]:
         """Make the batches to compare on; int8's ranges fit real pictures only, so only those say anything."""
         if self.precision == "int8":
             assert self.pictures is not None
@@ -261,7 +267,7 @@ class Job:
             mean=self.preprocess.mean,
             std=self.preprocess.std,
             dynamic=self.dynamic,
-            batch=batch,
+            batch=manifest.batch,
             step=self.step,
         )
 
@@ -395,6 +401,19 @@ def _tail(module: Portable, image: Tensor) -> list[int]:
     """Shape of one output without the batch."""
     with torch.no_grad():
         return list(module(image).shape[1:])
+
+
+def exporter_versions(to: str) -> dict[str, str]:
+    """Name what decides how a network is exported to a format: versions, or the pins of an environment."""
+    from saccade.export.workers import HOMES
+
+    found = _versions(FORMATS[to]) | {"format": str(BUNDLE_FORMAT)}
+    if to in HOMES:
+        found["environment"] = pins_digest(HOMES[to])
+    for name in ("onnxscript", "onnx", "torch"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _versions(form: Format) -> dict[str, str]:

@@ -8,6 +8,7 @@ exporter writes: raw tensors, operators of `aten`, and size expressions made of 
 import copy
 import io
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -94,6 +95,10 @@ def check_program(path: Path) -> None:
                 archive.infolist(), path.stat().st_size, where=str(path), error=WeightsError
             )
             for info in members.values():
+                if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                    raise WeightsError(
+                        f"{path}: {info.filename!r} is compressed or encrypted, which our exporter does not do"
+                    )
                 _check_member(archive, info, path)
     except (
         zipfile.BadZipFile,
@@ -103,6 +108,7 @@ def check_program(path: Path) -> None:
         RuntimeError,
         NotImplementedError,
         zlib.error,
+        struct.error,
     ) as error:
         raise WeightsError(f"{path}: not a program of torch.export ({error}); export it again") from None
 
@@ -127,7 +133,7 @@ def _check_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -
             read_checkpoint(io.BytesIO(archive.read(info)), f"{path}: {inner}")
     elif not re.fullmatch(
         r"data/(weights/weight_\d+|constants/tensor_\d+)|version|byteorder|archive_format|archive_version"
-        r"|\.data/(serialization_id|version)",
+        r"|\.data/(serialization_id|version)|extra/saccade_contract",
         inner,
     ):
         raise WeightsError(f"{path}: holds {inner!r}, which our exporter does not write; refused")

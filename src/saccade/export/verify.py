@@ -36,6 +36,10 @@ SAME_PLACE = 0.99
 """Overlap from which two boxes of a detector count as the same."""
 CLEAR = 1e-3
 """Detections whose score is this far above the weakest one's are compared."""
+BATCHES = (7, 16, 33, 64)
+"""Larger batches to compare in."""
+MAX_BATCH_PIXELS = 64 * 400 * 400
+"""They have at most so many pixels."""
 INT8_MAX_LOSS = 0.02
 """int8 may lose at most this share of right answers on the validation pictures."""
 
@@ -46,6 +50,12 @@ class Case:
 
     name: str
     images: Tensor
+    places: Tensor | None = None
+    """Which of the pictures stand in the batch, (batch,) int64, where some stand there several times."""
+
+    def batch(self, values: Tensor) -> Tensor:
+        """Spread what belongs to the pictures over the batch."""
+        return values if self.places is None else values[self.places]
 
 
 @dataclass
@@ -116,6 +126,11 @@ def make_cases(
             others = ((3 * step, 4 * step), (height + step, width), (height, width + 2 * step))
         for h, w in others:
             cases.append(Case(f"noise x2 {h}x{w}", normal(2, h, w)))
+    # Few pictures in mixed order, so that the reference has to run each of them once only.
+    for count in BATCHES if batch is None else ():
+        if count * height * width <= MAX_BATCH_PIXELS:
+            order = torch.randint(5, (count,), generator=generator)
+            cases.append(Case(f"noise x{count}", cases[2].images, order))
     if batch is not None:
         cases = [Case(c.name, _cut(c.images, batch)) for c in cases]
     return cases
@@ -141,8 +156,14 @@ def compare(session: Session, model: nn.Module, cases: list[Case], *, precision:
             if torch.equal(case.images.amax((2, 3)), case.images.amin((2, 3))):
                 flat.add(case.name)
             want = exact(case.images.double())
-            report.rounding = max(report.rounding, difference(model(case.images), want))
-            got = session(case.images)
+            own = model(case.images)
+            if not (torch.isfinite(want).all() and torch.isfinite(own).all()):
+                raise CheckFailed(
+                    f"case '{case.name}': the network's own outputs are not finite (NaN or infinite), so there is "
+                    "nothing to compare with; the weights are damaged"
+                )
+            report.rounding = max(report.rounding, difference(own, want))
+            want, got = case.batch(want), session(case.batch(case.images))
             if got.shape != want.shape:
                 raise CheckFailed(
                     f"case '{case.name}': the exported file returns shape {tuple(got.shape)}, "
@@ -198,7 +219,7 @@ def check_boxes(session: Session, model: Any, cases: list[Case]) -> int:
 
 
 def check_batches(session: Session, images: Tensor) -> None:
-    """Compare what an int8 file says of pictures one by one, in pairs and all together.
+    """Compare what an int8 file says of pictures one by one and in batches up to 64.
 
     Args:
         session: The opened file.
@@ -207,8 +228,9 @@ def check_batches(session: Session, images: Tensor) -> None:
     Raises:
         CheckFailed: The batch size changes the outputs by more than a flipped rounding does.
     """
+    images = images.repeat(-(-BATCHES[-1] // len(images)), 1, 1, 1)[: max(len(images), BATCHES[-1])]
     want = session(images)
-    for size in (1, 2):
+    for size in (1, 2, *BATCHES[:-1]):
         gap = difference(torch.cat([session(part) for part in images.split(size)]), want)
         if not gap <= INT8_BATCH_LIMIT:
             raise CheckFailed(

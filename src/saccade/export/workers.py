@@ -2,26 +2,31 @@
 
 import contextlib
 import json
+import math
 import platform
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
 
-from saccade.errors import CheckFailed, ConfigError, DataError, ShapeError
+from saccade.errors import CheckFailed, ConfigError, SaccadeError, ShapeError, WeightsError
+from saccade.export.deadline import Watch, call_limit, too_long
 from saccade.export.environment import environment
 from saccade.export.form import Portable
 from saccade.export.session import count_threads
 from saccade.export.torch_export import write_torch
+from saccade.files import convert as convert_values
 from saccade.files import parse_json
 
 HOMES = {"executorch": "executorch", "coreml": "executorch", "litert": "litert"}
 """Which environment makes and runs which format: executorch brings coremltools."""
+MAX_OUTPUTS = 1 << 30
+"""Numbers in one answer."""
 _WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -97,11 +102,39 @@ class WorkerSession:
             [*command, "serve", form, str(path), str(self.threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
         )  # fmt: skip
+        self._limit, self._late, self._watch = call_limit(), False, Watch()
         self._close = weakref.finalize(self, _stop, self._process, self._log)
-        self._read()
+        with self._in_time():
+            self._read()
+
+    @contextlib.contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """End the process when an answer takes too long."""
+        self._watch.begin(self._limit, self._kill)
+        try:
+            yield
+        except SaccadeError:
+            if self._late:
+                raise WeightsError(too_long(str(self._path), self._limit)) from None
+            raise
+        finally:
+            self._watch.done()
+
+    def _kill(self) -> None:
+        self._late = True
+        self._process.kill()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) float32 to outputs."""
+        """Map (batch, channels, height, width) float32 to outputs.
+
+        Raises:
+            WeightsError: The file does not come to an end.
+        """
+        with self._in_time():
+            return self._call(images)
+
+    def _call(self, images: Tensor) -> Tensor:
+        """Send one request and read the answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         array = images.detach().to(torch.float32).contiguous().numpy()
@@ -111,8 +144,13 @@ class WorkerSession:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise CheckFailed(f"{self._path}: the {self._form} process ended: {self._last_words()}") from None
-        shape = self._read()["shape"]
-        data = self._process.stdout.read(4 * int(torch.Size(shape).numel()))
+        where = f"{self._path}: the {self._form} process"
+        shape = convert_values(self._read().get("shape"), list[int], where=where, error=CheckFailed)
+        if not shape or min(shape) < 1 or math.prod(shape) > MAX_OUTPUTS:
+            raise CheckFailed(f"{where} answered with the shape {shape[:8]}; expected a batch of outputs")
+        data = self._process.stdout.read(4 * math.prod(shape))
+        if len(data) != 4 * math.prod(shape):
+            raise CheckFailed(f"{where} ended: {self._last_words()}")
         return torch.frombuffer(bytearray(data), dtype=torch.float32).view(shape)
 
     def close(self) -> None:
@@ -158,6 +196,6 @@ def _stop(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
 def _parse(data: bytes) -> dict[str, Any]:
     """Read one JSON object; an empty one when there is none."""
     try:
-        return parse_json(data, dict[str, Any], where="answer")
-    except DataError:
+        return parse_json(data, dict[str, Any], where="the answer", error=CheckFailed)
+    except CheckFailed:
         return {}

@@ -36,7 +36,7 @@ class Owner:
 
 
 @contextlib.contextmanager
-def writing(path: Path | str, job: str, *, beside: bool = False) -> Iterator[None]:
+def writing(path: Path | str, job: str, *, beside: bool = False, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock of a folder or file while a job writes it.
 
     The system frees the lock when its process ends in any way, also one that forked children outlive. On a file
@@ -48,6 +48,7 @@ def writing(path: Path | str, job: str, *, beside: bool = False) -> Iterator[Non
         job: What the caller does, for the message that a second one gets.
         beside: Put the lock file next to `path` rather than into it: for a single file, or a folder that is
             replaced as a whole.
+        patience: Seconds to wait for another writer before it is an error.
 
     Raises:
         ConfigError: Another process is writing there; the message names it, its machine and since when. Also this
@@ -59,7 +60,7 @@ def writing(path: Path | str, job: str, *, beside: bool = False) -> Iterator[Non
     made: list[Path] = []
     try:
         made += _make(home)
-        lock = _acquire(file)
+        lock = _acquire(file, patience)
     except filelock.Timeout:
         raise ConfigError(f"{path}: {_owner(note)}; wait for it or choose another place to write") from None
     except OSError as error:
@@ -81,14 +82,14 @@ def writing(path: Path | str, job: str, *, beside: bool = False) -> Iterator[Non
         _unmake(made)
 
 
-def _acquire(file: Path) -> filelock.BaseFileLock:
-    """Take the lock at once.
+def _acquire(file: Path, patience: float) -> filelock.BaseFileLock:
+    """Take the lock, waiting at most `patience` seconds for it.
 
     Raises:
         filelock.Timeout: It is held.
         OSError: There can be no such file.
     """
-    lock = filelock.FileLock(file, timeout=0, thread_local=False, fallback_to_soft=False)
+    lock = filelock.FileLock(file, timeout=patience, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -96,7 +97,7 @@ def _acquire(file: Path) -> filelock.BaseFileLock:
     except OSError as error:
         if error.errno not in NO_FLOCK:
             raise
-        soft = filelock.SoftFileLock(file.with_suffix(".held"), timeout=0, thread_local=False)
+        soft = filelock.SoftFileLock(file.with_suffix(".held"), timeout=patience, thread_local=False)
         soft.acquire()
         return soft
     return lock

@@ -24,9 +24,10 @@ from saccade.dense.paste import to_file
 from saccade.errors import ConfigError, DataError, NotEnoughMemory, memory_enough
 from saccade.files import replacing
 from saccade.predict.draw import draw_detections, draw_map
-from saccade.predict.journal import Journal
+from saccade.predict.journal import Journal, broken_path
 from saccade.predict.run import Prediction, fingerprint, identity
 from saccade.runtime.dense import DensePredictor
+from saccade.runtime.finite import REASON
 from saccade.tasks.segment import class_map
 
 Say = Callable[[str], None]
@@ -131,7 +132,10 @@ def predict_dense(
                 progress(journal.done, len(source))
         journal.finish()
         if journal.broken:
-            say(f"{len(journal.broken)} pictures could not be read")
+            say(
+                f"{len(journal.broken)} pictures have no answer; they are listed with the reasons in "
+                f"{broken_path(journal.out)}"
+            )
         seconds = time.perf_counter() - begin
         setting = {
             "model": card.model,
@@ -161,6 +165,8 @@ def _one(
     image = preprocess.normalise(preprocess.resize(pixels))
     shown = (image.shape[1], image.shape[2])
     output = predictor(preprocess.pad([image]))
+    if predictor.not_finite:
+        raise DataError(f"{source.names[index]}: {REASON}")
     labels, picture = predictor.card.labels, Image.fromarray(pixels)
     row: dict[str, Any] = {"name": source.names[index], "height": size[0], "width": size[1]}
     if predictor.card.task == "segment":

@@ -35,6 +35,8 @@ class Networks:
     """Threads that decode and run."""
     fresh: bool
     """Whether the weights are untrained."""
+    source: str
+    """What was opened."""
 
     @property
     def card(self) -> Card:
@@ -128,7 +130,9 @@ def open_networks(
 
     try:
         first = opened(backend, precision, say)
-        networks = Networks([first], preprocess_of(first.card, size), workers, first.card.origin == FRESH)
+        networks = Networks(
+            [first], preprocess_of(first.card, size), workers, first.card.origin == FRESH, str(weights)
+        )
         side = networks.preprocess.size
         is_bundle = (Path(weights) / "manifest.json").is_file()
         if backend == "auto" and not is_bundle and first.size not in (None, (side, side)):

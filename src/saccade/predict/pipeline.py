@@ -22,6 +22,7 @@ from saccade.data.preprocess import Preprocess
 from saccade.data.source import Source
 from saccade.errors import ConfigError, DataError
 from saccade.files.pictures import decoding
+from saccade.runtime.finite import FiniteOutputs
 from saccade.tasks.base import Batch
 
 Network = Callable[[Tensor], Tensor]
@@ -38,6 +39,7 @@ def run_pipeline(
     workers: int | None = None,
     start: int = 0,
     max_pixels: int = MAX_PIXELS,
+    weights: str = "the weights",
 ) -> Generator[tuple[Batch, Tensor]]:
     """Run networks over a source in its order.
 
@@ -50,14 +52,17 @@ def run_pipeline(
         workers: Threads; None: one a network.
         start: Position of the first picture.
         max_pixels: Larger pictures count as broken.
+        weights: What the networks run, for messages.
 
     Yields:
-        (batch, outputs): the batch without its pictures that could not be read, which it lists under `broken`
-        (name, reason); outputs (len(batch["name"]), outputs) on the CPU. In the order of the source.
+        (batch, outputs): the batch without its pictures that could not be read or whose outputs are not finite, which
+        it lists under `broken` (name, reason); outputs (len(batch["name"]), outputs) on the CPU. In the order of the
+        source.
         `batch` has `first` and `count` besides: the positions it covers, broken ones included.
 
     Raises:
         ConfigError: No networks, or numbers out of range.
+        WeightsError: Outputs that are not finite, and not of a few pictures only.
 
     torch's own threads are set to one while the pipeline runs and put back when it is closed.
     """
@@ -85,6 +90,21 @@ def run_pipeline(
         finally:
             free.put(network)
 
+    def probe() -> Tensor:
+        side = preprocess.size
+        noise = torch.randn(1, preprocess.channels, side, side, generator=torch.Generator().manual_seed(5))
+        network = free.get()
+        try:
+            with torch.inference_mode():
+                return network(noise)
+        finally:
+            free.put(network)
+
+    def ready() -> tuple[Batch, Tensor]:
+        gathered, outputs = _ready(pending)
+        return finite.keep(gathered, outputs, gathered["first"]) if len(outputs) else (gathered, outputs)
+
+    finite = FiniteOutputs(weights, probe)
     before = torch.get_num_threads()
     pending: deque[Future[tuple[Batch, Tensor] | None]] = deque()
     pool = ThreadPoolExecutor(number, thread_name_prefix="saccade-predict")
@@ -94,9 +114,9 @@ def run_pipeline(
             pending.append(pool.submit(work, first))
             # Twice the workers in flight: one slow picture holds up the order, not the other cores.
             if len(pending) > 2 * number:
-                yield _ready(pending)
+                yield ready()
         while pending:
-            yield _ready(pending)
+            yield ready()
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -161,6 +161,7 @@ def fill_journal(
         workers=networks.workers,
         start=journal.done,
         max_pixels=max_pixels,
+        weights=networks.source,
     )
     with contextlib.closing(stream):
         for one, outputs in stream:
@@ -176,7 +177,8 @@ def fill_journal(
     journal.finish()
     if journal.broken:
         say(
-            f"{len(journal.broken)} pictures could not be read; they are listed in {broken_path(journal.out)}"
+            f"{len(journal.broken)} pictures have no answer; they are listed with the reasons in "
+            f"{broken_path(journal.out)}"
         )
     setting = {"model": card.model, **networks.setting, "batch": size, "workers": networks.workers}
     rate = left / seconds if left else 0.0

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from saccade.errors import ConfigError, DataError
+from saccade.errors import ConfigError, DataError, WeightsError
 from saccade.radar.arithmetic import check_threads
 from saccade.radar.grid import RadarImage
 from saccade.registry import task_of
+from saccade.runtime.finite import not_finite
 from saccade.weights import Card, load_model
 
 SHIPPED = "srvit_swift.safetensors"
@@ -82,7 +83,11 @@ def load_sharpener(weights: Path | str | None = None) -> tuple[nn.Module, Card]:
 
 @torch.inference_mode()
 def sharpen(network: nn.Module, card: Card, magnitude: np.ndarray, device: str = "cpu") -> np.ndarray:
-    """Run a network over one magnitude image (nx, ny); returns the same shape in float32."""
+    """Run a network over one magnitude image (nx, ny); returns the same shape in float32.
+
+    Raises:
+        WeightsError: The network's outputs are not finite.
+    """
     top = float(magnitude.max())
     if top <= 0:
         return np.zeros_like(magnitude, np.float32)
@@ -90,7 +95,10 @@ def sharpen(network: nn.Module, card: Card, magnitude: np.ndarray, device: str =
     if card.model != "srvit_swift":  # which divides by its maximum itself
         x = x * PEAK
     network = network.to(device)
-    return network(x[None, None].to(device))[0, 0].float().cpu().numpy()
+    values = network(x[None, None].to(device))[0, 0].float().cpu().numpy()
+    if not np.isfinite(values).all():
+        raise WeightsError(not_finite(card.origin or card.model))
+    return values
 
 
 def pixel_notes(image: RadarImage) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from saccade.data.clips import open_clips
 from saccade.data.video_clips import ClipDataset
 from saccade.errors import ConfigError
-from saccade.predict.journal import Journal, check_out
+from saccade.predict.journal import Journal, broken_path, check_out
 from saccade.predict.run import Prediction, cut_row, fingerprint, identity
 from saccade.runtime.video import VideoPredictor
 from saccade.tasks.classify import TOP
@@ -80,7 +80,10 @@ def predict_video(
         seconds = time.perf_counter() - begin
         journal.finish()
         if journal.broken:
-            say(f"{len(journal.broken)} videos could not be used")
+            say(
+                f"{len(journal.broken)} videos have no answer; they are listed with the reasons in "
+                f"{broken_path(journal.out)}"
+            )
         setting = {
             "model": card.model,
             "backend": "torch",

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from saccade.errors import ConfigError
+from saccade.errors import ConfigError, WeightsError
 from saccade.export import is_bundle, open_session, read_bundle
 from saccade.export.form import split_boxes
 from saccade.export.session import Session, count_threads
 from saccade.nn.fold import fold
 from saccade.registry import task_of
+from saccade.runtime.finite import finite_rows, not_finite
 from saccade.tasks import get_task
 from saccade.tasks.dense import DenseTask
 from saccade.weights import Card, load_model, locate
@@ -84,6 +85,7 @@ class DensePredictor:
             with torch.device("meta"):
                 self._net: Any = build_model(self.card)
             self._net.eval()
+            self._watch = None
         else:
             if backend not in ("auto", "torch"):
                 raise ConfigError(
@@ -99,23 +101,57 @@ class DensePredictor:
                 raise ConfigError(
                     f"the device {device!r} cannot be used ({str(error)[:100]}); use cpu"
                 ) from None
+            self._watch = _FiniteParts(self._net)
         task = get_task(self.card.task)
         if not isinstance(task, DenseTask):
             raise ConfigError(f"{source}: a network for {self.card.task}, not a detector or segmenter")
         self.task = task
+        self._source, self._proved = str(source), False
+        self.not_finite: list[int] = []
+        """Pictures of the last batch whose outputs were not finite: what was returned for them means nothing."""
 
-    @torch.no_grad()
     def __call__(self, images: Tensor) -> Any:
         """Run a padded batch (B, 3, H, W): detections as a list, or logits (B, classes, H, W), on the CPU.
 
+        Pictures for which the network gives no finite numbers have no detections, or logits of zero, and are listed
+        in `not_finite`.
+
         Raises:
             ConfigError: A bundle of one size, given pictures of another.
+            WeightsError: The outputs are not finite whatever the picture.
         """
-        if self._session is None:
-            found = self._net(images.to(self.device))
+        found, finite = self._run(images)
+        self.not_finite = (~finite).nonzero()[:, 0].tolist()
+        if self.not_finite and not self._proved:
+            noise = torch.randn(1, *images.shape[1:], generator=torch.Generator().manual_seed(5))
+            if not self._run(noise)[1].all():
+                raise WeightsError(not_finite(self._source))
+            self._proved = True
+        for place in self.not_finite:
             if isinstance(found, Tensor):
-                return found.float().cpu()
-            return [{name: value.cpu() for name, value in one.items()} for one in found]
+                found[place] = 0
+            else:
+                found[place] = {name: value[:0] for name, value in found[place].items()}
+        return found
+
+    @torch.no_grad()
+    def _run(self, images: Tensor) -> tuple[Any, Tensor]:
+        """Run a batch; return with the outputs which pictures' are finite (B,)."""
+        if self._session is None:
+            assert self._watch is not None
+            self._watch.begin(len(images))
+            try:
+                found = self._net(images.to(self.device))
+            except (RuntimeError, IndexError, AssertionError):
+                if self._watch.finite.all():
+                    raise
+                # Where nothing is a number, a second stage has no regions to look at.
+                return [_nothing() for _ in images], self._watch.finite
+            finite = self._watch.finite
+            if isinstance(found, Tensor):
+                found = found.float().cpu()
+                return found, finite & finite_rows(found)
+            return [{name: value.cpu() for name, value in one.items()} for one in found], finite
         height, width = images.shape[2:]
         # Files of free size begin at three steps: below, the coarsest map has a single cell.
         rows, columns = (max(3, -(-side // STEP)) * STEP for side in (height, width))
@@ -128,13 +164,44 @@ class DensePredictor:
         padded = images.new_zeros(*images.shape[:2], *fitting)
         padded[:, :, :height, :width] = images
         outputs = self._session(padded)
+        finite = finite_rows(outputs)
         if self.card.task == "segment":
-            return outputs[:, :, :height, :width]
+            return outputs[:, :, :height, :width].clone(), finite
         boxes, scores = split_boxes(outputs, fitting)
         counts = self._net.count_anchors(*fitting)
-        return self._net._select(boxes, scores, [(height, width)] * len(images), counts)
+        return self._net._select(boxes, scores, [(height, width)] * len(images), counts), finite
 
     def close(self) -> None:
         """Free the runtime."""
         if self._session is not None:
             self._session.close()
+
+
+def _nothing() -> dict[str, Tensor]:
+    """Make the detections of a picture without any."""
+    return {"boxes": torch.empty(0, 4), "scores": torch.empty(0), "labels": torch.empty(0, dtype=torch.int64)}
+
+
+class _FiniteParts:
+    """Watches the layers of a network's neck and head: a detector drops boxes whose score is NaN without a word."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.finite = torch.ones(0, dtype=torch.bool)
+        for name, module in net.named_modules():
+            if name.startswith(("neck", "head")) and not list(module.children()):
+                module.register_forward_hook(self._look)
+
+    def begin(self, count: int) -> None:
+        """Start on a batch of so many pictures."""
+        self.finite = torch.ones(count, dtype=torch.bool)
+
+    def _look(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """Mark the pictures of outputs that are not finite; all of them where rows are regions of any picture."""
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return
+        if torch.isfinite(output).all():
+            return
+        if len(output) == len(self.finite) and output.ndim == 4:
+            self.finite &= finite_rows(output).cpu()
+        else:
+            self.finite[:] = False

@@ -1,6 +1,10 @@
 """One object that runs a network, whatever it is stored as: pictures in, outputs out."""
 
+import contextlib
+import dataclasses
 import hashlib
+import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +13,14 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
-from saccade.errors import ConfigError, ShapeError, did_you_mean
+from saccade.errors import ConfigError, SaccadeError, ShapeError, did_you_mean
 from saccade.export import FORMATS, Bundle, export_bundle, is_bundle, open_session, read_bundle
+from saccade.export.cache import prune_bundles
+from saccade.export.contract import contract
 from saccade.export.session import Session
-from saccade.files import cache_dir
+from saccade.export.ship import exporter_versions
+from saccade.export.verify import difference, limit
+from saccade.files import cache_dir, writing
 from saccade.runtime.eager import CompiledSession, EagerSession
 from saccade.tasks import check_classifies
 from saccade.tasks.classify import preprocess_of
@@ -23,6 +31,8 @@ IN_PROCESS = ("torch", "compile")
 """Backends that run the network itself; the others open an exported file."""
 MADE_ON_THE_WAY = ("onnx", "openvino", "executorch", "litert")
 """Formats that a predictor may export by itself."""
+EXPORT_PATIENCE = 1800.0
+"""Seconds to wait for another process that exports the same network into the cache."""
 Say = Callable[[str], None]
 
 
@@ -191,14 +201,49 @@ def made_bundle(model: nn.Module, card: Card, form: str, precision: str, say: Sa
     """Return a verified bundle of a network from the cache, exporting it on first use."""
     from saccade.export.bundle import bundle_name
 
-    home = cache_dir() / "bundles" / fingerprint(model)[:16]
+    home = cache_dir() / "bundles" / fingerprint(model, card, form)[:16]
     path = home / bundle_name(card.model, preprocess_of(card).size, form, precision)
-    if is_bundle(path):
+    with writing(home, f"exporting {card.model} for later", beside=True, patience=EXPORT_PATIENCE):
+        bundle = _cached(path, model, card, say) if is_bundle(path) else None
+        if bundle is None:
+            say(f"exporting {card.model} to {form} ({precision}) once, into {home}")
+            made = export_bundle((model, card), form, precision=precision, out=home, say=say)
+            bundle = read_bundle(made.path)
+        with contextlib.suppress(OSError):
+            os.utime(home)  # used last now
+    prune_bundles(keep=home)
+    bundle.manifest.card = card
+    return bundle
+
+
+def _cached(path: Path, model: nn.Module, card: Card, say: Say) -> Bundle | None:
+    """Return a bundle of the cache after running it on one picture beside the network; None where it is no good."""
+    try:
         bundle = read_bundle(path)
-        bundle.manifest.card = card
-        return bundle
-    say(f"exporting {card.model} to {form} ({precision}) once, into {home}")
-    return read_bundle(export_bundle((model, card), form, precision=precision, out=home, say=say).path)
+        session = open_session(bundle, threads=1)
+    except SaccadeError as error:
+        say(f"the cached bundle is made again: {error}")
+        return None
+    try:
+        image = torch.randn(1, *example_shape(card), generator=torch.Generator().manual_seed(13))
+        with torch.no_grad():
+            want = model(image)
+        images = image.expand(bundle.manifest.batch or 1, -1, -1, -1).contiguous()
+        got = session(images)[:1]
+        if got.shape == want.shape and difference(got, want) <= limit(bundle.manifest.precision, 2e-6):
+            return bundle
+        say(f"the cached bundle {path} does not answer as the network does; it is made again")
+    except SaccadeError as error:
+        say(f"the cached bundle is made again: {error}")
+    finally:
+        session.close()
+    return None
+
+
+def example_shape(card: Card) -> tuple[int, int, int]:
+    """Channels, height and width of a classifier's pictures."""
+    side = preprocess_of(card).size
+    return card.in_chans, side, side
 
 
 def bundle_predictor(
@@ -213,9 +258,22 @@ def bundle_predictor(
     )  # fmt: skip
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Hex digest of all tensors and their names: the same for the same function, whatever file it came from."""
-    digest = hashlib.sha256(repr(type(model)).encode())
+def fingerprint(model: nn.Module, card: Card, form: str = "") -> str:
+    """Hex digest of what a network computes and of what would export it.
+
+    Args:
+        model: Its tensors, their names, and its layers with their settings.
+        card: Its options and preprocessing; not its labels, origin and marks.
+        form: Of an exported file: adds the versions of what makes that format, or the pins of its environment.
+    """
+    facts = {
+        "structure": repr(model),
+        "card": contract(
+            dataclasses.replace(card, labels=[], preprocess=preprocess_of(card).to_dict()), form, ""
+        ),
+        "tools": exporter_versions(form) if form else {},
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim

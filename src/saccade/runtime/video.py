@@ -16,6 +16,7 @@ from saccade.errors import ConfigError
 from saccade.export.session import count_threads
 from saccade.nn.fold import fold
 from saccade.runtime.dense import card_at
+from saccade.runtime.finite import FiniteOutputs
 from saccade.tasks.base import Batch
 from saccade.tasks.video import Video, video_preprocess_of
 from saccade.weights import load_model
@@ -68,6 +69,7 @@ class VideoPredictor:
         model, self.card = load_model(source)
         if self.card.task != "video":
             raise ConfigError(f"{source}: a network for {self.card.task}, not one of videos")
+        self._source = str(source)
         self.preprocess = video_preprocess_of(self.card, DataConfig(size=size, frames=frames, views=views))
         self.task, self.device = Video(), device
         torch.set_num_threads(count_threads(threads))
@@ -81,7 +83,10 @@ class VideoPredictor:
 
         Yields:
             The batch, broken clips left out and listed, and logits or joined log-probabilities (n, classes) on the
-            CPU.
+            CPU. Clips whose outputs are not finite are left out and listed too.
+
+        Raises:
+            WeightsError: Outputs that are not finite, and not of a few clips only.
         """
         sampler = OrderedSampler(len(dataset) - start, batch=batch or BATCH)
         loader = build_loader(
@@ -90,12 +95,21 @@ class VideoPredictor:
             workers=0,
             collate=self.task.collate,
         )
+        finite = FiniteOutputs(self._source, self._probe, logs=True)
+        first = start
         with torch.inference_mode():
             for one in loader:
+                count = len(one["index"]) + len(one["broken"])
                 if len(one["index"]):
-                    yield one, self.task.outputs(self._net, one, self.device).float().cpu()
+                    outputs = self.task.outputs(self._net, one, self.device).float().cpu()
+                    yield finite.keep(one, outputs, first)
                 else:
                     yield one, torch.empty(0, self.card.num_classes)
+                first += count
+
+    def _probe(self) -> Tensor:
+        """Run one clip of noise."""
+        return self._net(self.task.example_inputs(self.card)[0].to(self.device)).float().cpu()
 
 
 class _From:

@@ -119,7 +119,7 @@ def load_model(source: Path | str) -> tuple[nn.Module, Card]:
         The network in evaluation mode, and its card.
 
     Raises:
-        WeightsError: No card in the file, or tensors that do not fit it.
+        WeightsError: No card in the file, tensors that do not fit it, or values that are not finite.
         ConfigError: Neither a path nor a model name.
     """
     text = str(source)
@@ -147,8 +147,27 @@ def load_model(source: Path | str) -> tuple[nn.Module, Card]:
         check_place(card.model)
     model = build_model(card)
     _load_state(model, state, family=_family(model), where=str(path), strict=True)
+    _check_finite(model, str(path))
     card.origin = card.origin or str(path)
     return model.eval(), card
+
+
+def _check_finite(model: nn.Module, where: str) -> None:
+    """Refuse weights that are no numbers; buffers may be infinite, as masks of attention are.
+
+    Raises:
+        WeightsError: Names the first tensor that is not finite.
+    """
+    own = dict(model.named_parameters())
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point() or tensor.is_meta:
+            continue
+        bad = int((~torch.isfinite(tensor) if name in own else tensor.isnan()).sum())
+        if bad:
+            raise WeightsError(
+                f"{where}: {bad} of {tensor.numel()} values of {name} are not finite (NaN or infinite); the weights "
+                "are damaged, use an earlier checkpoint or copy the file again"
+            )
 
 
 def build_model(card: Card) -> nn.Module:
