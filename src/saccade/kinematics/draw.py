@@ -145,7 +145,8 @@ def stored_track(track: Track, home: Path | str, labels: Path | str | None = Non
     known = [path for path in track.image_paths or () if path is not None]
     if not known:
         return track
-    root = "" if labels is None else os.path.relpath(pictures_root([track], labels) or "")
+    found = None if labels is None else pictures_root([track], labels)
+    root = "" if found is None else os.path.relpath(found)
     if labels is not None and not (Path(root) / split_fragment(known[0])[0]).is_file():
         return track
     paths = [
