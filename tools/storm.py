@@ -177,15 +177,18 @@ class Storm:
         Raises:
             SystemExit: One does not.
         """
+        bad = []
         for reader in readers:
             with tempfile.TemporaryDirectory(prefix="sound-", dir=self.scratch) as place:
                 here = Path(place) / "files"
                 self._copy(reader, here)
                 result = self._judge(-1, reader, "sound", "", False, self._tokens(reader, here), Path(place))
             if result.outcome != "ok":
-                raise SystemExit(
-                    f"{reader.name} fails on a sound input: {result.outcome} {result.why} {result.said}"
+                bad.append(
+                    f"{reader.name} on a sound input: {result.outcome} {result.why} {result.said[-500:]}"
                 )
+        if bad:
+            raise SystemExit("\n".join(bad))
 
     def _copy(self, reader: Reader, here: Path) -> None:
         """Copy a reader's input."""

@@ -163,9 +163,9 @@ READERS = (
     _reader(
         "score",
         "vlm",
-        "vlm score --bench {here}/set/questions.jsonl --model {here}/run --labels "
+        "vlm score --bench {here}/set/val.jsonl --model {here}/run --labels "
         "{here}/set/tracks.jsonl --device cpu --out {here}/out",
-        ("set/questions.jsonl", "set/tracks.jsonl", "run/*"),
+        ("set/val.jsonl", "set/tracks.jsonl", "run/*"),
         weight=1,
     ),
     _reader(

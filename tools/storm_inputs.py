@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,10 @@ def _bundle(home: Path, here: Path) -> None:
 
 
 def _pth(_: Path, here: Path) -> None:
-    import timm
+    from saccade.registry import create_model
 
     torch.manual_seed(0)
-    state = timm.create_model("test_vit2", num_classes=3, img_size=32).state_dict()
+    state = create_model("shvit_s1", num_classes=3).state_dict()
     torch.save({"model": state, "epoch": 3}, here / "weights.pth")
     torch.save(state, here / "old.pth", _use_new_zipfile_serialization=False)
 
@@ -147,7 +148,8 @@ def _maps(_: Path, here: Path) -> None:
 
 
 def _shards(home: Path, here: Path) -> None:
-    photos = home / "photos" / "photos"
+    photos = here / "photos"
+    shutil.copytree(home / "photos" / "photos", photos)
     _command("data", "convert", photos, "--out", here / "shards", "--form", "shards")
     _command("data", "convert", photos, "--out", here / "table.csv")
 
@@ -175,9 +177,13 @@ def _vlm(home: Path, here: Path) -> None:
 
     (here / "set").mkdir()
     made = make_stkit(here / "set")
+    rows = (made / "questions.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    for name in ("train", "val"):
+        part = [row for row in rows if json.loads(row)["split"] == name]
+        (made / f"{name}.jsonl").write_text("".join(part), encoding="utf-8")
     base = make_base("llava_onevision", here / "base")
     settings = {
-        "task": "answer", "model.name": str(base), "data.source": f"{made}/questions.jsonl",
+        "task": "answer", "model.name": str(base), "data.source": f"{made}/train.jsonl",
         "data.labels": f"{made}/tracks.jsonl", "data.pictures": str(made), "data.workers": 0, "data.batch": 6,
         "schedule.epochs": 1, "optim.lr": 1e-3, "ema.decay": 0.0, "run.device": "cpu", "run.threads": 1,
     }  # fmt: skip
