@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import json
@@ -279,6 +280,10 @@ class Storm:
         code = CRASHED
         try:
             os.setsid()
+            with contextlib.suppress(
+                OSError, AttributeError
+            ):  # Linux: end with the storm, should it be killed
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL)
             for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):
                 os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT), stream.fileno())
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
