@@ -110,9 +110,13 @@ def main() -> int:
         storm.prepare(readers)
         storm.control(readers)
         results = []
-        for number in range(chosen.first, chosen.first + chosen.cases):
-            results.append(storm.run(number, chosen.seed, readers, kinds))
-            _tell(results[-1], len(results), chosen.cases)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            for number in range(chosen.first, chosen.first + chosen.cases):
+                results.append(storm.run(number, chosen.seed, readers, kinds))
+                _tell(results[-1], len(results), chosen.cases)
+        except KeyboardInterrupt:
+            print("stopped early; the table is of the cases so far", file=sys.stderr)
     bad = [result for result in results if result.outcome not in SOUND]
     if chosen.out:
         chosen.out.write_text("".join(json.dumps(dataclasses.asdict(result)) + "\n" for result in bad))
@@ -296,6 +300,7 @@ class Storm:
             }
             os.environ.pop("SACCADE_DEBUG", None)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             limit = _address_space() + int(self.memory_gb * (1 << 30) * 1.5)
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

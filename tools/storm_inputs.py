@@ -87,7 +87,7 @@ def _run(home: Path, here: Path, epochs: int = 2) -> None:
             raise _StoppedError
         return step(run, *more)
 
-    Run.step = stopping
+    setattr(Run, "step", stopping)  # noqa: B010
     try:
         train(build_recipe("", "", settings)[0], here / "run")
     except _StoppedError:
@@ -202,7 +202,7 @@ def _journal(home: Path, here: Path) -> None:
         kept.extend(part.read_text(encoding="utf-8").splitlines(keepends=True))
         return finish(journal, *more, **named)
 
-    Journal.finish = reading
+    setattr(Journal, "finish", reading)  # noqa: B010
     try:
         _command("predict", here / "pictures", "--weights", here / "run", "--backend", "torch", "--batch", "4",
                  "--out", here / "rows.csv")  # fmt: skip
