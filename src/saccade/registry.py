@@ -6,6 +6,7 @@ Names without a prefix are ours; `timm/NAME` is any model of timm.
 import contextlib
 import dataclasses
 import fnmatch
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -335,6 +336,7 @@ def _create_timm(
             "connect to the network once, or pass a local file with --weights"
         ) from None
     if features_only:
+        _give_nchw(model, name)
         model.channels = model.feature_info.channels()  # pyright: ignore
         model.strides = model.feature_info.reduction()  # pyright: ignore
     config: Any = getattr(model, "pretrained_cfg", None) or {}
@@ -342,6 +344,36 @@ def _create_timm(
     model.saccade_name = name  # pyright: ignore[reportArgumentType]
     model.saccade_options = options  # pyright: ignore[reportArgumentType]
     return model
+
+
+def _give_nchw(model: nn.Module, name: str) -> None:
+    """Make a feature network of timm give (B, C, H, W) maps, whatever it says of itself in `output_fmt`.
+
+    Swin, Swin V2, MambaOut and Sequencer give channels last. A map's shape cannot tell: at 384 pixels Swin-T's first
+    map is 96 x 96 x 96.
+
+    Raises:
+        ConfigError: A network that gives tokens instead of maps.
+    """
+    declared: Any = getattr(model, "output_fmt", None)
+    layout = getattr(declared, "value", "NCHW")
+    if layout == "NHWC":
+        # A class of its own, not a hook: tracing (as `fold` does) follows `forward` and drops hooks.
+        model.__class__ = _channels_first(type(model))
+        model.output_fmt = type(declared)("NCHW")
+    elif layout != "NCHW":
+        raise ConfigError(f"{name} gives its features as {layout}, and maps (NCHW) are expected")
+
+
+@functools.cache
+def _channels_first(kind: type[nn.Module]) -> type[nn.Module]:
+    """Return a feature network's class whose maps have their channels brought to the front."""
+
+    class ChannelsFirst(kind):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [maps.permute(0, 3, 1, 2) for maps in super().forward(x)]
+
+    return ChannelsFirst
 
 
 def _create_sparse(

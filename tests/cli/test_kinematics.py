@@ -8,6 +8,7 @@ from PIL import Image
 
 from saccade.cli.main import main
 from saccade.kinematics.records import read_questions, read_tracks, write_records
+from saccade.vlm.data import Exchanges
 
 from ..kinematics import layouts
 from ..kinematics.tracks import many
@@ -19,8 +20,7 @@ pytest.importorskip("pyarrow")
 def labels(tmp_path_factory):
     """Tracks of made-up clips with pictures."""
     folder = tmp_path_factory.mktemp("labels")
-    for step in range(20):
-        Image.new("RGB", (160, 90), (90, 90, 90)).save(folder / f"{step:03d}.jpg")
+    _pictures(folder)
     tracks = many(6, images=[str(folder / f"{step:03d}.jpg") for step in range(20)])
     write_records(tracks, folder / "tracks.jsonl")
     return folder
@@ -320,3 +320,70 @@ def test_overlay_of_a_clip_and_of_a_video(tmp_path, capsys, monkeypatch, labels)
     assert "make them with saccade kinematics pseudo-label" in capsys.readouterr().err
     assert main(["kinematics", "overlay", str(labels), "--clip", "clip0003"]) == 2
     assert "no clip 'clip0003'; did you mean 'clip003'" in capsys.readouterr().err
+
+
+def _pictures(folder):
+    """Write twenty frames."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for step in range(20):
+        Image.new("RGB", (160, 90), (90, 90, 90)).save(folder / f"{step:03d}.jpg")
+
+
+def _questions(labels, out):
+    """Draw the frames of a few questions; exit status."""
+    return main(["kinematics", "questions", str(labels), "--out", str(out / "questions.jsonl"), "--size", "64",
+                 "--frames", "4", "--per-task", "1"])  # fmt: skip
+
+
+def test_a_set_names_its_pictures_from_its_own_folder_and_may_be_moved(tmp_path, monkeypatch):
+    pytest.importorskip("numba")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    world = ["kinematics", "label", "world", "--clips", "1", "--size", "64"]
+    for out in ("labels", str(tmp_path / "work" / "whole")):
+        assert main([*world, "--out", out]) == 0
+        for track in read_tracks(out):
+            assert all(path.startswith("frames/world-") for path in track.image_paths)
+    (tmp_path / "work" / "labels").rename(tmp_path / "moved")
+    # Another set's pictures of the same names lie in the working folder: they are not taken.
+    (tmp_path / "work" / "frames" / "world-0-000000").mkdir(parents=True)
+    for step in range(21):
+        (tmp_path / "work" / "frames" / "world-0-000000" / f"{step:03d}.png").write_bytes(b"another set's")
+    assert main(["kinematics", "overlay", "../moved", "--out", "shown", "--size", "64"]) == 0
+    assert len(list((tmp_path / "work" / "shown").glob("*.png"))) == 21
+
+
+def test_a_set_made_from_another_still_leads_to_its_pictures(tmp_path, monkeypatch, capsys):
+    _pictures(tmp_path / "one")
+    write_records(
+        many(6, images=[f"{step:03d}.jpg" for step in range(20)]), tmp_path / "one" / "tracks.jsonl"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["kinematics", "label", "tracks", "one", "--out", "two/again"]) == 0
+    assert next(iter(read_tracks("two/again"))).image_paths[0] == "../../one/000.jpg"
+    assert _questions("two/again", tmp_path / "asked") == 0
+    monkeypatch.chdir(tmp_path / "two")
+    asked = next(read_questions(tmp_path / "asked" / "questions.jsonl"))
+    exchange = Exchanges(tmp_path / "asked" / "questions.jsonl", labels="again").make(asked, None)
+    assert exchange.frames[0].size == (160, 90)
+
+
+def test_pictures_outside_of_a_set_are_named_from_it_too(tmp_path, monkeypatch):
+    layouts.nuscenes(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    assert main(["kinematics", "label", "nuscenes", "data", "--out", "deep/er/labels",
+                 "--label.min-box-height-px", "4"]) == 0  # fmt: skip
+    monkeypatch.chdir(tmp_path / "deep")
+    for track in read_tracks("er/labels"):
+        for path in track.image_paths:
+            assert path.startswith("../../../data/samples/")
+            assert (tmp_path / "deep" / "er" / "labels" / path).is_file()
+
+
+def test_sets_of_earlier_versions_still_find_their_pictures(tmp_path, monkeypatch):
+    """They name pictures from the folder in which the command was started."""
+    _pictures(tmp_path / "a" / "labels" / "frames")
+    tracks = many(6, images=[f"a/labels/frames/{step:03d}.jpg" for step in range(20)])
+    write_records(tracks, tmp_path / "a" / "labels" / "tracks.jsonl")
+    monkeypatch.chdir(tmp_path)
+    assert _questions("a/labels", tmp_path / "asked") == 0

@@ -74,10 +74,12 @@ def test_focus(scan, tmp_path, capsys):
     out = tmp_path / "focused.h5"
     assert main(["radar", "focus", str(scan), "--out", str(out), "--x", "-0.02:0.02:0.002", "--y", "-0.02:0.02:0.002",
                  "--iterations", "3", "--plot", str(tmp_path / "f.png"), "--json"]) == 0  # fmt: skip
-    assert json.loads(capsys.readouterr().out)["gain"] > 1
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["gain"] >= 1
     before, after = read_scan(scan), read_scan(out)
     assert np.array_equal(before.samples, after.samples)
-    assert not np.allclose(before.tx, after.tx, atol=1e-6)
+    assert np.array_equal(before.tx, after.tx) == (not facts["focused"])
+    assert after.meta.get("focused", False) == facts["focused"]
 
 
 def test_dataset_train_eval(tmp_path, capsys, monkeypatch):

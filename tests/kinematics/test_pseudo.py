@@ -218,19 +218,19 @@ def test_plans_that_cannot_be(networks, videos, tmp_path):
     check_plan(Plan(masks=masks, depth=zoe, focal_px=500.0))
 
 
-def test_networks_share_a_gpu_and_the_rest_stays_on_cpus(networks, videos):
+def test_networks_share_a_gpu_and_the_rest_stays_on_cpus(networks, videos, tmp_path):
     sam3, zoe = networks("sam3_video"), networks("zoedepth")
     plan = Plan(track=sam3, depth=zoe, second=zoe, focal_px=9.0)
-    shares = {stage.name: stage.gpu for stage in make_stages(plan, Place("cuda"), "key")}
+    shares = {stage.name: stage.gpu for stage in make_stages(plan, Place("cuda"), "key", tmp_path)}
     assert list(shares) == ["decode", "find", "depth", "second depth", "lift"]
     assert shares["decode"] == shares["lift"] == 0
     assert [shares[name] for name in ("find", "depth", "second depth")] == [pytest.approx(1 / 3)] * 3
     given = dataclasses.replace(
         plan, track=None, masks=str(videos[0] / "masks"), second=str(videos[0] / "depths")
     )
-    shares = {stage.name: stage.gpu for stage in make_stages(given, Place("cuda:1"), "key")}
+    shares = {stage.name: stage.gpu for stage in make_stages(given, Place("cuda:1"), "key", tmp_path)}
     assert shares == {"decode": 0, "find": 0, "depth": 1, "second depth": 0, "lift": 0}
-    assert not any(stage.gpu for stage in make_stages(plan, Place("cpu"), "key"))
+    assert not any(stage.gpu for stage in make_stages(plan, Place("cpu"), "key", tmp_path))
 
 
 def test_what_passes_between_stages_comes_back_whole():

@@ -1,5 +1,6 @@
 """Scans and images on disk, what files from elsewhere meet, pictures, and marks."""
 
+import dataclasses
 import json
 import math
 
@@ -55,6 +56,23 @@ class TestFiles:
         assert (found.geometry, found.path_loss) == (scan.geometry, scan.path_loss)
         assert found.meta == {"depth": 0.3, "target": "0,0,0.3"}
         assert [item.name for item in tmp_path.iterdir()] == ["scan.h5"]
+
+    @pytest.mark.parametrize("factor", [1e39, 1e300, 2.5e38, 1e-60])
+    def test_what_single_precision_cannot_hold_is_refused_before_it_is_written(self, scan, tmp_path, factor):
+        size = float(np.abs(scan.samples).max())
+        large = dataclasses.replace(scan, samples=scan.samples.astype(np.complex128) / size * factor)
+        image = picture()
+        image.values = image.values / np.abs(image.values).max() * factor
+        for write, what in ((write_scan, large), (write_image, image)):
+            with pytest.raises(DataError, match="single precision"):
+                write(what, tmp_path / "out.h5")
+        assert not list(tmp_path.iterdir())
+
+    def test_the_largest_values_come_back(self, tmp_path):
+        image = picture()
+        image.values = image.values / np.abs(image.values).max() * 1.6e38
+        write_image(image, tmp_path / "image.h5")
+        assert np.isfinite(read_image(tmp_path / "image.h5").magnitude).all()
 
     @pytest.mark.parametrize("depths", [1, 3])
     def test_an_image_comes_back_with_its_axes(self, depths, tmp_path):

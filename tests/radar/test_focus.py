@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from saccade.cli.main import main
 from saccade.errors import ConfigError, DataError
 from saccade.radar import Array, Grid, Waveform, simulate
 from saccade.radar.backproject import project
+from saccade.radar.files import read_scan, write_scan
 from saccade.radar.focusing import brightest, derivatives, focus, moved, slow
+from saccade.radar.left_out import agrees, halves
 from saccade.radar.path import make_path
-from saccade.radar.scene import random_points
+from saccade.radar.scene import random_points, shape
 
 WAVE = Waveform.from_bandwidth(77e9, 4e9, 16)
 ARRAY = Array.named("awr1x42", WAVE.wavelength)
@@ -68,6 +71,7 @@ def test_most_of_the_coherence_comes_back_on_a_scene_never_seen():
     found, report = focus(scan, GRID, iterations=27, progress=seen.append)
     assert np.mean(at_targets(found, scene, found.tx, found.rx) / best) > 0.85
     assert seen[-1] == 27
+    assert report.focused
     assert report.gain > 2
     assert report.offsets.shape == (540, 3)
     assert np.abs(report.offsets.mean(0)).max() < 1e-9
@@ -153,3 +157,64 @@ def test_refusals():
                                   true_rx=None), GRID)  # fmt: skip
     with pytest.raises(DataError, match="zero"):
         focus(dataclasses.replace(scan, samples=0 * scan.samples), GRID)
+
+
+@cache
+def solid():
+    """A star without any error, whose focusing makes bright spots of it."""
+    path = make_path("freehand", ARRAY, WAVE.wavelength, nx=40, ny=6, swing=0.01, seed=2)
+    star = shape("star", size=0.06, pitch=1.2e-3)
+    return simulate(star.points, star.reflectivity, WAVE, ARRAY, path.positions, snr_db=20, fast=True, seed=2)
+
+
+def test_a_solid_whose_image_would_only_be_torn_into_spots_is_left_as_it_is(tmp_path, capsys):
+    scan = solid()
+    found, report = focus(scan, GRID, iterations=18)
+    assert report.gain > 1.2  # what was to be believed before
+    assert not report.focused
+    assert not report.offsets.any()
+    assert found is scan
+    write_scan(scan, tmp_path / "scan.h5")
+    command = ["radar", "focus", str(tmp_path / "scan.h5"), "--out", str(tmp_path / "out.h5"), "--depth", "0.3",
+               "--x", "-0.045:0.045:0.0015", "--y", "-0.045:0.045:0.0015", "--iterations", "18"]  # fmt: skip
+    assert main(command) == 0
+    assert "not focused, the positions are as they were" in capsys.readouterr().err
+    written = read_scan(tmp_path / "out.h5")
+    assert np.array_equal(written.tx, scan.tx)
+    assert "focused" not in written.meta
+
+
+def test_the_command_corrects_what_left_out_channels_confirm(tmp_path, capsys):
+    scan, scene = scanned(1)
+    write_scan(scan, tmp_path / "scan.h5")
+    command = ["radar", "focus", str(tmp_path / "scan.h5"), "--out", str(tmp_path / "out.h5"), "--depth", "0.3",
+               "--x", "-0.045:0.045:0.0015", "--y", "-0.045:0.045:0.0015", "--iterations", "18"]  # fmt: skip
+    assert main(command) == 0
+    assert "mm rms; in the half of the channels that was left out" in capsys.readouterr().err
+    found = read_scan(tmp_path / "out.h5")
+    assert found.meta["focused"] is True
+    best = at_targets(scan, scene, scan.true_tx, scan.true_rx)
+    assert np.mean(at_targets(scan, scene, found.tx, found.rx) / best) > 0.8
+
+
+def test_left_out_channels_judge_by_energy_and_contrast():
+    assert agrees(11.4, 4.6, 4.1)  # points, independent errors
+    assert agrees(3.85, 1.87, 2.5)  # points, drifting errors
+    assert not agrees(2.9, 1.36, 2.0)  # a solid torn into spots
+    assert not agrees(8.3, 9.5, 0.23)  # a solid blown up to fog
+    assert not agrees(1.0, 1.0, 1.0)
+
+
+def test_half_of_the_sweep_is_left_out_of_a_single_channel():
+    scan, _ = scanned(0)
+    one = dataclasses.replace(scan, samples=scan.samples[:, :1], tx=scan.tx[:, :1], rx=scan.rx[:, :1],
+                              true_tx=None, true_rx=None)  # fmt: skip
+    low, high = halves(one)
+    both = np.concatenate([low.waveform.frequencies, high.waveform.frequencies])
+    assert np.allclose(both, one.waveform.frequencies)
+    assert np.array_equal(np.concatenate([low.check().samples, high.check().samples], 2), one.samples)
+    used, left = halves(scan)
+    assert used.check().samples.shape[1] == left.check().samples.shape[1] == 4
+    wave = dataclasses.replace(WAVE, num_samples=1)
+    with pytest.raises(DataError, match="one channel of one sample"):
+        halves(dataclasses.replace(one, samples=one.samples[..., :1], waveform=wave))

@@ -65,6 +65,7 @@ def label(
     """
     from saccade.errors import ConfigError, DataError
     from saccade.files import writing
+    from saccade.kinematics.draw import stored_track
     from saccade.kinematics.forms import write_json
     from saccade.kinematics.records import write_records, write_rejected
     from saccade.kinematics.selection import label_row
@@ -105,7 +106,7 @@ def label(
             clip_ids.add(track.clip_id)
             statuses[rows[-1]["selection"]] += 1
             bar.update(task, completed=len(rows), total=None, info=f"{len(clip_ids)} clips")
-            yield track
+            yield stored_track(track, out, root if source == "tracks" else None)
 
     with writing(out, "labelling"):
         with show.progress() as bar:

@@ -30,14 +30,15 @@ def focus(
     """Estimate the error of every believed position by making the image sharp, and remove it.
 
     For scenes of separate scatterers and errors up to about half a millimetre at 79 GHz; large smooth solids do not
-    tell enough about positions. The ranges say where the target is, as in `saccade radar image`. Less common:
-    --voxels (brightest ones to look at).
+    tell enough about positions. Half of the channels are left out of the estimate, and unless their image is better
+    the scan is written as it was and the command says "not focused". The ranges say where the target is, as in
+    `saccade radar image`. Less common: --voxels (brightest ones to look at).
 
     Example: saccade radar focus scan.h5 --out focused.h5
 
     Args:
         scan: HDF5 file of a scan.
-        out: HDF5 file to write: the same echoes with corrected positions.
+        out: HDF5 file to write: the same echoes with corrected positions, or as they were.
         depth: z in metres, or a range; a simulated scan's own when left out.
         x: Range in metres; -0.1:0.1:0.002 when left out.
         y: The same.
@@ -80,7 +81,8 @@ def focus(
                 task, completed=done, info=f"{(time.monotonic() - began) / done:.2f} s each"
             ),
         )
-    found.meta |= {"focused": True}
+    if report.focused:
+        found.meta = {**found.meta, "focused": True}
     write_scan(found, out)
     if plot:
         if grid.shape[2] > 1:
@@ -88,12 +90,20 @@ def focus(
 
             grid = Grid.plane(grid.x, grid.y, float(grid.z[grid.shape[2] // 2]))
         images = [reconstruct(part, grid, "range-compressed", threads=threads) for part in (recorded, found)]
-        plot_panel(images, ["believed positions", "focused"], plot)
+        plot_panel(images, ["believed positions", "focused" if report.focused else "not focused"], plot)
     size = float(1e3 * np.sqrt(np.mean(report.offsets**2)))
     if json:
-        facts = {"out": str(out), "gain": report.gain, "rms_offset_mm": size, "seconds": report.seconds}
+        facts = {
+            "out": str(out), "focused": report.focused, "gain": report.gain, "energy": report.energy,
+            "contrast": report.contrast, "rms_offset_mm": size, "seconds": report.seconds,
+        }  # fmt: skip
         show.result(facts, as_json=True)
-    show.note(
-        f"wrote {out}: brightest voxel {report.gain:.2f} times what it was, offsets {size:.2f} mm rms "
-        f"({report.seconds:.1f} s){f'; {plot}' if plot else ''}"
+    measured = (
+        f"in the half of the channels that was left out, the brightest voxel is {report.gain:.2f} times what it was, "
+        f"energy {report.energy:.2f}, contrast {report.contrast:.2f}"
     )
+    if report.focused:
+        what = f"offsets {size:.2f} mm rms; {measured}"
+    else:
+        what = f"not focused, the positions are as they were: {measured}, which is no proof of a better image"
+    show.note(f"wrote {out}: {what} ({report.seconds:.1f} s){f'; {plot}' if plot else ''}")

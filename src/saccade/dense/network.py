@@ -73,12 +73,7 @@ class DenseNet(nn.Module, abc.ABC):
                 f"{images.shape[3]} pixels ({error}); some of timm's do with the option dynamic_img_size or "
                 "strict_img_size, or pictures of another size"
             ) from None
-        chosen = [found[i] for i in self.take]
-        # Some of timm's transformers give their maps with channels last.
-        return [
-            x if x.shape[1] == dim else x.permute(0, 3, 1, 2)
-            for x, dim in zip(chosen, self.channels, strict=True)
-        ]
+        return [found[i] for i in self.take]
 
     def check_pixels(self, images: Tensor, coarsest: int) -> None:
         """Refuse to train on a single pixel of the coarsest map, which batch normalisation cannot do.

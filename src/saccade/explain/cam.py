@@ -50,13 +50,16 @@ def class_map(model: nn.Module, image: Tensor, target: int | None = None) -> Cla
     """
     if image.ndim != 4 or image.shape[0] != 1:
         raise ShapeError(f"image is {tuple(image.shape)}; expected one picture, (1, channels, height, width)")
-    recorded: list[tuple[str, Tensor]] = []
+    recorded: list[tuple[str, Tensor, bool]] = []
 
     def record(name: str):
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+        def hook(module: nn.Module, _inputs: object, output: object) -> None:
             first = output[0] if isinstance(output, tuple) and output else output
-            if isinstance(first, Tensor) and first.requires_grad and _grid(model, first) is not None:
-                recorded.append((name, first))
+            if not isinstance(first, Tensor) or not first.requires_grad:
+                return
+            last = _channels_last(model, module)
+            if _grid(model, first, last) is not None:
+                recorded.append((name, first, last))
 
         return hook
 
@@ -74,11 +77,11 @@ def class_map(model: nn.Module, image: Tensor, target: int | None = None) -> Cla
         target = int(logits[0].argmax())
     if not 0 <= target < logits.shape[1]:
         raise ConfigError(f"class {target} does not exist; the model has classes 0 to {logits.shape[1] - 1}")
-    for name, output in reversed(recorded):
+    for name, output, last in reversed(recorded):
         (gradient,) = torch.autograd.grad(logits[0, target], output, retain_graph=True, allow_unused=True)
         if gradient is None or not bool(gradient.abs().sum() > 0):
             continue
-        features, slopes = _as_map(model, output), _as_map(model, gradient)
+        features, slopes = _as_map(model, output, last), _as_map(model, gradient, last)
         if not bool(slopes.abs().sum() > 0):  # only a class token had a slope: nothing about places
             continue
         heat = (slopes.mean((1, 2), keepdim=True) * features).sum(0).clamp(min=0)
@@ -91,10 +94,10 @@ def class_map(model: nn.Module, image: Tensor, target: int | None = None) -> Cla
     )
 
 
-def _grid(model: nn.Module, output: Tensor) -> tuple[int, int] | None:
+def _grid(model: nn.Module, output: Tensor, channels_last: bool) -> tuple[int, int] | None:
     """(height, width) when an output is a map or a token sequence laid out on a grid; otherwise None."""
     if output.ndim == 4 and output.shape[0] == 1:
-        height, width = output.shape[1:3] if _channels_last(model, output) else output.shape[2:4]
+        height, width = output.shape[1:3] if channels_last else output.shape[2:4]
         # A 1-wide "map" is a vector; a strongly lopsided one is a matrix of tokens or states.
         if height > 1 and width > 1 and max(height, width) <= 8 * min(height, width):
             return int(height), int(width)
@@ -107,18 +110,18 @@ def _grid(model: nn.Module, output: Tensor) -> tuple[int, int] | None:
     return (int(grid[0]), int(grid[1])) if tokens == grid[0] * grid[1] > 1 else None
 
 
-def _channels_last(model: nn.Module, output: Tensor) -> bool:
-    """Whether a four-dimensional output is (B, H, W, C); timm's models say so themselves."""
-    return (
-        getattr(model, "output_fmt", "NCHW") == "NHWC"
-        and output.shape[1] == output.shape[2] != output.shape[3]
-    )
+def _channels_last(model: nn.Module, module: nn.Module) -> bool:
+    """Whether a module of a network gives maps as (B, H, W, C).
+
+    timm's models say so of themselves; in those that do, only convolutions still give (B, C, H, W).
+    """
+    return getattr(model, "output_fmt", "NCHW") == "NHWC" and not isinstance(module, nn.Conv2d)
 
 
-def _as_map(model: nn.Module, output: Tensor) -> Tensor:
+def _as_map(model: nn.Module, output: Tensor, channels_last: bool) -> Tensor:
     """Bring an output for which `_grid` is known to (C, H, W)."""
-    grid = _grid(model, output)
+    grid = _grid(model, output, channels_last)
     assert grid is not None
     if output.ndim == 3:
         return output[0, output.shape[1] - grid[0] * grid[1] :].T.reshape(-1, *grid)
-    return output[0].movedim(-1, 0) if _channels_last(model, output) else output[0]
+    return output[0].movedim(-1, 0) if channels_last else output[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -106,6 +108,47 @@ def open_image(path: Path | str, where: str = "") -> Image.Image:
         return image.convert("RGB")
 
 
+def stored_path(path: str, home: Path | str) -> str:
+    """Return how the set in a folder names a picture: from that folder, wherever the command was started.
+
+    Args:
+        path: From the working folder, or absolute; with or without `#t=` of a frame of a video. An absolute path to
+            something outside of the folder stays as the user gave it.
+        home: Folder of the set.
+    """
+    file, second = split_fragment(path)
+    fragment = "" if second is None else path[len(file) :]
+    whole, folder = Path(file).absolute(), Path(home).absolute()
+    if whole.is_relative_to(folder):
+        return whole.relative_to(folder).as_posix() + fragment
+    if Path(file).is_absolute():
+        return path
+    # From where the folder really is: ".." climbs there, whatever links lead to it.
+    return Path(os.path.relpath(whole, os.path.realpath(folder))).as_posix() + fragment
+
+
+def stored_track(track: Track, home: Path | str, labels: Path | str | None = None) -> Track:
+    """Return a track as the set in a folder keeps it, its pictures by `stored_path`.
+
+    Args:
+        track: Of a data set, with paths from the working folder.
+        home: Folder of the set.
+        labels: Of a track that comes from another set: that set; pictures that are not there keep their names.
+    """
+    known = [path for path in track.image_paths or () if path is not None]
+    if not known:
+        return track
+    found = None if labels is None else pictures_root([track], labels)
+    root = "" if found is None else os.path.relpath(found)
+    if labels is not None and not (Path(root) / split_fragment(known[0])[0]).is_file():
+        return track
+    paths = [
+        None if path is None else stored_path(str(Path(root) / path), home)
+        for path in track.image_paths or ()
+    ]
+    return dataclasses.replace(track, image_paths=paths)
+
+
 def pictures_root(
     tracks: Iterable[Track], labels: Path | str, root: Path | str | None = None
 ) -> Path | str | None:
@@ -113,14 +156,17 @@ def pictures_root(
 
     Args:
         tracks: Of the clip.
-        labels: Folder or file of its labels: where a picture is not at its path, it is looked for beside the labels
-            and in the folder that holds theirs.
+        labels: Folder or file of its labels, beside which its pictures are; sets of earlier versions name them from
+            the folder that holds theirs, or from wherever they were made, and are looked for there, too.
         root: That of the user, which is taken as it is.
+
+    Returns:
+        The folder; None for the working folder and for absolute paths.
     """
     if root is not None:
         return root
     name = next((path for track in tracks for path in track.image_paths or () if path is not None), None)
-    if name is None or Path(name := split_fragment(name)[0]).is_file():
+    if name is None or Path(name := split_fragment(name)[0]).is_absolute():
         return None
     labels = Path(labels).absolute()
     beside = labels if labels.is_dir() else labels.parent

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from saccade.kinematics.draw import stored_path
 from saccade.kinematics.engine import Job, Product, Stage, Summary, run_clips
 from saccade.kinematics.lift.classical import ClassicalPose
 from saccade.kinematics.lift.features import opencv
@@ -114,18 +115,19 @@ def run_pseudo(
     check_plan(plan)
     key = plan_hash(plan)
     jobs: list[Job] = list(plan_clips(source, plan.label))
-    stages = make_stages(plan, place or Place(), key)
+    stages = make_stages(plan, place or Place(), key, out)
     found = run_clips(jobs, stages, out, config_hash=key, engine=engine, workers=workers, progress=progress)
     return found, key
 
 
-def make_stages(plan: Plan, place: Place, key: str) -> list[Stage]:
+def make_stages(plan: Plan, place: Place, key: str, out: Path) -> list[Stage]:
     """The pipeline.
 
     Args:
         plan: What to do.
         place: Where networks run.
         key: Written into the records.
+        out: Folder of the set, from which it names the videos.
     """
     depths = [source for source in (plan.depth, plan.second) if source is not None]
     networks = [plan.masks is None, *(is_network(source) for source in depths)]
@@ -139,7 +141,7 @@ def make_stages(plan: Plan, place: Place, key: str) -> list[Stage]:
         opened = functools.partial(_open_depth, source, plan, place)
         name = "depth" if index == 0 else "second depth"
         stages.append(Stage(name, _measure, start=opened, gpu=share * networks[1 + index]))
-    return [*stages, Stage("lift", _lift, start=functools.partial(_open_lift, plan, place, key))]
+    return [*stages, Stage("lift", _lift, start=functools.partial(_open_lift, plan, place, key, out))]
 
 
 def _decode(plan: Plan, piece: Piece) -> Frames:
@@ -205,16 +207,17 @@ class _Lift:
 
     plan: Plan
     key: str
+    out: Path
     networks: dict[str, str]
     opencv: Any
 
 
-def _open_lift(plan: Plan, place: Place, key: str) -> _Lift:
+def _open_lift(plan: Plan, place: Place, key: str, out: Path) -> _Lift:
     cv2 = opencv()
     if place.threads:
         cv2.setNumThreads(place.threads)
     used = {name: getattr(plan, name) for name in SOURCES}
-    return _Lift(plan, key, {name: source for name, source in used.items() if source is not None}, cv2)
+    return _Lift(plan, key, out, {name: source for name, source in used.items() if source is not None}, cv2)
 
 
 def _lift(state: _Lift, found: Found) -> Product:
@@ -238,7 +241,7 @@ def _lift(state: _Lift, found: Found) -> Product:
         source="video",
         split=plan.split,
         group=frames.piece.name,
-        image_paths=[f"{Path(frames.piece.path).as_posix()}#t={time:.3f}" for time in frames.video_times_s],
+        image_paths=[f"{stored_path(frames.piece.path, state.out)}#t={t:.3f}" for t in frames.video_times_s],
         settings=plan.pseudo,
         label_settings=plan.label,
     )

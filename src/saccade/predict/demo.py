@@ -21,6 +21,7 @@ from saccade.data.motion import MotionPlan, MotionSet, clip_number, draw_set
 from saccade.data.motion_questions import ask
 from saccade.errors import ConfigError
 from saccade.files import read_json, replacing, write_text, writing
+from saccade.kinematics.draw import stored_track
 from saccade.kinematics.records import read_questions, write_records
 from saccade.predict.compare_answers import Comparison, compare_answers
 from saccade.train.loop import TrainResult, train
@@ -185,9 +186,8 @@ def write_bench(motion: MotionSet, folder: Path) -> Path:
                     temporary.mkdir()
                     for frame, image in enumerate(images):
                         Image.fromarray(image).save(temporary / f"{frame:03d}.png", compress_level=1)
-        tracks.append(
-            dataclasses.replace(track, image_paths=list(paths), image_times_s=list(track.timestamps_s))
-        )
+        whole = dataclasses.replace(track, image_paths=list(paths), image_times_s=list(track.timestamps_s))
+        tracks.append(stored_track(whole, folder))
     write_records(tracks, file)
     return file
 

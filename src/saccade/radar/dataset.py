@@ -15,6 +15,7 @@ import numpy as np
 from saccade.errors import ConfigError
 from saccade.radar.array import Array
 from saccade.radar.echo import simulate
+from saccade.radar.files import single
 from saccade.radar.grid import Grid
 from saccade.radar.imaging import reconstruct
 from saccade.radar.path import freehand
@@ -157,7 +158,7 @@ def make_pair(config: PairConfig, seed: int, index: int) -> dict[str, Any]:
     pair: dict[str, Any] = {"ideal": ideal_image(truth, axis, axis).astype(np.float32)}
     for method in ("empm", *config.methods):
         values = reconstruct(scan, grid, method, threads=1).values
-        pair[method] = np.ascontiguousarray(values, np.complex64)
+        pair[method] = np.ascontiguousarray(single(values, f"pair {index}, {method}"))
     pair["facts"] = {"depth": depth, **facts, "points": float(len(scene.points))}
     return pair
 

@@ -25,6 +25,10 @@ VERSION = 1
 MAX_VALUES = 2**31
 """Numbers of one dataset; a larger one is refused before it is read."""
 MAX_TEXT = 1 << 20
+LARGEST = 1.7e38
+"""Largest real or imaginary part that a file may hold: half of what single precision can, so that magnitudes fit."""
+SMALLEST = 1e-30
+"""A file whose largest number is smaller would lose digits, and then everything."""
 _WRITTEN_BY = {
     "scan": "`saccade radar simulate` or `saccade radar import`",
     "image": "`saccade radar image`",
@@ -35,11 +39,11 @@ def write_scan(scan: Scan, path: Path | str) -> None:
     """Write a scan (samples as complex64, positions as float64 metres).
 
     Raises:
-        DataError: An inconsistent scan.
+        DataError: An inconsistent scan, or samples that single precision cannot hold.
         MissingExtraError: h5py (extra `radar`) is not installed.
     """
     scan.check()
-    arrays = {"samples": scan.samples.astype(np.complex64), "tx": scan.tx, "rx": scan.rx}
+    arrays = {"samples": single(scan.samples, f"{path}: samples"), "tx": scan.tx, "rx": scan.rx}
     arrays |= {name: value for name in ("true_tx", "true_rx") if (value := getattr(scan, name)) is not None}
     facts = {
         "waveform": dataclasses.asdict(scan.waveform),
@@ -83,12 +87,11 @@ def write_image(image: RadarImage, path: Path | str) -> None:
     """Write an image with its axes in metres.
 
     Raises:
+        DataError: Values that single precision cannot hold.
         MissingExtraError: h5py (extra `radar`) is not installed.
     """
     grid = image.grid
-    values = np.asarray(image.values)
-    values = values.astype(np.complex64 if np.iscomplexobj(values) else np.float32)
-    arrays = {"values": values, "x": grid.x, "y": grid.y, "z": grid.z}
+    arrays = {"values": single(image.values, f"{path}: values"), "x": grid.x, "y": grid.y, "z": grid.z}
     _write(path, "image", arrays, {"method": image.method, "meta": image.meta})
 
 
@@ -115,6 +118,29 @@ def read_image(path: Path | str) -> RadarImage:
     return RadarImage(
         arrays["values"], grid, str(facts.get("method", "")), meta if isinstance(meta, dict) else {}
     )
+
+
+def single(values: np.ndarray, where: str) -> np.ndarray:
+    """Round to single precision, complex64 or float32, as files hold them.
+
+    Args:
+        values: Real or complex.
+        where: Names them in the message.
+
+    Raises:
+        DataError: Numbers that are not finite, that would become infinite (their magnitudes, too), or that would all
+            become zero.
+    """
+    values = np.asarray(values)
+    kind = np.complex64 if np.iscomplexobj(values) else np.float32
+    parts = (values.real, values.imag) if kind is np.complex64 else (values,)
+    largest = max((float(np.abs(part).max()) for part in parts if part.size), default=0.0)
+    if not largest <= LARGEST or 0 < largest < SMALLEST:
+        raise DataError(
+            f"{where}: the largest number is {largest:.3g} and files hold single precision, {SMALLEST:.0e} to "
+            f"{LARGEST:.1e}; scale the echoes first"
+        )
+    return values.astype(kind)
 
 
 def _write(path: Path | str, kind: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:

@@ -19,10 +19,11 @@ package does this; the method is ours, in the line of sharpness-driven autofocus
 far-field apertures).
 
 It is made for scenes of separate scatterers. On a large smooth solid the echo of a pose says little about its x and
-y, and an image with a few bright spots is sharper than the truth: there it does harm (docs/radar.md has the
-figures). Offsets common to all poses, or growing evenly across the aperture, move or tilt the image and nothing
-else; they are left out, and what the believed positions hold of them goes on displacing the image. Voxels hardly
-brighter than the speckle between them say nothing and are left out, too.
+y, and an image with a few bright spots is sharper than the truth: there it would do harm. So half of the channels
+are left out of the estimate, and the scan stays as it was unless their image is better (`left_out.agrees`). Offsets
+common to all poses, or growing evenly across the aperture, move or tilt the image and nothing else; they are left
+out, and what the believed positions hold of them goes on displacing the image. Voxels hardly brighter than the
+speckle between them say nothing and are left out, too.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from saccade.radar.arithmetic import compiled, cosine_sine, distance, f4, small_
 from saccade.radar.backproject import project
 from saccade.radar.grid import Grid
 from saccade.radar.imaging import reconstruct
+from saccade.radar.left_out import agrees, halves, measure
 from saccade.radar.scan import Scan
 from saccade.radar.waveform import C
 
@@ -73,11 +75,17 @@ class FocusReport:
     """What focusing found."""
 
     offsets: np.ndarray
-    """(P, 3) metres that were added to the believed positions; all 0 where that would have gained next to nothing."""
+    """(P, 3) metres that were added to the believed positions; all 0 where the scan was left as it is."""
     sharpness: list[float]
     """S without its priors, before each iteration and at the end; comparable within one choice of voxels."""
     gain: float
-    """Brightest voxel after over before."""
+    """Brightest voxel after over before, in the image of the channels that were left out of the estimate."""
+    energy: float
+    """Energy of that image, after over before."""
+    contrast: float
+    """Its mean |I|^4 over the square of its mean |I|^2, after over before."""
+    focused: bool
+    """Whether the left-out channels agree (`agrees`), and so whether the positions were corrected."""
     seconds: float
 
 
@@ -93,7 +101,10 @@ def focus(
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Scan, FocusReport]:
-    """Estimate one offset for each pose and return the scan with corrected positions.
+    """Estimate one offset for each pose and return the scan with corrected positions, if they are better.
+
+    Every other channel is left out of the estimate (of a scan with one channel, the upper half of the sweep). Unless
+    what was left out agrees that the image is better, the scan comes back with its positions as they were.
 
     Args:
         scan: Whose array is rigid: all channels of a pose move together.
@@ -112,7 +123,7 @@ def focus(
 
     Raises:
         ConfigError: Settings out of range, or no grid and no known depth.
-        DataError: An inconsistent scan, fewer than three poses, or nothing but zeros in it.
+        DataError: An inconsistent scan, fewer than three poses, one channel of one sample, or nothing but zeros.
         MissingExtraError: numba or scipy (extra `radar`) is not installed.
     """
     fine = np.isfinite([sigma, prior, smoothness]).all() and sigma > 0 and min(prior, smoothness) >= 0
@@ -127,15 +138,24 @@ def focus(
     if not np.abs(scan.samples).max() > 0:
         raise DataError("scan: all samples are zero; there is nothing to focus on")
     grid = _default_grid(scan) if grid is None else grid
+    used, left_out = halves(scan)
     began = time.perf_counter()
     with using_threads(threads):
-        offsets, sharpness = _climb(scan, grid, iterations, sigma, prior, smoothness, voxels, progress)
-    found = moved(scan, offsets)
-    peaks = [
-        float(reconstruct(part, grid, "range-compressed", threads=threads).magnitude.max())
-        for part in (scan, found)
-    ]
-    return found, FocusReport(offsets, sharpness, peaks[1] / peaks[0], time.perf_counter() - began)
+        offsets, sharpness = _climb(used, grid, iterations, sigma, prior, smoothness, voxels, progress)
+    peak, energy, contrast = 1.0, 1.0, 1.0
+    if offsets.any():
+        before, after = (
+            measure(reconstruct(part, grid, "range-compressed", threads=threads).magnitude)
+            for part in (left_out, moved(left_out, offsets))
+        )
+        peak, energy, contrast = (float(after[i] / before[i]) for i in range(3))
+    focused = agrees(peak, energy, contrast)
+    if not focused:
+        offsets = np.zeros_like(offsets)
+    report = FocusReport(
+        offsets, sharpness, peak**0.5, energy, contrast, focused, time.perf_counter() - began
+    )
+    return moved(scan, offsets) if focused else scan, report
 
 
 def moved(scan: Scan, offsets: np.ndarray) -> Scan:

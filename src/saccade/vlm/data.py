@@ -16,7 +16,7 @@ import numpy as np
 from saccade.data.dataset import TolerantDataset
 from saccade.errors import ConfigError, DataError
 from saccade.files import read_json, read_lines
-from saccade.kinematics.draw import WIDTH_PX, frames_key, frames_of, open_image
+from saccade.kinematics.draw import WIDTH_PX, frames_key, frames_of, open_image, pictures_root
 from saccade.kinematics.records import Question, Track, read_questions, read_tracks
 from saccade.kinematics.splits import assign_splits
 from saccade.vlm.adapters import Adapter
@@ -59,7 +59,7 @@ class Exchanges:
         """
         path = Path(questions_file)
         self.drawn = (path if path.is_dir() else path.parent) / "frames"
-        self.pictures = pictures
+        self.labels, self.pictures = labels, pictures
         self.tracks: dict[str, list[Track]] = {}
         for track in read_tracks(labels) if labels else ():
             self.tracks.setdefault(track.clip_id, []).append(track)
@@ -83,9 +83,9 @@ class Exchanges:
             )
         turns = [(question.question, question.answer if answered else "")]
         if self.tracks:
-            shown = list(
-                frames_of(question, self.tracks.get(question.clip_id, []), root=self.pictures or None)
-            )
+            tracks = self.tracks.get(question.clip_id, [])
+            root = pictures_root(tracks, self.labels, self.pictures or None)
+            shown = list(frames_of(question, tracks, root=root))
             return Exchange(
                 turns, [image for image, _ in shown], times, [boxes for _, boxes in shown], name=question.id
             )
