@@ -133,7 +133,7 @@ def single(values: np.ndarray, where: str) -> np.ndarray:
     """
     values = np.asarray(values)
     kind = np.complex64 if np.iscomplexobj(values) else np.float32
-    parts = (values.real, values.imag) if kind is np.complex64 else (values,)
+    parts = (np.real(values), np.imag(values)) if kind is np.complex64 else (values,)
     largest = max((float(np.abs(part).max()) for part in parts if part.size), default=0.0)
     if not largest <= LARGEST or 0 < largest < SMALLEST:
         raise DataError(
