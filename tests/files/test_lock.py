@@ -11,7 +11,7 @@ import pytest
 from saccade.errors import ConfigError
 from saccade.files import writing
 
-HOLD = """
+HOLD = r"""
 import errno, fcntl, os, sys, time
 from saccade.files import writing
 

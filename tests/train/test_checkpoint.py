@@ -71,7 +71,7 @@ def test_each_damaged_part_is_refused_and_the_checkpoint_before_is_offered(run, 
     said = capsys.readouterr().err
     assert "the checkpoint is damaged" in said
     assert f"saccade train --resume {older}" in said
-    assert said.count("\n") == 1
+    assert said.count("saccade: ") == 1
 
 
 def test_weights_swapped_for_their_average_are_refused(run, capsys):
@@ -189,7 +189,7 @@ def test_a_state_of_another_kind_is_a_sentence(run, capsys, change, said):
     assert main(["train", "--resume", str(run)]) == 2
     text = capsys.readouterr().err
     assert said in text
-    assert text.count("\n") == 1
+    assert text.count("saccade: ") == 1
 
 
 def test_state_nested_without_end_is_a_sentence(run, capsys):

@@ -21,8 +21,8 @@ from saccade.data.source import Source
 from saccade.data.split import stratified_split
 from saccade.data.table import Row, write_table
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.files import open_regular
 from saccade.files.pictures import FORMATS, open_picture, read_bytes
-from saccade.files.regular import open_regular
 
 FORMS = ("folder", "table", "shards")
 SHARD_BYTES = 256 << 20

@@ -3,9 +3,9 @@
 from saccade.files.atomic import replacing, sha256, write_text
 from saccade.files.cache import cache_dir
 from saccade.files.lock import writing
+from saccade.files.regular import open_regular
 from saccade.files.stored import (
     convert,
-    open_regular,
     parse_json,
     parse_yaml,
     read_json,

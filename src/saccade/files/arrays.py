@@ -38,7 +38,7 @@ def map_array(path: Path | str, *, error: type[SaccadeError] = DataError) -> np.
     Raises:
         SaccadeError: Of class `error`: no such file, or damaged.
     """
-    with open_regular(Path(path), error):
+    with open_regular(Path(path), error=error):
         pass
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -55,7 +55,7 @@ def read_arrays(path: Path | str, *, error: type[SaccadeError] = DataError) -> d
     Raises:
         SaccadeError: Of class `error`: no such file, damaged, or larger than `MAX_BYTES` when unpacked.
     """
-    with open_regular(Path(path), error) as file:
+    with open_regular(Path(path), error=error) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 size = sum(info.file_size for info in archive.infolist())

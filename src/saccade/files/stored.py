@@ -6,18 +6,18 @@ Bounded in size, nesting, number of values and digits; types and ranges come fro
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 import yaml
 
 from saccade.errors import DataError, SaccadeError
+from saccade.files.regular import open_regular
 
 T = TypeVar("T")
 Pairs = Callable[[list[tuple[str, Any]]], Any]
@@ -190,7 +190,7 @@ def read_lines(
             nobody knows where it ends), not JSON, or another type than `kind`.
     """
     path = Path(path)
-    with open_regular(path, error) as file:
+    with open_regular(path, error=error) as file:
         for number in itertools.count(1):
             where = f"{path}: {unit} {number}"
             try:
@@ -300,28 +300,6 @@ def _field_sentence(text: str) -> str:
     return f"field {place}: {what[:1].lower()}{what[1:]}" if place else what[:1].lower() + what[1:]
 
 
-@contextlib.contextmanager
-def open_regular(path: Path, error: type[SaccadeError]) -> Iterator[BinaryIO]:
-    """Open a regular file to read bytes: a pipe or device could keep us waiting for ever.
-
-    Raises:
-        SaccadeError: Of class `error`: none there, of another kind, or one that may not be read.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "not a regular file"
-            raise error(f"{path}: is {kind}; expected a file")
-        file = path.open("rb")
-    except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem.strerror or problem})") from None
-    except SaccadeError:
-        raise
-    except ValueError:  # a NUL byte in the name
-        raise error(f"{str(path)!r}: is no file name") from None
-    with file:
-        yield file
-
-
 def read_text(
     path: Path | str,
     *,
@@ -345,7 +323,7 @@ def read_text(
 
 def _read(path: Path, error: type[SaccadeError], max_bytes: int) -> bytes:
     """Read a regular file of bounded size."""
-    with open_regular(path, error) as file:
+    with open_regular(path, error=error) as file:
         try:
             data = file.read(max_bytes + 1)
         except OSError as problem:

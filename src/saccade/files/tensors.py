@@ -82,7 +82,7 @@ def read_header(
         SaccadeError: Of class `error`: no such file, damaged, or a header that cannot be.
     """
     path = Path(path)
-    with open_regular(path, error) as file:
+    with open_regular(path, error=error) as file:
         size = path.stat().st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or not 2 <= length <= min(size - 8, MAX_HEADER):

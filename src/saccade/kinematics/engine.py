@@ -283,7 +283,7 @@ def gather_parts(folder: Path, clip_ids: Sequence[str], path: Path | str) -> int
                         table = table.select(list(TRACK_SCHEMA["properties"]))
                 except (DataError, KeyError) as error:
                     raise DataError(
-                        f"the part of clip {clip_id} cannot be read ({error}); run again"
+                        f"{part}: the part of clip {clip_id} cannot be read ({str(error)[:120]}); run again"
                     ) from None
                 if table.num_rows:
                     meta = {name: value for name, value in table.schema.metadata.items() if name != _META}

@@ -12,6 +12,7 @@ from typing import Any
 from saccade.errors import DataError, SaccadeError
 from saccade.extras import require
 from saccade.files import open_regular, parse_json
+from saccade.kinematics.parquet_probe import try_parquet
 from saccade.kinematics.schema import QUESTION_SCHEMA, TRACK_FORMAT, TRACK_SCHEMA, question_schema
 
 _MAX_COLUMNS = 4096
@@ -57,10 +58,14 @@ def opened_parquet(path: Path) -> Iterator[Any]:
     """
     parquet = require("pyarrow.parquet", "kinematics", "to read Parquet files")
     with opened_arrow(path, "Parquet"):
-        with open_regular(path, DataError):
+        with open_regular(path):
             pass
+        try_parquet(path)
         with parquet.ParquetFile(
-            path, thrift_string_size_limit=_MAX_TEXT, thrift_container_size_limit=_MAX_COLUMNS * 64
+            path,
+            page_checksum_verification=True,
+            thrift_string_size_limit=_MAX_TEXT,
+            thrift_container_size_limit=_MAX_COLUMNS * 64,
         ) as file:
             facts = file.metadata
             if facts.num_columns > _MAX_COLUMNS or facts.num_row_groups > _MAX_GROUPS:
@@ -109,7 +114,7 @@ def write_parquet(records: Iterable[Any], path: Path, metadata: Mapping[str, str
     schema = _schema(arrow, first.to_dict()["format"])
     schema = schema.with_metadata({**schema.metadata, **(metadata or {})})
     count = 0
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    with parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         records = itertools.chain([first], records)
         while batch := list(itertools.islice(records, _BATCH)):
             rows = [record.to_dict() for record in batch]

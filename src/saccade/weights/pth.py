@@ -179,7 +179,7 @@ def read_pth(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: Damaged, not such a file, or holding objects that only running code could rebuild.
     """
-    with open_regular(path, WeightsError) as file:
+    with open_regular(path, error=WeightsError) as file:
         content = read_checkpoint(file, str(path))
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
