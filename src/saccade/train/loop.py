@@ -361,7 +361,7 @@ class Run:
             self.progress.loss_count += 1
             self.skipped_in_row = self.skipped_in_row + 1 if report.skipped else 0
             if report.skipped:
-                self.note_skipped(report)
+                self.note_skipped_step(report)
             if self.skipped_in_row >= limit:
                 self.give_up(
                     f"the gradients of {limit} steps in a row were not finite, the last",
@@ -369,7 +369,7 @@ class Run:
                     report.lr,
                 )
 
-    def note_skipped(self, report: Report) -> None:
+    def note_skipped_step(self, report: Report) -> None:
         """Log a step that was left out, and say so once; under a loss scaler that is nothing unusual."""
         norm = report.values[GRAD_NORM]
         self.log.write(
