@@ -361,6 +361,9 @@ def _repoint(here: Path, source: Path) -> None:
             text = file.read_text(encoding="utf-8")
             if str(source) in text:
                 file.write_text(text.replace(str(source), str(here)), encoding="utf-8")
+                seal = file.with_suffix(".sha256")
+                if seal.is_file():  # of a checkpoint's state or a bundle's manifest
+                    seal.write_text(f"{_digest(file)}  {file.name}\n", encoding="utf-8")
 
 
 def _digest(file: Path) -> str:
