@@ -29,18 +29,18 @@ from input_pipeline import make_photo
 from PIL import Image
 from torch import nn
 
-from saccade.bench.machine import describe_machine
 from saccade.data.decode import jpeg_decoder
 from saccade.data.opening import open_source
 from saccade.data.preprocess import Preprocess
+from saccade.engine.bench.machine import describe_machine
+from saccade.engine.export import export_bundle
+from saccade.engine.predict.journal import Journal
+from saccade.engine.predict.networks import Networks, open_networks
+from saccade.engine.predict.run import fill_journal
 from saccade.errors import SaccadeError
-from saccade.export import export_bundle
 from saccade.files import write_text
-from saccade.predict.journal import Journal
-from saccade.predict.networks import Networks, open_networks
-from saccade.predict.run import fill_journal
-from saccade.registry import create_model
 from saccade.weights import Card, load_weights, save_weights
+from saccade.zoo.registry import create_model
 
 MODEL, SIZE, BATCH = "shvit_s1", 224, 16
 BASELINES = ("timm loop", "timm loader")

@@ -26,18 +26,18 @@ from table import append
 from tome import ToMe, schedule
 from torch import nn
 
-from saccade import registry
-from saccade.bench.cost import count_macs
-from saccade.bench.machine import describe_machine
-from saccade.bench.timing import interleave, median_interval, ratio_interval
 from saccade.data.opening import is_divided
-from saccade.evaluate.held_out import trained_on
-from saccade.evaluate.run import evaluate
+from saccade.engine.bench.cost import count_macs
+from saccade.engine.bench.machine import describe_machine
+from saccade.engine.bench.timing import interleave, median_interval, ratio_interval
+from saccade.engine.evaluate.held_out import trained_on
+from saccade.engine.evaluate.run import evaluate
+from saccade.engine.train.convert import Base, convert
+from saccade.engine.train.loop import train
+from saccade.engine.train.recipe import build_recipe
 from saccade.nn.fold import fold
-from saccade.train.convert import Base, convert
-from saccade.train.loop import train
-from saccade.train.recipe import build_recipe
 from saccade.weights import Card, load_model, read_weights, save_weights
+from saccade.zoo import registry
 
 RESULTS = Path(__file__).parent / "results" / "stvit_peers.csv"
 FIELDS = [
@@ -204,7 +204,7 @@ def tune(file: Path, card: Card, run: Path, seed: int, epochs: int, work: Path, 
 def top1(source: Path, run: Path) -> float:
     """Measure a network on the images that the base's run kept back."""
     state = source / "last.safetensors" if source.is_dir() and source != run else source
-    return evaluate(state, like=run, backend="torch", threads=1, mistakes=0).measures.marks["top1"]
+    return evaluate(state, like=run, backend="torch", threads=1, mistakes=0).measures.metrics["top1"]
 
 
 def images(run: Path) -> int:

@@ -59,7 +59,8 @@ def test_unknown_names_are_refused():
 
 
 @pytest.mark.parametrize(
-    "module", ["saccade.weights", "saccade.data", "saccade.tasks", "saccade.runtime", "saccade.export"]
+    "module",
+    ["saccade.weights", "saccade.data", "saccade.tasks", "saccade.engine.sessions", "saccade.engine.export"],
 )
 def test_dunder_all_of_rooms_is_true(module):
     room = __import__(module, fromlist=["x"])

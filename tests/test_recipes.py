@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.vlm.questions import make_stkit
-from tests.vlm.tiny import make_base
+from tests.tasks.answer.questions import make_stkit
+from tests.tasks.answer.tiny import make_base
 
 from saccade.data.motion import MotionPlan, draw_set
 from saccade.data.motion_clips import clips_folder
 from saccade.data.radar_pairs import make_pairs
 from saccade.data.scenes import scenes_folder
+from saccade.engine.train.checkpoint import Progress
+from saccade.engine.train.log import RunLog, Ticker
+from saccade.engine.train.loop import Run, train
+from saccade.engine.train.optim import no_decay_names
+from saccade.engine.train.recipe import build_recipe, list_recipes
+from saccade.engine.train.schedule import peak_lr
+from saccade.engine.train.setup import build_session
 from saccade.models.motion import VARIANTS
 from saccade.radar.dataset import PairConfig
-from saccade.registry import create_model, list_models
-from saccade.train.checkpoint import Progress
-from saccade.train.log import RunLog, Ticker
-from saccade.train.loop import Run, train
-from saccade.train.optim import no_decay_names
-from saccade.train.recipe import build_recipe, list_recipes
-from saccade.train.schedule import peak_lr
-from saccade.train.setup import build_session
-from saccade.vlm.model import tune_options
+from saccade.tasks.answer.vlm.model import tune_options
+from saccade.zoo.registry import create_model, list_models
 
 
 @pytest.fixture(scope="module")

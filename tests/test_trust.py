@@ -124,8 +124,8 @@ def test_a_typed_command_in_the_place_of_a_stored_one(run, tmp_path, capsys):
 
 
 def test_a_sparsify_plan_runs_nothing_either(tmp_path, capsys):
-    from saccade.train.convert import PLAN, ConvertPlan, plan_text
-    from saccade.train.recipe import build_recipe
+    from saccade.engine.train.convert import PLAN, ConvertPlan, plan_text
+    from saccade.engine.train.recipe import build_recipe
 
     recipe, _ = build_recipe("sparsify_small", flags={"data.source": f"pipe:touch {tmp_path}/CANARY"})
     folder = tmp_path / "plan"

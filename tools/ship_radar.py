@@ -12,8 +12,8 @@ import sys
 
 import torch
 
-from saccade.evaluate.sharpening import mark_pairs
-from saccade.predict.sharpen import load_sharpener, shipped_weights
+from saccade.engine.evaluate.sharpening import mark_pairs
+from saccade.engine.predict.sharpen import load_sharpener, shipped_weights
 from saccade.weights import save_weights
 
 

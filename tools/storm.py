@@ -163,15 +163,15 @@ class Storm:
         modules = [
             "timm",
             "saccade.cli.main",
-            "saccade.train.loop",
-            "saccade.predict.run",
-            "saccade.evaluate.run",
+            "saccade.engine.train.loop",
+            "saccade.engine.predict.run",
+            "saccade.engine.evaluate.run",
             "saccade.radar.imaging",
         ]
         modules += (
             ["onnxruntime", "h5py", "matplotlib.figure"] if "radar" in wanted or "bundle" in wanted else []
         )
-        modules += ["transformers", "saccade.vlm.answering", "peft"] if "vlm" in wanted else []
+        modules += ["transformers", "saccade.tasks.answer.vlm.answering", "peft"] if "vlm" in wanted else []
         for module in modules:
             with contextlib.suppress(ImportError):
                 __import__(module)
@@ -392,7 +392,7 @@ def _mentions(said: str) -> bool:
     """Whether a command that went on says that something is wrong."""
     words = (
         "skipped",
-        "broken",
+        "skipped",
         "unreadable",
         "left out",
         "cannot be read",

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from saccade.engine.sessions import open_predictor
     from saccade.nn.fold import fold
-    from saccade.registry import create_model, list_models
-    from saccade.runtime import open_predictor
-    from saccade.sparse import sparsify
     from saccade.weights import load_model, load_weights, save_weights
+    from saccade.zoo.registry import create_model, list_models
+    from saccade.zoo.sparse import sparsify
 
 _HOMES = {
-    "create_model": "saccade.registry",
-    "list_models": "saccade.registry",
+    "create_model": "saccade.zoo.registry",
+    "list_models": "saccade.zoo.registry",
     "fold": "saccade.nn.fold",
     "load_model": "saccade.weights",
     "load_weights": "saccade.weights",
     "save_weights": "saccade.weights",
-    "open_predictor": "saccade.runtime",
-    "sparsify": "saccade.sparse",
+    "open_predictor": "saccade.engine.sessions",
+    "sparsify": "saccade.zoo.sparse",
 }
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-_ROOMS = ("kinematics", "radar")
+_ROOMS = ("kinematics", "radar", "vlm", "worlds")
 """Packages that are public as a whole."""
 
 

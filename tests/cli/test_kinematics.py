@@ -8,7 +8,7 @@ from PIL import Image
 
 from saccade.cli.main import main
 from saccade.kinematics.records import read_questions, read_tracks, write_records
-from saccade.vlm.data import Exchanges
+from saccade.tasks.answer.vlm.data import Exchanges
 
 from ..kinematics import layouts
 from ..kinematics.tracks import many
@@ -166,13 +166,13 @@ def test_variants_and_lmms_eval(labels, tmp_path, capsys):
 
 def test_clips_without_pictures_are_listed_and_the_rest_goes_on(labels, tmp_path, capsys):
     tracks = list(read_tracks(labels))
-    broken = [
+    skipped = [
         {**track.to_dict(), "image_paths": ["none.jpg"] * 20}
         for track in tracks
         if track.clip_id == "clip000"
     ]
     good = [track.to_dict() for track in tracks if track.clip_id != "clip000"]
-    (tmp_path / "tracks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*broken, *good]))
+    (tmp_path / "tracks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*skipped, *good]))
     out = tmp_path / "out" / "q.jsonl"
     command = ["kinematics", "questions", str(tmp_path), "--out", str(out), "--size", "64", "--frames", "2"]
     assert main([*command, "--per-clip", "1"]) == 0

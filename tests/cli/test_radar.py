@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from saccade.cli.main import main
-from saccade.predict.sharpen import load_sharpener, shipped_weights
+from saccade.engine.predict.sharpen import load_sharpener, shipped_weights
+from saccade.engine.sessions import open_predictor
 from saccade.radar import read_image, read_scan
-from saccade.runtime import open_predictor
 
 pytest.importorskip("h5py")
 SMALL = ["--path.nx", "24", "--path.ny", "3", "--waveform", "empm"]

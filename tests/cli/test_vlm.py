@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from tests.vlm.questions import make_stkit
-from tests.vlm.tiny import make_base
+from tests.tasks.answer.questions import make_stkit
+from tests.tasks.answer.tiny import make_base
 
 from saccade.cli.main import main
 from saccade.kinematics.records import read_questions, write_records

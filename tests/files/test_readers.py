@@ -27,9 +27,12 @@ from saccade.data.preprocess import Preprocess
 from saccade.data.radar_pairs import read_manifest
 from saccade.data.shards import read_class_names, resolve_labels
 from saccade.data.table import read_table
+from saccade.engine.evaluate.held_out import trained_on
+from saccade.engine.evaluate.report import read_metrics
+from saccade.engine.train.convert import load_plan
+from saccade.engine.train.log import RunLog
+from saccade.engine.train.recipe import Recipe, dump_recipe, load_recipe
 from saccade.errors import ConfigError, DataError, SaccadeError, WeightsError
-from saccade.evaluate.held_out import trained_on
-from saccade.evaluate.report import read_metrics
 from saccade.files import parse_yaml, read_lines
 from saccade.files.arrays import map_array, read_arrays
 from saccade.files.pickles import read_pickle
@@ -42,11 +45,8 @@ from saccade.radar.calibration import read_calibration
 from saccade.radar.importing import load_array
 from saccade.radar.poses import read_track
 from saccade.radar.profile import read_profile
-from saccade.train.convert import load_plan
-from saccade.train.log import RunLog
-from saccade.train.recipe import Recipe, dump_recipe, load_recipe
-from saccade.vlm.data import read_conversations
-from saccade.vlm.eyes import load_eyes
+from saccade.tasks.answer.vlm.data import read_conversations
+from saccade.tasks.answer.vlm.eyes import load_eyes
 from saccade.weights import Card, load_model
 from saccade.weights.pth import read_pth
 
@@ -474,7 +474,7 @@ def test_a_fault_of_our_own_is_one_sentence_and_a_report(error, tmp_path, monkey
 
     monkeypatch.setenv("SACCADE_CACHE", str(tmp_path))
     monkeypatch.delenv("SACCADE_DEBUG", raising=False)
-    monkeypatch.setattr("saccade.doctor.examine", fail)
+    monkeypatch.setattr("saccade.engine.doctor.examine", fail)
     for old in range(30):
         (tmp_path / "faults").mkdir(exist_ok=True)
         (tmp_path / "faults" / f"20000101-{old:06d}.txt").write_text("old")

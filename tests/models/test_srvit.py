@@ -23,7 +23,7 @@ FIGURES = {letter: golden.load(f"srvit_{letter}") for letter in "abcds"}
     ("letter", "number"),
     [
         # One network runs at the published 256 x 256 pixels too.
-        pytest.param(letter, number, marks=[pytest.mark.slow] if case["input_shape"][2] > 64 else [])
+        pytest.param(letter, number, metrics=[pytest.mark.slow] if case["input_shape"][2] > 64 else [])
         for letter, figures in FIGURES.items()
         for number, case in enumerate(figures["cases"])
     ],
@@ -85,7 +85,7 @@ class TestSwift:
         return model
 
     def test_costs_what_was_promised(self):
-        from saccade.bench.cost import count_macs, count_params
+        from saccade.engine.bench.cost import count_macs, count_params
 
         with torch.device("meta"):
             model = saccade.create_model("srvit_swift").eval()

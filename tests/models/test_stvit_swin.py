@@ -5,7 +5,7 @@ import torch
 from tests import golden
 
 import saccade
-from saccade.bench.cost import count_macs
+from saccade.engine.bench.cost import count_macs
 from saccade.errors import ConfigError, ShapeError, WeightsError
 from saccade.models.stvit_r_dense import STViTRDense
 from saccade.models.stvit_r_swin import STViTRSwin
@@ -333,10 +333,10 @@ def test_folded_classifier_equals_the_golden():
         golden.assert_logits(saccade.fold(model)(golden.make_input(figures)), figures)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("swin", marks=pytest.mark.slow), "r"])
+@pytest.mark.parametrize("kind", [pytest.param("swin", metrics=pytest.mark.slow), "r"])
 def test_folded_form_exports(kind, tmp_path):
-    from saccade.export.form import portable
-    from saccade.export.onnx import OnnxSession, write_onnx
+    from saccade.engine.export.form import portable
+    from saccade.engine.export.onnx import OnnxSession, write_onnx
 
     model = randomise(build(kind, tokens_per_window=4))
     x = torch.randn(2, 3, 160, 96)  # neither side a multiple of a window in the third stage

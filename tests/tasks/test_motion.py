@@ -1,4 +1,4 @@
-"""The task motion: its network learns, its marks know right from wrong, its recipe runs."""
+"""The task motion: its network learns, its metrics know right from wrong, its recipe runs."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,8 @@ import torch
 from saccade.data.dataset import SampleKey
 from saccade.data.motion import MotionPlan, draw_set
 from saccade.data.motion_samples import MotionSamples, facts_of_boxes, fill_boxes
+from saccade.engine.train.loop import train
+from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError, ShapeError
 from saccade.models.motion import (
     HOURS,
@@ -20,9 +22,7 @@ from saccade.models.motion import (
     senses_of,
 )
 from saccade.tasks import LossContext, get_task
-from saccade.tasks.motion import MotionMarks
-from saccade.train.loop import train
-from saccade.train.recipe import build_recipe
+from saccade.tasks.motion import MotionMetrics
 from saccade.weights import Card, load_model
 
 
@@ -44,7 +44,7 @@ def batch_of(sets, count=16):
 def test_the_loss_falls_on_sixteen_clips(sets):
     task, batch = get_task("motion"), batch_of(sets)
     torch.manual_seed(0)
-    model = task.build_model(Card(model="motion_tiny", task="motion"))
+    model = task.build(Card(model="motion_tiny", task="motion"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     losses = []
     for _ in range(30):
@@ -81,13 +81,13 @@ def test_perfect_outputs_have_perfect_marks(sets):
         "ego": batch["ego"],
         "rig": batch["rig"],
     }
-    marks = MotionMarks()
+    metrics = MotionMetrics()
     batch["index"] = torch.arange(16)
-    marks.update(right, batch)
-    found = marks.compute()
+    metrics.update(right, batch)
+    found = metrics.compute()
     assert {found[name] for name in ("hour", "way", "which", "span", "mean") if name in found} == {1.0}
     assert found["turn_deg"] == 0
-    wrong = MotionMarks()
+    wrong = MotionMetrics()
     wrong.update({**right, "way": right["way"] + 0.5}, batch)
     assert wrong.compute()["way"] == 0
     assert wrong.compute()["which"] == 1
@@ -167,7 +167,7 @@ def test_the_recipe_trains_and_its_weights_open_again(sets, tmp_path):
         "data.batch": 4, "run.max_steps": 2, "run.device": "cpu", "run.threads": 1,
     }  # fmt: skip
     result = train(build_recipe("motion_small", flags=flags)[0], tmp_path / "run", say=lambda line: None)
-    assert set(result.marks) >= {"mean", "blind", "hour", "way"}
+    assert set(result.metrics) >= {"mean", "blind", "hour", "way"}
     model, card = load_model(tmp_path / "run")
     assert card.task == "motion"
     assert sum(p.numel() for p in model.parameters()) == sum(

@@ -10,20 +10,20 @@ from PIL import Image
 
 from saccade.data.motion import MotionPlan, MotionSet, draw_set
 from saccade.data.motion_questions import ask, gather, gather_pairs, varied
+from saccade.engine.train.loop import train
+from saccade.engine.train.recipe import build_recipe
 from saccade.errors import DataError
 from saccade.kinematics.answers import parse_answer
 from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.records import write_records
 from saccade.models.motion import build_motion
 from saccade.tasks import LossContext, get_task
+from saccade.tasks.answer.vlm import Exchange, new_base
+from saccade.tasks.answer.vlm.adapters import adapter_for
+from saccade.tasks.answer.vlm.assemble import TextPlan
+from saccade.tasks.answer.vlm.model import build_vlm
+from saccade.tasks.answer.vlm.motion_eyes import eyes_of_run
 from saccade.tasks.motion_answer import PADDING, PREFIX, SightData, sees
-from saccade.train.loop import train
-from saccade.train.recipe import build_recipe
-from saccade.vlm import Exchange, new_base
-from saccade.vlm.adapters import adapter_for
-from saccade.vlm.assemble import TextPlan
-from saccade.vlm.model import build_vlm
-from saccade.vlm.motion_eyes import eyes_of_run
 from saccade.weights import Card
 
 
@@ -50,7 +50,7 @@ def test_packed_questions_are_answered_as_if_asked_alone(home):
     task = get_task("motion_answer")
     task._adapter = adapter  # pyright: ignore[reportAttributeAccessIssue]
     card = Card(model=str(home / "base"), task="motion_answer")
-    fast = task.build_model(card).eval()
+    fast = task.build(card).eval()
     plain = build_vlm(str(home / "base"), {}).eval()
     part = task.collate([sample])["parts"][0]
     every = torch.arange(part["inputs"]["input_ids"].shape[1])
@@ -116,7 +116,7 @@ def test_the_recipe_trains_and_what_is_tuned_fits_the_base(home, tmp_path):
         "data.batch": 4, "run.max_steps": 2, "run.device": "cpu", "run.threads": 1,
     }  # fmt: skip
     result = train(build_recipe("motion_answer", flags=flags)[0], tmp_path / "run", say=lambda line: None)
-    assert 0 < result.marks["likelihood"] < 1
+    assert 0 < result.metrics["likelihood"] < 1
     from saccade.weights import load_model
 
     model, card = load_model(tmp_path / "run")
@@ -131,7 +131,7 @@ def test_the_loss_falls(home):
     data = SightData(str(home / "train.jsonl"), MotionSet(home / "train"), adapter_for(card.model), 0)
     task._adapter = data.adapter  # pyright: ignore[reportAttributeAccessIssue]
     batch = task.collate([data[k] for k in range(6)])
-    model = task.build_model(card)
+    model = task.build(card)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     losses = []
     for _ in range(20):

@@ -39,9 +39,9 @@ def bench(
     """
     from dataclasses import asdict
 
-    from saccade.bench.plot import draw
-    from saccade.bench.run import as_table, write_table
-    from saccade.bench.run import bench as run
+    from saccade.engine.bench.plot import draw
+    from saccade.engine.bench.run import as_table, write_table
+    from saccade.engine.bench.run import bench as run
     from saccade.errors import ConfigError
     from saccade.files import write_text
 

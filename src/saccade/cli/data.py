@@ -31,7 +31,7 @@ def check(
     every: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Find broken, odd, doubled and leaking images and lopsided classes; exit 1 when there are errors.
+    """Find unreadable, odd, doubled and leaking images and lopsided classes; exit 1 when there are errors.
 
     Example: saccade data check photos/
 
@@ -179,11 +179,11 @@ def _write(
                 **options,
             )
         counts = written.counts
-        for name, reason in written.broken[:SHOWN]:
+        for name, reason in written.skipped[:SHOWN]:
             show.note(f"left out: {reason if name in reason else f'{name}: {reason}'}")
-        if written.broken:
+        if written.skipped:
             show.note(
-                f"{len(written.broken)} images cannot be read and were left out; `saccade data check` lists them"
+                f"{len(written.skipped)} images cannot be read and were left out; `saccade data check` lists them"
             )
     values = {"out": str(out), "form": form} | {part or "images": count for part, count in counts.items()}
     show.result(values | ({"dry_run": True} if dry_run else {}), as_json=json)
@@ -208,7 +208,7 @@ def _check_dense(
     task: str, data: str, val: str, max_pixels: int, out: Path | None, every: bool, as_json: bool
 ) -> None:
     """Look over pictures with boxes or class maps; see `check`."""
-    from saccade.evaluate.check_dense import check_dense
+    from saccade.engine.evaluate.check_dense import check_dense
 
     with show.progress() as bar:
         line = bar.add_task("checking", total=None, info="")
@@ -219,7 +219,7 @@ def _check_dense(
             max_pixels=max_pixels,
             progress=lambda done, total: bar.update(line, completed=done, total=total),
         )
-    findings = [{"part": part, "name": name, "reason": reason} for part, name, reason in found.broken]
+    findings = [{"part": part, "name": name, "reason": reason} for part, name, reason in found.skipped]
     if out is not None:
         _write_findings(out, findings)
     values = {"pictures": sum(found.pictures.values()), "classes": len(found.labels), "errors": len(findings)}

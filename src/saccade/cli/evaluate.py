@@ -53,13 +53,13 @@ def evaluate(
         views: Of videos: 1x1, 1x3, 4x1, 4x3 or 10x3, temporal times spatial.
         json: Print one JSON object.
     """
-    from saccade.bench.machine import describe_machine
+    from saccade.engine.bench.machine import describe_machine
+    from saccade.engine.evaluate.report import read_speeds, write_report, write_summary
+    from saccade.engine.evaluate.run import evaluate as measure
+    from saccade.engine.evaluate.video import evaluate_video
+    from saccade.engine.sessions.dense import is_dense
+    from saccade.engine.sessions.video import is_video
     from saccade.errors import ConfigError
-    from saccade.evaluate.report import read_speeds, write_report, write_summary
-    from saccade.evaluate.run import evaluate as measure
-    from saccade.evaluate.video import evaluate_video
-    from saccade.runtime.dense import is_dense
-    from saccade.runtime.video import is_video
 
     if is_dense(weights):
         evaluate_dense(weights, data, out, backend, size, batch, device, threads, json)
@@ -90,7 +90,7 @@ def evaluate(
         )
     for note in found.notes:
         show.note(note)
-    for name, reason in found.broken[:20]:
+    for name, reason in found.skipped[:20]:
         show.note(f"left out {name}: {reason}")
     values = found.summary()
     if page is not None:
@@ -129,8 +129,8 @@ def evaluate_dense(
     as_json: bool,
 ) -> None:
     """Measure a detector or segmenter; see `evaluate`."""
+    from saccade.engine.evaluate.dense import mark_dense
     from saccade.errors import ConfigError
-    from saccade.evaluate.dense import mark_dense
 
     page = out or (Path(weights) / "report.md" if (Path(weights) / "recipe.yaml").is_file() else None)
     if page is not None and page.suffix.lower() != ".md":
@@ -152,7 +152,7 @@ def evaluate_dense(
         )
     for note in found.notes:
         show.note(note)
-    for _, reason in found.broken[:20]:
+    for _, reason in found.skipped[:20]:
         show.note(f"left out: {reason}")
     values = found.summary()
     if page is not None:

@@ -38,14 +38,14 @@ def export(
         check: A bundle to check again.
         to: Format of the model file.
         precision: onnx and openvino also come in int8, openvino and torch in bf16.
-        data: Pictures as for `saccade train --data`; int8 needs them, the others measure their marks on them.
+        data: Pictures as for `saccade train --data`; int8 needs them, the others measure their metrics on them.
         size: Side of the square pictures in pixels; that of the weights when left out.
         dynamic: Leave height and width free (65 to 4096 pixels), where the format can.
         out: Folder to put the bundle's folder in; `export/` in the run folder, or here, when left out.
         json: Print one JSON object.
     """
+    from saccade.engine.export import check_bundle, export_bundle
     from saccade.errors import CheckFailed, ConfigError
-    from saccade.export import check_bundle, export_bundle
 
     if check is not None:
         rows = check_bundle(check, weights)

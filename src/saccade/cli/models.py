@@ -67,9 +67,9 @@ def show_model(name: str, /, *, json: bool = False) -> None:
 
     import torch
 
-    from saccade import registry
     from saccade.nn.outline import outline
     from saccade.weights.cards import FACTS
+    from saccade.zoo import registry
 
     with torch.device("meta"):
         model = registry.create_model(name).eval()

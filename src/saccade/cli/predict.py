@@ -55,11 +55,11 @@ def predict(
         views: Of videos: 1x1, 1x3, 4x1, 4x3 or 10x3, temporal times spatial.
         json: Print one JSON object.
     """
-    from saccade.predict.dense import predict_dense
-    from saccade.predict.run import predict as predict_pictures
-    from saccade.predict.video import predict_video
-    from saccade.runtime.dense import is_dense
-    from saccade.runtime.video import is_video
+    from saccade.engine.predict.dense import predict_dense
+    from saccade.engine.predict.run import predict as predict_pictures
+    from saccade.engine.predict.video import predict_video
+    from saccade.engine.sessions.dense import is_dense
+    from saccade.engine.sessions.video import is_video
 
     bar = show.progress()
     with bar:
@@ -89,10 +89,10 @@ def predict(
                 topk=topk,
                 **shared,
             )
-    for name, reason in done.broken[:20]:
+    for name, reason in done.skipped[:20]:
         show.note(f"left out {name}: {reason}")
-    if len(done.broken) > 20:
-        show.note(f"and {len(done.broken) - 20} more")
-    values = {"out": str(done.out), "rows": done.rows, "broken": len(done.broken), "resumed": done.resumed}
+    if len(done.skipped) > 20:
+        show.note(f"and {len(done.skipped) - 20} more")
+    values = {"out": str(done.out), "rows": done.rows, "skipped": len(done.skipped), "resumed": done.resumed}
     values |= {"seconds": round(done.seconds, 3), "images_per_s": round(done.images_per_s, 1)}
     show.result(values | done.setting, as_json=json)

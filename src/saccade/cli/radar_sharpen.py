@@ -39,8 +39,8 @@ def enhance(
     import time
 
     from saccade.cli.radar_scan import keep_input
-    from saccade.predict.sharpen import enhance as sharpen
-    from saccade.predict.sharpen import pixel_notes
+    from saccade.engine.predict.sharpen import enhance as sharpen
+    from saccade.engine.predict.sharpen import pixel_notes
     from saccade.radar.files import read_image, write_image
     from saccade.radar.pictures import check_name, plot_image, plot_panel
 
@@ -230,7 +230,7 @@ def evaluate(
     Args:
         data: Folder made by `saccade radar dataset`.
         weights: Weights file or run folder; what ships with the package when left out.
-        out: Also write every pair's marks, .csv.
+        out: Also write every pair's metrics, .csv.
         plot: Draw the first pairs: as formed, sharpened, truth, .png.
         threads: CPU threads.
         json: Print one JSON object.
@@ -238,7 +238,7 @@ def evaluate(
     import torch
 
     from saccade.data.radar_pairs import RadarPairs
-    from saccade.evaluate.sharpening import mark_pairs, plot_pairs
+    from saccade.engine.evaluate.sharpening import mark_pairs, plot_pairs
     from saccade.radar.arithmetic import check_threads
     from saccade.radar.pictures import check_name
 

@@ -81,10 +81,10 @@ def sparsify(
         dry_run: Print the resolved plan and stop.
     """
     from saccade.cli.train import free_folder, read_settings
+    from saccade.engine.train.convert import ConvertPlan, adopt_split, load_plan
+    from saccade.engine.train.recipe import Recipe, build_recipe, check_unchanged
+    from saccade.engine.train.settings import leaves
     from saccade.errors import ConfigError
-    from saccade.train.convert import ConvertPlan, adopt_split, load_plan
-    from saccade.train.recipe import Recipe, build_recipe, check_unchanged
-    from saccade.train.settings import leaves
     from saccade.trust import trusting
 
     short = {
@@ -143,7 +143,7 @@ def builtin_settings(data: str | None, recipe: str | None) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {"model.preprocess": {"crop_pct": 1.0}, "data.workers": 0}
     if name == "digits":
-        from saccade.train.recipe import read_recipe
+        from saccade.engine.train.recipe import read_recipe
 
         return found | {f"augment.{key}": value for key, value in read_recipe("digits")["augment"].items()}
     return found | {"augment.scale": (1.0, 1.0), "augment.ratio": (1.0, 1.0), "augment.vflip": 0.5}
@@ -151,7 +151,7 @@ def builtin_settings(data: str | None, recipe: str | None) -> dict[str, Any]:
 
 def _show_plan(plan: Any, folder: Path) -> None:
     """Print the plan as YAML."""
-    from saccade.train.convert import plan_text
+    from saccade.engine.train.convert import plan_text
 
     show.text(plan_text(plan).rstrip())
     show.note(f"nothing was done; the run would go to {folder}")
@@ -159,8 +159,8 @@ def _show_plan(plan: Any, folder: Path) -> None:
 
 def _only_convert(plan: Any, folder: Path, seconds: float, json: bool) -> None:
     """Convert, measure the speed, and say what is still to do."""
-    from saccade.train.compare import as_table, compare_speed
-    from saccade.train.convert import BASE, convert_only
+    from saccade.engine.train.compare import as_table, compare_speed
+    from saccade.engine.train.convert import BASE, convert_only
 
     weights = convert_only(plan, folder, show.note)
     found = compare_speed(folder / BASE, weights, threads=plan.recipe.run.threads or 1, seconds=seconds)
@@ -179,9 +179,9 @@ def _only_convert(plan: Any, folder: Path, seconds: float, json: bool) -> None:
 
 def _run(plan: Any, folder: Path, resume: bool, seconds: float, json: bool) -> None:
     """Convert, fine-tune, compare, print."""
-    from saccade.train.compare import as_table, compare, pick_device
-    from saccade.train.convert import CONVERTED, sparsify_and_tune
-    from saccade.train.setup import alone, is_first_process
+    from saccade.engine.train.compare import as_table, compare, pick_device
+    from saccade.engine.train.convert import CONVERTED, sparsify_and_tune
+    from saccade.engine.train.setup import alone, is_first_process
 
     base = sparsify_and_tune(plan, folder, resume=resume, say=show.note)
     if not is_first_process():

@@ -69,9 +69,9 @@ def train(
         dry_run: Print the resolved recipe and stop.
         json: Print the result as one JSON object.
     """
+    from saccade.engine.train.recipe import Recipe, build_recipe, check_unchanged, dump_recipe, load_recipe
+    from saccade.engine.train.settings import leaves, to_plain
     from saccade.errors import ConfigError
-    from saccade.train.recipe import Recipe, build_recipe, check_unchanged, dump_recipe, load_recipe
-    from saccade.train.settings import leaves, to_plain
 
     known = [name for name, _ in leaves(Recipe())]
     flags = {**read_settings(settings, known)}
@@ -96,7 +96,7 @@ def train(
             raise ConfigError(
                 "--resume goes on with a run as it was begun; leave out --recipe, --config and --out"
             )
-        from saccade.train.checkpoint import split_checkpoint
+        from saccade.engine.train.checkpoint import split_checkpoint
 
         folder, going_on = split_checkpoint(resume)
         if not (folder / "recipe.yaml").is_file():
@@ -130,8 +130,8 @@ def train(
             "nothing to train on; say where the images are with --data FOLDER (or digits; scenes for detect and "
             "segment; clips for video)"
         )
-    from saccade.train.loop import train as run
-    from saccade.train.setup import is_first_process
+    from saccade.engine.train.loop import train as run
+    from saccade.engine.train.setup import is_first_process
 
     going_on = going_on or resume is not None
     result = run(plan, folder, resume=going_on, allow_pipe=allow_pipe, allow_address=allow_address)
@@ -140,12 +140,12 @@ def train(
     values: dict[str, Any] = {
         "run": str(result.folder),
         "weights": str(result.weights),
-        **result.marks,
+        **result.metrics,
         "best_epoch": result.epoch + 1,
         "epochs": result.epochs,
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
-        "broken": result.broken,
+        "skipped": result.skipped,
         "ended": result.reason,
     }
     show.result(values, as_json=json)

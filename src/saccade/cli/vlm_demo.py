@@ -57,7 +57,7 @@ def demo(
         json: Print one JSON object.
     """
     from saccade.cli.vlm_score import contenders
-    from saccade.predict.demo import DemoPlan, run_demo
+    from saccade.engine.predict.demo import DemoPlan, run_demo
 
     given = {
         "clips": clips, "held": held, "eyes_steps": eyes_steps, "text_steps": text_steps, "per_task": per_task,

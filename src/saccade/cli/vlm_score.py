@@ -62,8 +62,8 @@ def score(
         allow_address: Fetch a base that a tuned run names by its hub id.
         json: Print one JSON object.
     """
+    from saccade.engine.predict.compare_answers import compare_answers, training_questions
     from saccade.errors import ConfigError
-    from saccade.predict.compare_answers import compare_answers, training_questions
 
     if bool(model) == bool(endpoint):
         raise ConfigError("say what to measure: --model RUN or --endpoint URL, and not both")
@@ -76,7 +76,7 @@ def score(
     adapter, untuned = None, None
     facts: dict[str, Any] = {"size": size, "tokens": tokens, "labels": bool(labels)}
     if endpoint:
-        from saccade.vlm.endpoint import Endpoint
+        from saccade.tasks.answer.vlm.endpoint import Endpoint
 
         answers = Endpoint(endpoint, endpoint_model, size=size or 448, max_new_tokens=tokens)
         facts["endpoint"] = answers.url
@@ -84,8 +84,8 @@ def score(
     else:
         import torch
 
+        from saccade.tasks.answer.vlm.answering import is_run, open_answerer
         from saccade.trust import trusting
-        from saccade.vlm.answering import is_run, open_answerer
 
         if threads:
             torch.set_num_threads(threads)

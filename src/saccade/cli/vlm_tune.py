@@ -72,10 +72,10 @@ def tune(
         json: Print the result as one JSON object.
     """
     from saccade.cli.train import read_settings
+    from saccade.engine.train.recipe import Recipe, build_recipe, check_unchanged, dump_recipe, load_recipe
+    from saccade.engine.train.settings import leaves, to_plain
     from saccade.errors import ConfigError
-    from saccade.train.recipe import Recipe, build_recipe, check_unchanged, dump_recipe, load_recipe
-    from saccade.train.settings import leaves, to_plain
-    from saccade.vlm.answering import pick_device
+    from saccade.tasks.answer.vlm.answering import pick_device
 
     flags = read_settings(settings, [name for name, _ in leaves(Recipe())])
     short = {
@@ -94,7 +94,7 @@ def tune(
             raise ConfigError(
                 "--resume goes on with a run as it was begun; leave out --recipe, --config, --out and what is tuned"
             )
-        from saccade.train.checkpoint import split_checkpoint
+        from saccade.engine.train.checkpoint import split_checkpoint
 
         folder, going_on = split_checkpoint(resume)
         if not (folder / "recipe.yaml").is_file():
@@ -122,8 +122,8 @@ def tune(
         return
     if not plan.data.source:
         raise ConfigError("nothing to learn from; name questions with --data stkit/questions.jsonl")
-    from saccade.train.loop import train as run
-    from saccade.train.setup import is_first_process
+    from saccade.engine.train.loop import train as run
+    from saccade.engine.train.setup import is_first_process
     from saccade.trust import trusting
 
     with trusting(code=trust_remote_code, address=allow_address):
@@ -132,9 +132,9 @@ def tune(
         return
     show.result(
         {
-            "run": str(result.folder), "weights": str(result.weights), **result.marks, "best_epoch": result.epoch + 1,
+            "run": str(result.folder), "weights": str(result.weights), **result.metrics, "best_epoch": result.epoch + 1,
             "epochs": result.epochs, "steps": result.steps, "seconds": round(result.seconds, 1),
-            "broken": result.broken, "ended": result.reason,
+            "skipped": result.skipped, "ended": result.reason,
         },
         as_json=json,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Look at every image before training does: what is broken, odd, doubled, leaking or lopsided.
+"""Look at every image before training does: what is unreadable, odd, doubled, leaking or lopsided.
 
 Errors are what makes a result wrong or a run fail: unreadable files, one picture under two labels or on both sides of
 the split, validation classes that training does not have, fewer than two classes. Warnings are what a person should
@@ -47,7 +47,7 @@ class Finding:
     level: str
     """error or warning."""
     kind: str
-    """A short name to group by, such as broken or duplicate."""
+    """A short name to group by, such as unreadable or duplicate."""
     name: str
     """The file or class."""
     detail: str
@@ -192,7 +192,7 @@ def look_at(source: Source, index: int, max_pixels: int = MAX_PIXELS) -> Look:
         with decoding("image"):
             _describe(look, name, source.read(index), max_pixels, say)
     except DataError as error:
-        say("error", "broken", str(error).removeprefix("image: "))
+        say("error", "skipped", str(error).removeprefix("image: "))
     return look
 
 

@@ -245,7 +245,7 @@ def collate_dense(samples: Sequence[dict[str, Any]], preprocess: WholePreprocess
     """Join samples into a batch, leaving out those without a picture.
 
     Returns:
-        image (batch, 3, height, width) float32, size and index as tensors, name and broken as lists, and
+        image (batch, 3, height, width) float32, size and index as tensors, name and unreadable as lists, and
         where samples have them `targets` (a list; of class maps (batch, height, width) int64) and `truth` (a list).
     """
     whole = [sample for sample in samples if sample["image"].ndim == 3]
@@ -257,7 +257,7 @@ def collate_dense(samples: Sequence[dict[str, Any]], preprocess: WholePreprocess
         "size": torch.tensor([image.shape[1:] for image in images], dtype=torch.int64).reshape(-1, 2),
         "index": torch.tensor([sample["index"] for sample in whole], dtype=torch.int64),
         "name": [sample["name"] for sample in whole],
-        "broken": [entry for sample in samples for entry in sample["broken"]],
+        "skipped": [entry for sample in samples for entry in sample["skipped"]],
     }
     height, width = batch["image"].shape[2:]
     targets = [sample["target"] for sample in whole if "target" in sample]

@@ -59,7 +59,7 @@ def make_dataset(
         source: From `open_source` or `open_pair`.
         preprocess: The evaluation transform, which also fixes the shape.
         augment: The training transform; None: evaluate.
-        max_pixels: Larger pictures count as broken.
+        max_pixels: Larger pictures count as skipped.
     """
     if isinstance(source, ShardStream):
         return StreamDataset(source, preprocess, augment=augment, max_pixels=max_pixels)

@@ -262,7 +262,7 @@ class MotionSamples(Dataset):
         return self._known[number, form]
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
-        """Return {senses, facts, seconds, index, name, broken} and the targets of `targets_of`."""
+        """Return {senses, facts, seconds, index, name, unreadable} and the targets of `targets_of`."""
         index, seed = key if isinstance(key, SampleKey) else (int(key), int(key))
         number, chosen = self.places[index]
         form = 0
@@ -279,7 +279,7 @@ class MotionSamples(Dataset):
             "senses": mirror_senses(senses) if form % 2 else senses,
             "index": index,
             "name": self.names[number],
-            "broken": [],
+            "skipped": [],
             **known.of(chosen),
         }
 

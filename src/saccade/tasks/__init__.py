@@ -3,16 +3,16 @@
 import importlib
 
 from saccade.errors import ConfigError, did_you_mean
-from saccade.tasks.base import Batch, LossContext, Marks, Task, TaskData
+from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData
 from saccade.weights.card import Card
 
 TASKS = {
-    "classify": "saccade.tasks.classify:Classify",
-    "detect": "saccade.tasks.detect:Detect",
-    "segment": "saccade.tasks.segment:Segment",
-    "restore": "saccade.tasks.restore:Restore",
-    "video": "saccade.tasks.video:Video",
-    "answer": "saccade.tasks.answer:Answer",
+    "classify": "saccade.tasks.classify.task:Classify",
+    "detect": "saccade.tasks.detect.task:Detect",
+    "segment": "saccade.tasks.segment.task:Segment",
+    "restore": "saccade.tasks.restore.task:Restore",
+    "video": "saccade.tasks.video.task:Video",
+    "answer": "saccade.tasks.answer.task:Answer",
     "motion": "saccade.tasks.motion:Motion",
     "motion_answer": "saccade.tasks.motion_answer:MotionAnswer",
 }
@@ -48,4 +48,4 @@ def check_classifies(card: Card, what: str) -> None:
         raise ConfigError(f"{what} takes classifiers, and {card.model} is for the task {card.task}{way}")
 
 
-__all__ = ["TASKS", "Batch", "LossContext", "Marks", "Task", "TaskData", "check_classifies", "get_task"]
+__all__ = ["TASKS", "Batch", "LossContext", "Metrics", "Task", "TaskData", "check_classifies", "get_task"]

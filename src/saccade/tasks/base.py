@@ -1,21 +1,22 @@
 """The task interface: all that differs between classification, detection, radar and language.
 
-`train`, `evaluate`, `predict`, `explain`, `export` and `bench` know only this. A task says which data it
-reads, how a batch becomes a loss, how outputs become marks and rows, and what an example input looks like.
-Batches are dictionaries; the keys below are common to all tasks, the rest belongs to the task:
+The engine (train, evaluate, predict, explain, export, verify, bench, serve) knows only this. A task says which data
+it reads, how a network runs on a batch, how outputs become losses, metrics, rows and pictures, and what leaves in a
+file. Batches are dictionaries; the keys below are common to all tasks, the rest belongs to the task:
 
-    image   (batch, channels, height, width) float32, normalised: the first input of the network (not of `answer`)
-    index   (batch,) int64: position of each sample in its data set
-    name    list of str: what to call each sample in reports
-    broken  list of (name, reason): samples of this batch that could not be read (already left out or replaced)
+    image    (batch, channels, height, width) float32, normalised: the first input of the network (not of `answer`)
+    index    (batch,) int64: position of each sample in its data set
+    name     list of str: what to call each sample
+    skipped  list of (name, reason): samples of this batch that could not be read (already left out or replaced)
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,21 @@ if TYPE_CHECKING:
     from saccade.weights.card import Card
 
 Batch = dict[str, Any]
+Net = Callable[..., Any]
+"""A module, or a session of a runtime: what `Task.run` calls."""
+
+
+class Samples(Protocol):
+    """Samples in a fixed order."""
+
+    names: Sequence[str]
+    """What to call each."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> dict[str, Any]:
+        """Make a sample; `DataError` where it cannot be read."""
+        ...
 
 
 @dataclass
@@ -45,7 +61,7 @@ class TaskData:
     """Lines worth telling the user: how the split was made, what was left out."""
 
 
-class Marks(abc.ABC):
+class Metrics(abc.ABC):
     """Gathers outputs over a data set and says how good they are."""
 
     @abc.abstractmethod
@@ -53,33 +69,109 @@ class Marks(abc.ABC):
         """Take in one batch of outputs (on any device)."""
 
     @abc.abstractmethod
-    def merge(self, others: list[Marks]) -> None:
+    def merge(self, others: list[Any]) -> None:
         """Take in what other processes gathered (each was pickled between our own processes)."""
 
     @abc.abstractmethod
     def compute(self) -> dict[str, float]:
-        """Return the marks by name; every value a plain float."""
+        """Return the metrics by name; every value a plain float."""
+
+    def intervals(self, *, seed: int = 0) -> dict[str, tuple[float, float]]:
+        """Return 95 % intervals of the metrics that have one."""
+        return {}
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return one row for each class, for a table; empty where there are no classes."""
+        return []
+
+
+@dataclass
+class PredictSettings:
+    """What a task can be asked when it predicts; a subclass adds its own fields, each a flag of `saccade predict`."""
+
+
+@dataclass
+class Section:
+    """A part of the evaluation page."""
+
+    title: str
+    html: str
+    """Made of the page's own pieces (`engine.page`); everything from outside is escaped already."""
+
+
+@dataclass
+class ExportForm:
+    """What of a network leaves in a file."""
+
+    module: nn.Module
+    """In evaluation mode, folded: maps the inputs to the outputs, all of them tensors."""
+    inputs: dict[str, Tensor]
+    """Example inputs by name, in the order of the module's arguments."""
+    outputs: tuple[str, ...]
+    """Names of the outputs."""
+    free: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Axes of inputs and outputs that may vary: name -> axis -> what it is called."""
+    step: int = 1
+    """Free heights and widths are multiples of this."""
+    rest: str = ""
+    """What remains to be done outside the file, in words, for the manifest."""
+
+
+class Exported(abc.ABC):
+    """A network's file opened in a runtime: what `Task.run` gets in place of a module."""
+
+    card: Card
+    size: tuple[int, int] | None
+    """(height, width) that the file takes; None: any."""
+
+    @abc.abstractmethod
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Run the file: tensors on the CPU in the order of the form's inputs, its outputs back (one: itself)."""
 
 
 class Task(abc.ABC):
     """What differs between tasks, and nothing else. Stateless but for its configuration."""
 
     name: ClassVar[str]
-    main_mark: ClassVar[str]
-    """Which entry of `Marks.compute()` picks the best checkpoint (larger is better)."""
-
-    size_from_data: ClassVar[bool] = False
-    """Whether `open` chooses the size of the pictures by looking at them, unless a card or the user says it."""
+    main_metric: ClassVar[str]
+    """Which entry of `Metrics.compute()` picks the best checkpoint (larger is better)."""
+    predict_settings: ClassVar[type[PredictSettings]] = PredictSettings
+    """What can be asked of a prediction."""
+    unsupported: ClassVar[Mapping[str, str]] = {}
+    """What the engine does for other tasks and not for this one: verb (train, evaluate, predict, explain, export,
+    bench) -> what the user can do instead, the end of a sentence."""
 
     distils: ClassVar[bool] = False
     """Whether its loss can learn from a teacher (`LossContext.teacher`)."""
-
+    size_from_data: ClassVar[bool] = False
+    """Whether `open` chooses the size of the pictures by looking at them, unless a card or the user says it."""
     channels_last: ClassVar[bool] = True
     """Whether its networks take single pictures, which may lie in memory with channels innermost."""
+    predict_batch: ClassVar[int] = 0
+    """Samples that `predict` runs at a time unless told otherwise; 0: the fastest of a few sizes."""
+    into_folder: ClassVar[bool] = False
+    """Whether a prediction is a folder (rows and pictures) or a single file of rows."""
 
-    def show_mark(self, value: float) -> str:
-        """Print the main mark for people; a share in per cent unless the task says otherwise."""
+    def refuse(self, verb: str, what: str) -> None:
+        """Refuse what this task cannot do, before any work.
+
+        Args:
+            verb: A key of `unsupported`.
+            what: The network, for the message.
+
+        Raises:
+            ConfigError: It cannot.
+        """
+        if verb in self.unsupported:
+            raise ConfigError(
+                f"{what} is for the task {self.name}, which cannot {verb}; {self.unsupported[verb]}"
+            )
+
+    def show_metric(self, value: float) -> str:
+        """Print the main metric for people; a share in per cent unless the task says otherwise."""
         return f"{100 * value:.2f} %"
+
+    # -- data and network -------------------------------------------------------------------------
 
     @abc.abstractmethod
     def preprocess(self, card: Card) -> dict[str, Any]:
@@ -91,17 +183,48 @@ class Task(abc.ABC):
     ) -> TaskData:
         """Find and split the data. `card` names the model, and its labels when they are already fixed."""
 
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open what to evaluate on, its targets numbered as the network's outputs are.
+
+        Args:
+            data: Where: its `val`, else the validation side of `source`, else all of `source`.
+            card: Of the weights.
+            seed: Of the split that training made.
+            kept_back: Training itself kept a part of `source` back: take that part.
+        """
+        from saccade.data.config import AugmentConfig
+
+        return self.open(data, AugmentConfig(), card, seed=seed, train=False)
+
+    def open_inputs(self, where: str, card: Card, settings: Any, *, size: int = 0) -> Samples:
+        """Open what to predict on: no labels are needed.
+
+        Args:
+            where: A place of this task's data, or a single file.
+            card: Of the weights.
+            settings: Of `predict_settings`.
+            size: As of `DataConfig.size`.
+
+        Raises:
+            DataError: Nothing there.
+        """
+        raise ConfigError(f"the task {self.name} cannot predict")
+
     @abc.abstractmethod
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples of a data set into one batch."""
 
     @abc.abstractmethod
-    def build_model(self, card: Card, *, pretrained: bool = False) -> nn.Module:
+    def build(self, card: Card, *, pretrained: bool = False) -> nn.Module:
         """Make the network a card describes, with fresh weights, or as far as there are any with published ones.
 
         Raises:
             WeightsError: Published weights were asked for and cannot be had.
         """
+
+    def recognise(self, state: Mapping[str, Tensor], where: str) -> Card | None:
+        """Return the card of a checkpoint without one that belongs to this task; None where it does not."""
+        return None
 
     def complete(self, card: Card) -> None:
         """Fill in what a card leaves open before its network exists, and refuse what cannot be.
@@ -126,29 +249,88 @@ class Task(abc.ABC):
         """
         raise ConfigError(f"the weights are for the task {found.task}; expected {self.name}")
 
-    @abc.abstractmethod
+    # -- training ---------------------------------------------------------------------------------
+
     def mix(self, batch: Batch, augment: AugmentConfig, card: Card, *, seed: int) -> Batch:
         """Apply augmentation that needs the whole batch (mixup); a pure function of batch and seed."""
+        return batch
 
     @abc.abstractmethod
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Run the network and return at least {"loss": scalar}; further entries are logged."""
 
-    def outputs(self, model: Callable[..., Any], batch: Batch, device: torch.device | str) -> Any:
-        """Run the network on a batch, for marks and rows."""
-        return model(batch["image"].to(device, non_blocking=True))
+    # -- outputs ----------------------------------------------------------------------------------
+
+    def run(self, net: Net, batch: Batch) -> Any:
+        """Run a network on a batch and finish its outputs: boxes selected, views joined, text generated.
+
+        Args:
+            net: A module on any device, or a session of an exported file (`Exported`): the same outputs.
+            batch: From `collate`.
+        """
+        return net(batch["image"].to(device_of(net), non_blocking=True))
 
     @abc.abstractmethod
-    def marks(self, card: Card) -> Marks:
+    def metrics(self, card: Card) -> Metrics:
         """Make an empty accumulator."""
 
     @abc.abstractmethod
-    def rows(self, outputs: Any, batch: Batch, card: Card) -> list[dict[str, Any]]:
-        """Turn outputs into one flat row a sample, for tables, CSV and JSON lines."""
+    def rows(self, outputs: Any, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
+        """Turn outputs into one row for each sample that says everything: what CSV, JSON lines and HTTP carry."""
+
+    def vectors(self, outputs: Any) -> Tensor | None:
+        """Return (batch, width) raw outputs for .npz; None where a task has none."""
+        return None
+
+    def write(  # noqa: B027 (most tasks have nothing to write)
+        self, outputs: Any, batch: Batch, card: Card, settings: Any, folder: Path, names: list[str]
+    ) -> None:
+        """Write what belongs to a prediction beside its rows: maps, drawings, images.
+
+        Args:
+            outputs: From `run`.
+            batch: What it ran on.
+            card: Of the weights.
+            settings: Of `predict_settings`.
+            folder: Of the prediction.
+            names: A plain name of its own for each sample, without ending.
+        """
+
+    def gallery(self, card: Card) -> Any:
+        """Return an object with look(batch, outputs) that keeps samples for the evaluation page; None: none kept."""
+        return None
+
+    def report(self, found: Any) -> list[Section]:
+        """Return the sections of the evaluation page that only this task has; `found` is an `Evaluation`."""
+        return []
+
+    # -- leaving ----------------------------------------------------------------------------------
 
     @abc.abstractmethod
-    def example_inputs(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
+    def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make inputs of the right shape for export, verification and benchmarks."""
+
+    def exported(self, session: Exported, card: Card) -> Net:
+        """Return what `run` calls for an exported file, so that it gives what the module gives.
+
+        Args:
+            session: The opened file.
+            card: What it is.
+        """
+        return session
+
+    def export_form(
+        self, model: nn.Module, card: Card, *, size: tuple[int, int], dynamic: bool = False
+    ) -> ExportForm:
+        """Return what of a network leaves in a file.
+
+        Args:
+            model: In evaluation mode; not changed.
+            card: What it is.
+            size: (height, width) of the pictures.
+            dynamic: Leave height and width free.
+        """
+        raise ConfigError(f"{card.model} is for the task {self.name}, which cannot be exported yet")
 
 
 @dataclass
@@ -170,3 +352,11 @@ class LossContext:
     """Weight of the self-distillation term from `ema` (MESA); 0: off."""
     mesa_start: float = 0.25
     """Progress at which MESA begins."""
+
+
+def device_of(net: Net) -> torch.device:
+    """Return where a network takes its inputs: a module's first tensor's device, the CPU for sessions."""
+    if isinstance(net, nn.Module):
+        for tensor in (*net.parameters(), *net.buffers()):
+            return tensor.device
+    return torch.device("cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from saccade.models.motion import (
     YAW,
     build_motion,
 )
-from saccade.tasks.base import Batch, LossContext, Marks, Task, TaskData
+from saccade.tasks.base import Batch, LossContext, Metrics, Net, Task, TaskData, device_of
 from saccade.weights.card import Card
 
 WEIGHTS = {
@@ -48,7 +47,7 @@ class Motion(Task):
     """A batch has senses (B, T, S), facts (B, T, K, F), seconds (B, T), and the targets of `targets_of`."""
 
     name = "motion"
-    main_mark = "mean"
+    main_metric = "mean"
     channels_last = False
 
     def preprocess(self, card: Card) -> dict[str, Any]:
@@ -98,10 +97,10 @@ class Motion(Task):
         }
         batch["index"] = torch.tensor([sample["index"] for sample in samples], dtype=torch.int64)
         batch["name"] = [sample["name"] for sample in samples]
-        batch["broken"] = []
+        batch["skipped"] = []
         return batch
 
-    def build_model(self, card: Card, *, pretrained: bool = False) -> nn.Module:
+    def build(self, card: Card, *, pretrained: bool = False) -> nn.Module:
         """Make the network."""
         return build_motion(card.model, card.options)
 
@@ -116,17 +115,17 @@ class Motion(Task):
         total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
         return {"loss": total, **{f"loss_{name}": part for name, part in parts.items()}}
 
-    def outputs(
-        self, model: Callable[..., Any], batch: Batch, device: torch.device | str
-    ) -> dict[str, Tensor]:
+    def run(self, net: Net, batch: Batch) -> dict[str, Tensor]:
         """Run the network on a batch."""
-        return model(*(batch[name].to(device) for name in ("senses", "facts", "seconds")))
+        return net(*(batch[name].to(device_of(net)) for name in ("senses", "facts", "seconds")))
 
-    def marks(self, card: Card) -> MotionMarks:
+    def metrics(self, card: Card) -> MotionMetrics:
         """Make an empty accumulator."""
-        return MotionMarks()
+        return MotionMetrics()
 
-    def rows(self, outputs: dict[str, Tensor], batch: Batch, card: Card) -> list[dict[str, Any]]:
+    def rows(
+        self, outputs: dict[str, Tensor], batch: Batch, card: Card, settings: Any
+    ) -> list[dict[str, Any]]:
         """Turn outputs into rows: metres and last clock hour of each box."""
         hours = outputs["steps"][:, :, -1, HOURS].argmax(-1)
         return [
@@ -136,7 +135,7 @@ class Motion(Task):
             for row, name in enumerate(batch["name"])
         ]
 
-    def example_inputs(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
+    def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make noise for what is seen, and seconds."""
         random = torch.Generator().manual_seed(seed)
         senses = torch.randn(batch, FRAMES, SENSES, generator=random)
@@ -181,7 +180,7 @@ def motion_losses(found: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     }
 
 
-class MotionMarks(Marks):
+class MotionMetrics(Metrics):
     """What the heads alone would score in the seven tasks, beside the best constants of the very same clips."""
 
     def __init__(self) -> None:
@@ -197,14 +196,14 @@ class MotionMarks(Marks):
         for row, index in enumerate(batch["index"].tolist()):
             self.rows[index] = {name: value[row] for name, value in plain.items()}
 
-    def merge(self, others: list[Marks]) -> None:
+    def merge(self, others: list[Metrics]) -> None:
         """Append what other processes saw."""
         for other in others:
-            assert isinstance(other, MotionMarks)
+            assert isinstance(other, MotionMetrics)
             self.rows |= other.rows
 
     def compute(self) -> dict[str, float]:
-        """Return marks.
+        """Return metrics.
 
         hour, way, which, heading and span are shares of right answers: the last clock hour, the distance within 25 %,
         which of two went farther, whether two head the same way over the clip, and when a thing headed to an hour.
@@ -219,18 +218,18 @@ class MotionMarks(Marks):
         found, blind = _of_things(all_rows, things)
         more, more_blind = _of_pairs(all_rows, np.asarray(things.all(1)))
         found, blind = found | more, blind | more_blind
-        marks = {name: float(value) for name, value in found.items()}
+        metrics = {name: float(value) for name, value in found.items()}
         for name, table in (("mean", found), ("blind", blind)):
             seven = [
                 table[key]
                 for key in ("hour", "way", "way", "which", "which", "heading", "span")
                 if key in table
             ]
-            marks[name] = float(np.mean(seven)) if seven else 0.0
+            metrics[name] = float(np.mean(seven)) if seven else 0.0
         turn = np.abs(all_rows["out_ego"][..., YAW] - all_rows["ego"][..., YAW])
         drive = np.abs(all_rows["out_ego"][..., FORWARD] - all_rows["ego"][..., FORWARD])
-        marks |= {"turn_deg": float(np.degrees(turn).mean()), "drive_heights": float(drive.mean())}
-        return {**marks, "loss": 1 - marks["mean"], "count": float(len(self.rows))}
+        metrics |= {"turn_deg": float(np.degrees(turn).mean()), "drive_heights": float(drive.mean())}
+        return {**metrics, "loss": 1 - metrics["mean"], "count": float(len(self.rows))}
 
 
 def _of_things(rows: dict[str, np.ndarray], things: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:

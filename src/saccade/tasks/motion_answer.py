@@ -25,13 +25,13 @@ from saccade.data.motion_questions import Sight, gather, gather_pairs, varied
 from saccade.data.motion_samples import MotionSamples
 from saccade.errors import ConfigError, DataError
 from saccade.kinematics.records import Question, read_questions
-from saccade.tasks.answer import Answer
+from saccade.tasks.answer.task import Answer
+from saccade.tasks.answer.vlm.adapters import ADAPTERS, IGNORED, Adapter
+from saccade.tasks.answer.vlm.base import family_of, load_base
+from saccade.tasks.answer.vlm.clips import Exchange
+from saccade.tasks.answer.vlm.model import VideoLanguageModel, tune_options
+from saccade.tasks.answer.vlm.motion_eyes import ClipEyes
 from saccade.tasks.base import Batch, TaskData
-from saccade.vlm.adapters import ADAPTERS, IGNORED, Adapter
-from saccade.vlm.base import family_of, load_base
-from saccade.vlm.clips import Exchange
-from saccade.vlm.model import VideoLanguageModel, tune_options
-from saccade.vlm.motion_eyes import ClipEyes
 from saccade.weights.card import Card
 
 PREFIX = -1
@@ -97,10 +97,10 @@ class MotionAnswer(Answer):
             "parts": [{"inputs": inputs, "keep": keep, "targets": labels[:, keep + 1], "places": places}],
             "index": torch.tensor([sample["index"] for sample in samples], dtype=torch.int64),
             "name": [sample["name"] for sample in samples],
-            "broken": [],
+            "skipped": [],
         }
 
-    def build_model(self, card: Card, *, pretrained: bool = False) -> nn.Module:
+    def build(self, card: Card, *, pretrained: bool = False) -> nn.Module:
         """Build the base and the parts that learn."""
         chosen = tune_options(card.options)
         kind = ADAPTERS[family_of(card.model)]
@@ -190,7 +190,7 @@ class SightData(Dataset):
         return len(self.sights)
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
-        """Return {ids, labels, owner, place, senses, facts, seconds, index, name, broken}."""
+        """Return {ids, labels, owner, place, senses, facts, seconds, index, name, unreadable}."""
         index, seed = key if isinstance(key, SampleKey) else (int(key), int(key))
         sight = varied(self.sights[index], seed, MOST_ASKED) if self.vary else self.sights[index]
         number = self.numbers[sight.clip_id]
@@ -203,7 +203,7 @@ class SightData(Dataset):
             "seconds": known["seconds"],
             "index": index,
             "name": sight.clip_id,
-            "broken": [],
+            "skipped": [],
         }
 
     def tokens(self, sight: Sight) -> dict[str, Tensor]:

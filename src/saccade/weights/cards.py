@@ -146,7 +146,7 @@ def _stvit(
 
 
 def _srvit(model: str, *, size: int, params: int, macs: int, quoted: str) -> Facts:
-    """Lay out a radar network; its cost is of one image of one channel, and its marks are decibels, not top-1."""
+    """Lay out a radar network; its cost is of one image of one channel, and its metrics are decibels, not top-1."""
     ours = model == "srvit_swift"
     return Facts(
         model,

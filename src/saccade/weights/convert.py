@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from saccade import registry
 from saccade.errors import WeightsError
 from saccade.files import replacing, sha256
 from saccade.weights import keymap
@@ -23,6 +22,7 @@ from saccade.weights.store import (
     read_weights,
     save_state,
 )
+from saccade.zoo import registry
 
 SUFFIXES = (".safetensors", ".pth")
 
@@ -97,7 +97,7 @@ def check_weights(source: Path | str, model: str = "") -> Verdict:
         WeightsError: An unreadable file, or one of none of our models while `model` is empty.
         ConfigError: Unknown model name.
     """
-    from saccade.dense.keymap import is_mmdet
+    from saccade.tasks.dense.nets.keymap import is_mmdet
 
     path = locate(source)
     family = registry.family_of(model) if model else ""

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from saccade import registry
 from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.files import replacing
 from saccade.files.tensors import read_tensors
@@ -19,6 +18,7 @@ from saccade.trust import Stored, check_place, may_fetch
 from saccade.weights import keymap
 from saccade.weights.card import Card
 from saccade.weights.pth import read_pth, tensors_of
+from saccade.zoo import registry
 
 CARD_KEY = "saccade"
 LANGUAGE = ("answer", "motion_answer")
@@ -192,7 +192,7 @@ def build_model(card: Card) -> nn.Module:
 
 def _build(card: Card) -> nn.Module:
     if card.task in LANGUAGE:  # one network, taught in two ways
-        from saccade.vlm.model import build_vlm
+        from saccade.tasks.answer.vlm.model import build_vlm
 
         return build_vlm(card.model, card.options)
     if card.task == "motion":
@@ -209,7 +209,7 @@ def _build(card: Card) -> nn.Module:
             **card.head_options,
         )
     if card.head:
-        from saccade.dense import build_dense
+        from saccade.tasks.dense.nets import build_dense
 
         return build_dense(
             card.model,
@@ -286,7 +286,7 @@ def identify(state: Mapping[str, Tensor], *, where: str = "the state dict") -> C
     Raises:
         WeightsError: None fits.
     """
-    from saccade.dense.keymap import identify_mmdet, is_mmdet
+    from saccade.tasks.dense.nets.keymap import identify_mmdet, is_mmdet
 
     if is_mmdet(state):
         return identify_mmdet(state, where)
@@ -369,7 +369,7 @@ class Fit:
 def match_state(model: nn.Module, state: Mapping[str, Tensor], *, family: str) -> Fit:
     """Map the names and shapes of a state dict in any layout to a network's, and find what does not fit."""
     if hasattr(model, "neck"):
-        from saccade.dense.keymap import from_mmdet, is_mmdet
+        from saccade.tasks.dense.nets.keymap import from_mmdet, is_mmdet
 
         if is_mmdet(state):
             found = from_mmdet(state, model)  # pyright: ignore[reportArgumentType]

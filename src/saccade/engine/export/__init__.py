@@ -1,0 +1,17 @@
+"""Ship a network: one file and its manifest in a folder, checked against PyTorch before anyone sees it."""
+
+from saccade.engine.export.bundle import Bundle, Manifest, is_bundle, read_bundle
+from saccade.engine.export.check import check_bundle
+from saccade.engine.export.ship import FORMATS, Shipped, export_bundle, open_session
+
+__all__ = [
+    "FORMATS",
+    "Bundle",
+    "Manifest",
+    "Shipped",
+    "check_bundle",
+    "export_bundle",
+    "is_bundle",
+    "open_session",
+    "read_bundle",
+]

@@ -1,0 +1,97 @@
+"""OpenVINO: converted from our ONNX file, run on the CPU in a stated precision.
+
+OpenVINO computes in bfloat16 by itself on processors that can; here the precision is always said. `extras.require`
+keeps its usage reports off.
+"""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saccade.engine.export.deadline import call_limit, too_long
+from saccade.engine.export.session import count_threads
+from saccade.errors import WeightsError
+from saccade.extras import require
+
+
+def import_openvino() -> ModuleType:
+    """Import openvino.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    return require("openvino", "openvino", "to write or run OpenVINO files")
+
+
+def write_openvino(onnx_file: Path, path: Path) -> None:
+    """Convert an ONNX file to `path` (.xml, the weights beside it as .bin), all weights in float32.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    openvino = import_openvino()
+    model = openvino.convert_model(str(onnx_file))
+    # The default would round the weights to float16.
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+class OpenVinoSession:
+    """OpenVINO on the CPU; also opens ONNX files.
+
+    Args:
+        path: `.xml` or `.onnx`.
+        precision: float32, or bf16 for everything that OpenVINO runs in it; int8 files compute the rest in float32.
+        threads: Threads of one call; None: all cores.
+    """
+
+    def __init__(self, path: Path, *, precision: str = "float32", threads: int | None = None) -> None:
+        openvino = import_openvino()
+        self.threads = count_threads(threads)
+        self._core = openvino.Core()
+        self._config = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._path, self._precision, self._limit = path, precision, call_limit()
+        self._request, self._single = self._open(), None
+
+    def _open(self, shape: list[int] | None = None) -> Any:
+        """Compile the file, for one shape when given, and make a request."""
+        try:
+            model = self._core.read_model(str(self._path))
+            if shape is not None:
+                model.reshape(shape)
+            return self._core.compile_model(model, "CPU", self._config).create_infer_request()
+        except RuntimeError as error:
+            raise WeightsError(f"{self._path}: OpenVINO cannot open this file ({str(error)[:300]})") from None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) float32 to outputs."""
+        array = images.detach().contiguous().numpy()
+        request = self._request
+        if self._precision == "int8" and len(array) == 1:
+            # With a free batch, OpenVINO 2026.4 computes int8 wrongly for one picture (0.4 of the largest output off,
+            # 0.1 for the same picture within a batch of two or with the batch fixed); so one picture has its own.
+            if self._single is None or self._single[0] != array.shape:
+                self._single = (array.shape, self._open(list(array.shape)))
+            request = self._single[1]
+        assert request is not None, "the session was closed"
+        try:
+            request.start_async([array], share_inputs=True)
+            if not request.wait_for(int(1000 * self._limit)):
+                request.cancel()
+                raise WeightsError(too_long(str(self._path), self._limit))
+            return torch.from_numpy(request.results[0].copy())
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{self._path}: OpenVINO cannot run this file on pictures {array.shape} ({str(error)[:300]})"
+            ) from None
+
+    def close(self) -> None:
+        """Free the model."""
+        self._request = self._single = None

@@ -1,0 +1,298 @@
+"""Detection and instance segmentation: a picture in, boxes with classes (and masks) out. COCO's metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saccade.data.coco import CocoIndex, pack_mask, read_coco
+from saccade.data.config import AugmentConfig, DataConfig
+from saccade.data.dense import ObjectDataset
+from saccade.data.dense_augment import build_dense_augmentation
+from saccade.data.layout import Part, find_coco
+from saccade.errors import ConfigError, DataError
+from saccade.extras import require
+from saccade.tasks.base import Batch, LossContext, Metrics, TaskData
+from saccade.tasks.dense.nets import HEADS
+from saccade.tasks.dense.nets.paste import to_file
+from saccade.tasks.dense.task import DenseTask, split_indices
+from saccade.weights.card import Card
+
+SUMMARY = {
+    "ap": (None, "all"),
+    "ap50": (0.5, "all"),
+    "ap75": (0.75, "all"),
+    "ap_small": (None, "small"),
+    "ap_medium": (None, "medium"),
+    "ap_large": (None, "large"),
+}
+"""Metrics by name: overlap threshold (None: mean over 0.50, 0.55, ... 0.95) and size of the objects."""
+AREAS = ("all", "small", "medium", "large")
+
+
+class Detect(DenseTask):
+    """Objects of `card.labels`."""
+
+    name = "detect"
+    main_metric = "ap"
+    kind = "detect"
+    default_head = "mask_rcnn"
+    default_size = 800
+
+    def open(
+        self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
+    ) -> TaskData:
+        """Open COCO annotations.
+
+        Args:
+            data: `source` (and `val`): a folder in one of the layouts of `data.layout`, an annotation file, or
+                `scenes`. Without validation annotations a part of the pictures is kept.
+            augment: Its `geometry`, mirrors and `photometric`.
+            card: Its labels, when it has any, fix the classes; its head says whether masks are read.
+            seed: Of the split, when one is made.
+            train: False: open only validation pictures.
+
+        Raises:
+            DataError: No such data, or data that cannot be used.
+        """
+        self.complete(card)
+        masks = HEADS[card.head].masks
+        indices = open_coco(
+            self.place(data.source), self.place(data.val), data, card.labels or None, seed, train
+        )
+        notes = [note for index in indices.values() for note in index.notes]
+        val = indices["val"]
+        shown = indices.get("train", val)
+        preprocess = self._preprocess(card, data, shown.sizes)
+        held = ObjectDataset(val, preprocess, masks=masks, max_pixels=data.max_pixels)
+        if not train:
+            return TaskData(None, held, list(val.labels), preprocess.to_dict(), notes)
+        learned = indices["train"]
+        if all(found.crowd.all() for found in learned.annotations):
+            raise DataError(
+                f"{learned.where}: every object is a crowd region (iscrowd), and those are not learned"
+            )
+        if not data.keep_empty:
+            learned = learned.subset(i for i, found in enumerate(learned.annotations) if (~found.crowd).any())
+        if masks and not any(shape is not None for found in learned.annotations for shape in found.shapes):
+            raise DataError(
+                f"{learned.where}: no object has an outline, and head {card.head} learns masks; "
+                "use --head faster_rcnn or --head retinanet"
+            )
+        dataset = ObjectDataset(
+            learned,
+            preprocess,
+            masks=masks,
+            augment=build_dense_augmentation(augment, preprocess),
+            max_pixels=data.max_pixels,
+        )
+        return TaskData(dataset, held, list(learned.labels), preprocess.to_dict(), notes)
+
+    def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
+        """Sum the head's losses."""
+        device = batch["image"].device
+        targets = [{name: value.to(device) for name, value in target.items()} for target in batch["targets"]]
+        parts: dict[str, Tensor] = model(batch["image"], batch["size"], targets)
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def metrics(self, card: Card) -> DetectMetrics:
+        """Make an empty accumulator."""
+        return DetectMetrics(card.labels)
+
+    def rows(
+        self, outputs: list[dict[str, Tensor]], batch: Batch, card: Card, settings: Any
+    ) -> list[dict[str, Any]]:
+        """Turn detections into rows: how many objects, and the surest one."""
+        rows = []
+        for name, found in zip(batch["name"], outputs, strict=True):
+            row: dict[str, Any] = {"name": name, "objects": len(found["labels"])}
+            if len(found["labels"]):
+                best = int(found["scores"].argmax())
+                row |= {
+                    "label": card.labels[int(found["labels"][best])],
+                    "score": float(found["scores"][best]),
+                }
+            rows.append(row)
+        return rows
+
+
+def open_coco(
+    source: str, val: str, data: DataConfig, labels: list[str] | None, seed: int, train: bool
+) -> dict[str, CocoIndex]:
+    """Open the training and validation annotations of two places.
+
+    Returns:
+        "val", and "train" when asked for, under the same class names.
+
+    Raises:
+        DataError: They cannot be found or used.
+    """
+    if not source and not (val and not train):
+        raise DataError("no data was given; name a folder with COCO annotations, or scenes, with --data")
+    parts = find_coco(source) if source else {}
+    found: dict[str, CocoIndex] = {}
+
+    def read(part: Part, names: list[str] | None) -> CocoIndex:
+        return read_coco(part.annotations, part.pictures, labels=names)
+
+    other = find_coco(val) if val else parts
+    held = other.get("val") or (other.get("all") or other.get("train") if val else None)
+    first = parts.get("train") or parts.get("all")
+    if not train:
+        held = held or first or parts.get("val")
+        assert held is not None
+        whole = held is first and not val and "all" in parts
+        index = read(held, labels)
+        return {
+            "val": index.subset(split_indices(len(index.files), data.val_fraction, seed)[1])
+            if whole
+            else index
+        }
+    if first is None:
+        raise DataError(
+            f"{source}: only validation annotations are here; training needs instances_train.json"
+        )
+    found["train"] = read(first, labels)
+    names = found["train"].labels
+    if held is not None:
+        return found | {"val": read(held, names)}
+    whole = found["train"]
+    if not 0 < data.val_fraction < 1 or len(whole.files) < 2:
+        raise ConfigError(
+            f"data.val_fraction is {data.val_fraction:g} of {len(whole.files)} pictures; name data.val"
+        )
+    kept, out = split_indices(len(whole.files), data.val_fraction, seed)
+    pair = {"train": whole.subset(kept), "val": whole.subset(out)}
+    pair["train"].notes.append(
+        f"validation: {len(out)} of {len(whole.files)} pictures kept back (seed {seed})"
+    )
+    return pair
+
+
+class DetectMetrics(Metrics):
+    """Gathers detections and truth in the file's pixels; average precision by faster-coco-eval."""
+
+    def __init__(self, labels: list[str]) -> None:
+        self.labels = list(labels)
+        self.pictures: list[dict[str, Any]] = []
+        self.truth: list[dict[str, Any]] = []
+        self.found: list[dict[str, Any]] = []
+        self.masks = False
+
+    def update(self, outputs: list[dict[str, Tensor]], batch: Batch) -> None:
+        """Take in the detections of a batch."""
+        for number, detection in enumerate(outputs):
+            truth, index = batch["truth"][number], int(batch["index"][number])
+            shown = tuple(int(side) for side in batch["size"][number])
+            self.masks = self.masks or "masks" in detection
+            moved = to_file(detection, shown, truth["size"])  # pyright: ignore[reportArgumentType]
+            self.pictures.append({"id": index, "height": truth["size"][0], "width": truth["size"][1]})
+            for place, box in enumerate(truth["boxes"].tolist()):
+                entry = {
+                    "image_id": index,
+                    "category_id": int(truth["labels"][place]),
+                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                    "area": float(truth["areas"][place]),
+                    "iscrowd": int(truth["crowd"][place]),
+                }
+                if "runs" in truth:
+                    entry["segmentation"] = truth["runs"][place] or _box_runs(box, truth["size"])
+                self.truth.append(entry)
+            for place, box in enumerate(moved["boxes"].tolist()):
+                entry = {
+                    "image_id": index,
+                    "category_id": int(moved["labels"][place]),
+                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                    "score": float(moved["scores"][place]),
+                }
+                if "masks" in moved:
+                    entry["segmentation"] = pack_mask(moved["masks"][place].numpy())
+                self.found.append(entry)
+
+    def merge(self, others: list[Metrics]) -> None:
+        """Take in what other processes gathered; a picture that several saw counts once."""
+        for other in others:
+            assert isinstance(other, DetectMetrics)
+            known = {picture["id"] for picture in self.pictures}
+            new = {picture["id"] for picture in other.pictures} - known
+            self.pictures += [picture for picture in other.pictures if picture["id"] in new]
+            self.truth += [entry for entry in other.truth if entry["image_id"] in new]
+            self.found += [entry for entry in other.found if entry["image_id"] in new]
+            self.masks = self.masks or other.masks
+
+    def compute(self) -> dict[str, float]:
+        """Return average precisions of boxes (and `mask_...` of masks) in [0, 1], mean recall, and the count.
+
+        Sizes that no object has are left out.
+        """
+        values: dict[str, float] = {}
+        for kind, prefix in (("bbox", ""), ("segm", "mask_")) if self.masks else (("bbox", ""),):
+            table, recall = self._evaluate(kind)
+            for name, (overlap, size) in SUMMARY.items():
+                mean = _mean(table, overlap, size)
+                if mean is not None:
+                    values[prefix + name] = mean
+            values[f"{prefix}recall"] = _valid_mean(recall[..., 0, -1]) or 0.0
+        values.setdefault("ap", 0.0)
+        return {**values, "count": float(len(self.pictures))}
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return one row a class: objects, and average precisions (None: no such object)."""
+        counts = np.bincount(
+            [t["category_id"] for t in self.truth if not t["iscrowd"]], minlength=len(self.labels)
+        )
+        rows: list[dict[str, Any]] = [
+            {"label": label, "objects": int(count)} for label, count in zip(self.labels, counts, strict=False)
+        ]
+        for kind, prefix in (("bbox", ""), ("segm", "mask_")) if self.masks else (("bbox", ""),):
+            table, _ = self._evaluate(kind)
+            for number, row in enumerate(rows):
+                for name in ("ap", "ap50", "ap75"):
+                    row[prefix + name] = _mean(table[:, :, number : number + 1], *SUMMARY[name])
+        return rows
+
+    def _evaluate(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
+        """Run the evaluation: precision (10, 101, classes, 4 sizes, 3 counts) and recall (10, classes, 4, 3)."""
+        coco: Any = require("faster_coco_eval", "dense", "for COCO's average precision")
+        categories = [{"id": number, "name": label} for number, label in enumerate(self.labels)]
+        truth = [{"id": number + 1, **entry} for number, entry in enumerate(self.truth)]
+        # Both sides get areas and ids of their own, so each is handed copies.
+        with contextlib.redirect_stdout(io.StringIO()):
+            known = coco.COCO({"images": self.pictures, "annotations": truth, "categories": categories})
+            if not self.found or not truth:
+                return np.zeros((10, 101, len(categories), 4, 3)), np.zeros((10, len(categories), 4, 3))
+            answers = known.loadRes([dict(entry) for entry in self.found])
+            run = coco.COCOeval_faster(known, answers, kind, print_function=lambda *_: None)
+            run.evaluate()
+            run.accumulate()
+        shape = (10, 101, len(categories), 4, 3)
+        precision = np.asarray(run.eval["precision"]).reshape(shape)
+        return precision, np.asarray(run.eval["recall"]).reshape((10, len(categories), 4, 3))
+
+
+def _box_runs(box: list[float], size: tuple[int, int]) -> dict[str, Any]:
+    """Run lengths of a box, for objects without an outline."""
+    mask = np.zeros(size, np.uint8)
+    x0, y0, x1, y1 = (round(edge) for edge in box)
+    mask[y0:y1, x0:x1] = 1
+    return pack_mask(mask)
+
+
+def _mean(table: np.ndarray, overlap: float | None, size: str) -> float | None:
+    """Mean precision over thresholds, recalls and classes that occur."""
+    chosen = table[:, :, :, AREAS.index(size), -1]
+    if overlap is not None:
+        row = round((overlap - 0.5) / 0.05)
+        chosen = chosen[row : row + 1]
+    return _valid_mean(chosen)
+
+
+def _valid_mean(values: np.ndarray) -> float | None:
+    """Mean of the entries that are not -1, which stands for classes without objects."""
+    valid = values[values > -1]
+    return float(valid.mean()) if valid.size else None

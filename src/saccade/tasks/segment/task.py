@@ -1,0 +1,242 @@
+"""Semantic segmentation: a picture in, a class for every pixel out. Mean intersection over union."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saccade.data.config import AugmentConfig, DataConfig
+from saccade.data.dense import MapDataset, read_map
+from saccade.data.dense_augment import IGNORED, build_dense_augmentation
+from saccade.data.layout import Part, find_maps, list_pictures
+from saccade.errors import ConfigError, DataError
+from saccade.extras import require
+from saccade.files.pictures import open_picture
+from saccade.tasks.base import Batch, LossContext, Metrics, TaskData
+from saccade.tasks.dense.task import DenseTask, split_indices
+from saccade.weights.card import Card
+
+SCANNED = 200
+"""Class maps that are read to find the classes when no file names them."""
+
+
+class Segment(DenseTask):
+    """A class of `card.labels` for every pixel."""
+
+    name = "segment"
+    main_metric = "miou"
+    kind = "segment"
+    default_head = "semantic_fpn"
+    default_size = 512
+
+    def open(
+        self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
+    ) -> TaskData:
+        """Open pictures with class maps.
+
+        Args:
+            data: `source` (and `val`): a folder in one of the layouts of `data.layout`, or `scenes`.
+            augment: Its `geometry`, mirrors and `photometric`.
+            card: Its labels, when it has any, fix the number and names of the classes.
+            seed: Of the split, when one is made.
+            train: False: open only validation pictures.
+
+        Raises:
+            DataError: No such data, or data that cannot be used.
+        """
+        self.complete(card)
+        if not data.source:
+            raise DataError(
+                "no data was given; name a folder of pictures and class maps, or scenes, with --data"
+            )
+        where = self.place(data.source)
+        parts, names, ade = find_maps(where)
+        pairs = {side: _pairs(part, where) for side, part in parts.items()}
+        notes = [note for _, _, lines in pairs.values() for note in lines]
+        if data.val:
+            other, _, _ = find_maps(self.place(data.val))
+            chosen = other.get("val") or other.get("all") or other["train"]
+            pairs["val"] = _pairs(chosen, data.val)
+        whole = pairs.get("train") or pairs.get("all") or pairs["val"]
+        if card.labels and names and names != card.labels:
+            raise DataError(
+                f"{where}: its {len(names)} classes ({names[0]}, ...) are not the model's {len(card.labels)} "
+                f"({card.labels[0]}, ...), in the same order"
+            )
+        names = list(card.labels) or names or _scan(whole[1], ade)
+        sizes = np.array([_size(path) for path in whole[0][:50]])
+        preprocess = self._preprocess(card, data, sizes)
+
+        def dataset(files: tuple[list[Path], list[Path]], **options: Any) -> MapDataset:
+            options |= {"where": where, "zero_is_none": ade, "max_pixels": data.max_pixels}
+            return MapDataset(files[0], files[1], names, preprocess, **options)
+
+        if "val" in pairs:
+            learned, held = whole[:2], pairs["val"][:2]
+        else:
+            if not 0 < data.val_fraction < 1 or len(whole[0]) < 2:
+                raise ConfigError(
+                    f"data.val_fraction is {data.val_fraction:g} of {len(whole[0])} pictures; name data.val"
+                )
+            kept, out = split_indices(len(whole[0]), data.val_fraction, seed)
+            learned, held = (tuple([files[i] for i in side] for files in whole[:2]) for side in (kept, out))
+            notes.append(f"validation: {len(out)} of {len(whole[0])} pictures kept back (seed {seed})")
+        val = dataset(held)  # pyright: ignore[reportArgumentType]
+        if not train:
+            return TaskData(None, val, names, preprocess.to_dict(), notes)
+        change = build_dense_augmentation(augment, preprocess)
+        return TaskData(dataset(learned, augment=change), val, names, preprocess.to_dict(), notes)  # pyright: ignore
+
+    def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
+        """Sum the head's losses."""
+        parts: dict[str, Tensor] = model(batch["image"], batch["size"], batch["targets"])
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def metrics(self, card: Card) -> SegmentMetrics:
+        """Make an empty accumulator."""
+        return SegmentMetrics(card.labels)
+
+    def rows(self, outputs: Tensor, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
+        """Turn logits into rows: the share of the picture that each class covers, where it is above 0.1 %."""
+        rows = []
+        for number, name in enumerate(batch["name"]):
+            height, width = (int(side) for side in batch["size"][number])
+            answers = outputs[number, :, :height, :width].argmax(0)
+            shares = torch.bincount(answers.flatten(), minlength=len(card.labels)) / answers.numel()
+            row = {
+                label: round(float(share), 4)
+                for label, share in zip(card.labels, shares, strict=True)
+                if share > 0.001
+            }
+            rows.append({"name": name, **row})
+        return rows
+
+
+MAX_GROWN = 1 << 28
+"""Numbers that logits at a file's size hold at a time: 1 GiB."""
+
+
+def class_map(logits: Tensor, shown: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Decide every pixel of a file.
+
+    Args:
+        logits: (classes, H, W) of the padded batch.
+        shown: Height and width of the resized picture in it.
+        size: Height and width of the file.
+
+    Returns:
+        (height, width) int64 class numbers.
+    """
+    cut = logits[None, :, : shown[0], : shown[1]].float()
+    if tuple(shown) == tuple(size):
+        return cut[0].argmax(0)
+    step = max(1, MAX_GROWN // (size[0] * size[1]))
+    if step >= cut.shape[1]:
+        return F.interpolate(cut, size, mode="bilinear", align_corners=False)[0].argmax(0)
+    # Some classes at a time: all of them at the size of a large file would not fit into memory.
+    best = torch.full(size, -torch.inf, device=cut.device)
+    numbers = torch.zeros(size, dtype=torch.int64, device=cut.device)
+    for first in range(0, cut.shape[1], step):
+        grown = F.interpolate(cut[:, first : first + step], size, mode="bilinear", align_corners=False)
+        value, number = grown[0].max(0)
+        better = value > best
+        best[better] = value[better]
+        numbers[better] = number[better] + first
+    return numbers
+
+
+class SegmentMetrics(Metrics):
+    """A confusion matrix over pixels, at the files' own sizes."""
+
+    def __init__(self, labels: list[str]) -> None:
+        self.labels = list(labels)
+        self.confusion = np.zeros((len(labels), len(labels)), np.int64)
+        self.seen: set[int] = set()
+
+    def update(self, outputs: Tensor, batch: Batch) -> None:
+        """Take in logits (batch, classes, H, W)."""
+        metrics: Any = require("torchmetrics.functional.classification", "dense", "to mark class maps")
+        for number, truth in enumerate(batch["truth"]):
+            shown = tuple(int(side) for side in batch["size"][number])
+            answers = class_map(outputs[number], shown, tuple(truth.shape)).cpu()  # pyright: ignore[reportArgumentType]
+            counts = metrics.multiclass_confusion_matrix(
+                answers, truth, num_classes=len(self.labels), ignore_index=IGNORED
+            )
+            self.confusion += counts.numpy().astype(np.int64)
+            self.seen.add(int(batch["index"][number]))
+
+    def merge(self, others: list[Metrics]) -> None:
+        """Add what other processes saw."""
+        for other in others:
+            assert isinstance(other, SegmentMetrics)
+            self.confusion += other.confusion
+            self.seen |= other.seen
+
+    def compute(self) -> dict[str, float]:
+        """Return miou, macc (mean accuracy over classes that occur), aacc (over pixels) and the count of pictures."""
+        if not self.seen:
+            return {"count": 0.0}
+        rows = self.per_class()
+        present = [row for row in rows if row["iou"] is not None]
+        accuracies = [row["accuracy"] for row in rows if row["accuracy"] is not None]
+        total = max(1, int(self.confusion.sum()))
+        return {
+            "miou": float(np.mean([row["iou"] for row in present])) if present else 0.0,
+            "macc": float(np.mean(accuracies)) if accuracies else 0.0,
+            "aacc": float(np.trace(self.confusion)) / total,
+            "count": float(len(self.seen)),
+        }
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return one row a class: its share of the pixels, iou and accuracy (None: it does not occur)."""
+        hits = np.diag(self.confusion)
+        truth, answers = self.confusion.sum(1), self.confusion.sum(0)
+        union = truth + answers - hits
+        total = max(1, int(truth.sum()))
+        return [
+            {
+                "label": label,
+                "pixels": float(truth[i] / total),
+                "iou": float(hits[i] / union[i]) if union[i] else None,
+                "accuracy": float(hits[i] / truth[i]) if truth[i] else None,
+            }
+            for i, label in enumerate(self.labels)
+        ]
+
+
+def _pairs(part: Part, where: str) -> tuple[list[Path], list[Path], list[str]]:
+    """Pair pictures with class maps by name; pictures without one are left out and counted."""
+    maps = {path.stem: path for path in sorted(part.annotations.glob("*.png"))}
+    pictures = [path for folder in part.pictures for path in list_pictures(folder)]
+    both = [(path, maps[path.stem]) for path in pictures if path.stem in maps]
+    if not both:
+        raise DataError(
+            f"{where}: no picture in {part.pictures[0]} has a class map of its name in {part.annotations}"
+        )
+    notes = [f"{part.annotations}: {len(both)} pictures with class maps"]
+    if missing := len(pictures) - len(both):
+        notes.append(f"{missing} pictures are left out because they have no class map")
+    return [picture for picture, _ in both], [path for _, path in both], notes
+
+
+def _scan(maps: list[Path], ade: bool) -> list[str]:
+    """Find the largest class number in some class maps and name classes by their numbers."""
+    worst = 0
+    for path in maps[:SCANNED]:
+        values = read_map(path, (0, 0), 0, ade)
+        worst = max(worst, int(values[values != IGNORED].max(initial=0)))
+    return [f"class {number}" for number in range(worst + 1)]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture file by its header; of a damaged one, what changes nothing."""
+    try:
+        with open_picture(path) as picture:
+            return picture.height, picture.width
+    except DataError:  # it is reported when it is read
+        return 512, 512
