@@ -163,15 +163,15 @@ class Storm:
         modules = [
             "timm",
             "saccade.cli.main",
-            "saccade.engine.train.loop",
-            "saccade.engine.predict.run",
-            "saccade.engine.evaluate.run",
+            "saccade.train.loop",
+            "saccade.predict.run",
+            "saccade.evaluate.run",
             "saccade.radar.imaging",
         ]
         modules += (
             ["onnxruntime", "h5py", "matplotlib.figure"] if "radar" in wanted or "bundle" in wanted else []
         )
-        modules += ["transformers", "saccade.tasks.answer.vlm.answering", "peft"] if "vlm" in wanted else []
+        modules += ["transformers", "saccade.vlm.answering", "peft"] if "vlm" in wanted else []
         for module in modules:
             with contextlib.suppress(ImportError):
                 __import__(module)
@@ -361,6 +361,9 @@ def _repoint(here: Path, source: Path) -> None:
             text = file.read_text(encoding="utf-8")
             if str(source) in text:
                 file.write_text(text.replace(str(source), str(here)), encoding="utf-8")
+                seal = file.with_suffix(".sha256")
+                if seal.is_file():  # of a checkpoint's state or a bundle's manifest
+                    seal.write_text(f"{_digest(file)}  {file.name}\n", encoding="utf-8")
 
 
 def _digest(file: Path) -> str:
@@ -392,7 +395,7 @@ def _mentions(said: str) -> bool:
     """Whether a command that went on says that something is wrong."""
     words = (
         "skipped",
-        "skipped",
+        "broken",
         "unreadable",
         "left out",
         "cannot be read",

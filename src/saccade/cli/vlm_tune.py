@@ -132,7 +132,8 @@ def tune(
         return
     show.result(
         {
-            "run": str(result.folder), "weights": str(result.weights), **result.metrics, "best_epoch": result.epoch + 1,
+            "run": str(result.folder), "weights": str(result.weights), **result.metrics,
+            "best_epoch": result.epoch + 1,
             "epochs": result.epochs, "steps": result.steps, "seconds": round(result.seconds, 1),
             "skipped": result.skipped, "ended": result.reason,
         },

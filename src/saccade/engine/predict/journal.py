@@ -239,7 +239,7 @@ class Journal:
             del values[-1:]  # the link
         if values[:1] == ["row"] and len(values) == 2 and isinstance(values[1], dict):
             return values
-        if values[0] in SKIPPED and len(values) == 3 and all(isinstance(value, str) for value in values):
+        if len(values) == 3 and values[0] in SKIPPED and all(isinstance(value, str) for value in values):
             return values
         raise DataError(f"{self.path}: a line is neither a row nor a reason")
 
