@@ -27,7 +27,7 @@ RESERVED = {
     "huggingface_hub": {"hub.py", "weights/published.py", "engine/doctor.py"},
     "cyclopts": {"cli"},
     "rich": {"cli", "engine/train/log.py"},
-    "msgspec": {"files"},
+    "msgspec": {"files", "kinematics"},
     "filelock": {"files"},
 }
 CORE = {"torch", "numpy", "PIL", "yaml", "safetensors", *RESERVED}

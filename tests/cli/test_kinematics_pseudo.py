@@ -56,7 +56,7 @@ def test_from_videos_to_questions(home, tmp_path, capsys):
     assert plan["config_hash"] == printed["config_hash"]
     assert plan["depth"] == str(home / "depths")
     rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
-    assert "unreadable.mp4: the file cannot be read as a video" in next(
+    assert "skipped.mp4: the file cannot be read as a video" in next(
         row["reason"] for row in rejected if row["clip_id"] == "skipped.mp4"
     )
     before = (out / "tracks.parquet").read_bytes()

@@ -7,8 +7,9 @@ from torchmetrics.functional.segmentation import mean_iou
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.scenes import scenes_folder
 from saccade.errors import ConfigError, DataError
-from saccade.tasks import get_task, segment
+from saccade.tasks import get_task
 from saccade.tasks.base import LossContext
+from saccade.tasks.segment import task as segment
 from saccade.tasks.segment.task import SegmentMetrics, class_map
 from saccade.weights import Card
 

@@ -192,7 +192,7 @@ def look_at(source: Source, index: int, max_pixels: int = MAX_PIXELS) -> Look:
         with decoding("image"):
             _describe(look, name, source.read(index), max_pixels, say)
     except DataError as error:
-        say("error", "skipped", str(error).removeprefix("image: "))
+        say("error", "unreadable", str(error).removeprefix("image: "))
     return look
 
 

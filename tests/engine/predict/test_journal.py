@@ -31,7 +31,7 @@ def test_csv_in_one_go(tmp_path):
     assert [row["name"] for row in read_csv(out)] == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
     assert read_csv(out)[1] == {"name": "1.jpg", "label": "a,b", "confidence": "0.142857"}
     assert read_csv(skipped_path(out)) == [{"name": "bad.jpg", "reason": "damaged"}]
-    assert sorted(p.name for p in out.parent.iterdir()) == ["p.skipped.csv", "p.csv"]
+    assert sorted(p.name for p in out.parent.iterdir()) == ["p.csv", "p.skipped.csv"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".npz"])
