@@ -238,6 +238,8 @@ class Storm:
         done, notice = [], False
         for _ in range(1 + (chance.random() < 0.15)):
             kind = chance.choice(kinds)
+            if not file.is_file() or file.is_symlink():  # the first damage made it something else
+                break
             try:
                 notice |= KINDS[kind](file, chance, self.trap) == "notice"
                 done.append(kind)
