@@ -39,7 +39,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saccade.errors import SaccadeError, WeightsError
-from saccade.files import convert, parse_json, replacing, sha256, write_text
+from saccade.files import convert, open_regular, parse_json, replacing, sha256, write_text
 
 FORMAT = 2
 LATEST = "LATEST"
@@ -375,7 +375,8 @@ def _read_state(folder: Path) -> State:
     """
     file = folder / STATE
     try:
-        text = file.read_bytes()
+        with open_regular(file, error=WeightsError) as stream:
+            text = stream.read()
         said = (folder / SUM).read_text(encoding="utf-8") if (folder / SUM).is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{file}: the checkpoint is damaged ({error})") from None
