@@ -375,10 +375,10 @@ def _read_state(folder: Path) -> State:
     """
     file = folder / STATE
     try:
-        with open_regular(file, error=WeightsError) as stream:
+        with open_regular(file) as stream:
             text = stream.read()
         said = (folder / SUM).read_text(encoding="utf-8") if (folder / SUM).is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, SaccadeError) as error:
         raise WeightsError(f"{file}: the checkpoint is damaged ({error})") from None
     values = parse_json(text, where=str(file), error=WeightsError)
     number = values.get("format") if isinstance(values, dict) else None
