@@ -157,8 +157,8 @@ READERS = (
         "ask",
         "vlm",
         "vlm ask {here}/set/clip0 how? --model {here}/run --device cpu --tokens 4",
-        # Not `base`, since the card names the one that the copy was made from; not `last`, which nobody asks.
-        ("run/best.safetensors", "run/recipe.yaml", "run/*.json", "set/clip0/*"),
+        # Not `base`, since the card names the one that the copy was made from; the rest of the run is not read.
+        ("run/best.safetensors", "set/clip0/*"),
         weight=4,
     ),
     _reader(
