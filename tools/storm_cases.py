@@ -166,7 +166,7 @@ READERS = (
         "vlm",
         "vlm score --bench {here}/set/val.jsonl --model {here}/run --labels "
         "{here}/set/tracks.jsonl --device cpu --out {here}/out",
-        ("set/val.jsonl", "set/tracks.jsonl", "run/*"),
+        ("set/val.jsonl", "set/tracks.jsonl", "run/best.safetensors", "run/recipe.yaml"),
         weight=1,
     ),
     _reader(
