@@ -39,7 +39,8 @@ from saccade.engine.predict.networks import Networks, open_networks
 from saccade.engine.predict.run import fill_journal
 from saccade.errors import SaccadeError
 from saccade.files import write_text
-from saccade.weights import Card, load_weights, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import load_weights, save_weights
 from saccade.zoo.registry import create_model
 
 MODEL, SIZE, BATCH = "shvit_s1", 224, 16

@@ -36,8 +36,10 @@ from saccade.engine.train.convert import Base, convert
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
 from saccade.nn.fold import fold
-from saccade.weights import Card, load_model, read_weights, save_weights
+from saccade.tasks.open import load_model
+from saccade.weights import Card, read_weights
 from saccade.zoo import registry
+from saccade.zoo.loading import save_weights
 
 RESULTS = Path(__file__).parent / "results" / "stvit_peers.csv"
 FIELDS = [

@@ -24,7 +24,7 @@ RESERVED = {
     },
     "torchvision": {"data", "tasks/dense", "engine/export/verify.py", "engine/predict", "engine/doctor.py"},
     "accelerate": {"engine/train"},
-    "huggingface_hub": {"hub.py", "weights/published.py", "engine/doctor.py"},
+    "huggingface_hub": {"hub.py", "engine/doctor.py"},
     "cyclopts": {"cli"},
     "rich": {"cli", "engine/train/log.py"},
     "msgspec": {"files", "kinematics"},

@@ -14,7 +14,7 @@ import torch
 
 from saccade.engine.evaluate.sharpening import mark_pairs
 from saccade.engine.predict.sharpen import load_sharpener, shipped_weights
-from saccade.weights import save_weights
+from saccade.zoo.loading import save_weights
 
 
 def main(run: str, test: str) -> None:

@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from saccade.engine.sessions import open_predictor
     from saccade.nn.fold import fold
-    from saccade.weights import load_model, load_weights, save_weights
+    from saccade.tasks.open import load_model
+    from saccade.zoo.loading import load_weights, save_weights
     from saccade.zoo.registry import create_model, list_models
     from saccade.zoo.sparse import sparsify
 
@@ -19,9 +20,9 @@ _HOMES = {
     "create_model": "saccade.zoo.registry",
     "list_models": "saccade.zoo.registry",
     "fold": "saccade.nn.fold",
-    "load_model": "saccade.weights",
-    "load_weights": "saccade.weights",
-    "save_weights": "saccade.weights",
+    "load_model": "saccade.tasks.open",
+    "load_weights": "saccade.zoo.loading",
+    "save_weights": "saccade.zoo.loading",
     "open_predictor": "saccade.engine.sessions",
     "sparsify": "saccade.zoo.sparse",
 }

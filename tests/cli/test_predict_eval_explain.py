@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from saccade.cli.main import main
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 LABELS = ["blue", "green", "red"]

@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from saccade.cli.main import main
-from saccade.weights import load_model
+from saccade.tasks.open import load_model
 
 TINY = ["--model", "timm/test_vit2", "--model.options", "{img_size: 32}", "--model.pretrained", "no"]
 SMALL = [

@@ -47,7 +47,8 @@ from saccade.radar.poses import read_track
 from saccade.radar.profile import read_profile
 from saccade.tasks.answer.vlm.data import read_conversations
 from saccade.tasks.answer.vlm.eyes import load_eyes
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 from saccade.weights.pth import read_pth
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -159,7 +159,7 @@ def test_dense_costs_less_than_swin_where_the_release_costs_more():
 
 @pytest.mark.parametrize(("name", "published"), [("tiny", 3.41), ("small", 6.51), ("base", 11.47)])
 def test_stvit_swin_layout_gives_the_published_reduction(name, published):
-    from saccade.weights.cards import FACTS
+    from saccade.zoo.facts import FACTS
 
     assert FACTS[f"stvit_swin_{name}"].macs / 1e9 == pytest.approx(published, abs=0.006)
 

@@ -17,8 +17,10 @@ from saccade.errors import ConfigError, DataError, ShapeError, WeightsError
 from saccade.radar import Grid, RadarImage, Scene
 from saccade.radar.dataset import PairConfig, draw_scene, ideal_image, make_pair
 from saccade.tasks.base import LossContext
+from saccade.tasks.open import load_model
 from saccade.tasks.restore.task import Restore
-from saccade.weights import Card, load_model, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 SMALL = PairConfig(nx=12, ny=2, size=48, points=(1, 3), solid_size=(0.01, 0.02))

@@ -23,7 +23,8 @@ from saccade.models.motion import (
 )
 from saccade.tasks import LossContext, get_task
 from saccade.tasks.motion import MotionMetrics
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 
 
 @pytest.fixture(scope="module")

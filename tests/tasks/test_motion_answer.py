@@ -117,7 +117,7 @@ def test_the_recipe_trains_and_what_is_tuned_fits_the_base(home, tmp_path):
     }  # fmt: skip
     result = train(build_recipe("motion_answer", flags=flags)[0], tmp_path / "run", say=lambda line: None)
     assert 0 < result.metrics["likelihood"] < 1
-    from saccade.weights import load_model
+    from saccade.tasks.open import load_model
 
     model, card = load_model(tmp_path / "run")
     assert card.task == "motion_answer"

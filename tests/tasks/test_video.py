@@ -16,8 +16,10 @@ from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError, DataError
 from saccade.models.video_swin import VideoSwin
 from saccade.tasks import LossContext, get_task
+from saccade.tasks.open import load_model
 from saccade.tasks.video.task import video_preprocess_of
-from saccade.weights import Card, load_model, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 from ..data.videos import write_video

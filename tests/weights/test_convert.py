@@ -4,9 +4,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import saccade
+from saccade.engine.weights import check_weights, convert_weights
 from saccade.errors import ConfigError, WeightsError
-from saccade.weights import Card, card_of
-from saccade.weights.convert import check_weights, convert_weights
+from saccade.weights import Card
+from saccade.zoo.loading import card_of
 
 NAMES = ["shvit_s1", "efficientvim_m1_dist"]
 

@@ -108,7 +108,7 @@ def train(
         going_on = ""
         plan, chosen = build_recipe(recipe or default_recipe(data, config, task, model), config or "", flags)
         if weights is not None and "model.name" not in chosen:
-            from saccade.weights import load_model
+            from saccade.tasks.open import load_model
 
             _, card = load_model(weights)
             plan.model.name, plan.model.options = card.model, card.options

@@ -18,6 +18,11 @@ TASKS = {
 }
 
 
+def list_tasks() -> list[str]:
+    """List the names of the tasks, in the order in which they are asked whose a foreign checkpoint is."""
+    return list(TASKS)
+
+
 def get_task(name: str) -> Task:
     """Make the task of that name.
 

@@ -226,6 +226,17 @@ class Task(abc.ABC):
         """Return the card of a checkpoint without one that belongs to this task; None where it does not."""
         return None
 
+    def check_stored(self, card: Card, where: Path | str) -> None:  # noqa: B027 (most cards name nothing else)
+        """Check what the card of a file names outside of that file, before a network is built; may mark it in place.
+
+        Args:
+            card: As read.
+            where: The file.
+
+        Raises:
+            ConfigError: A place that takes the user's own word (`saccade.trust`).
+        """
+
     def complete(self, card: Card) -> None:
         """Fill in what a card leaves open before its network exists, and refuse what cannot be.
 

@@ -138,6 +138,13 @@ def task_of(name: str) -> str:
     return "classify" if name.startswith(("timm/", "stvit/")) else _entry(name).task
 
 
+def forms_of(name: str) -> list[dict[str, Any]]:
+    """List the options under which published files hold a network: none, and those that add heads to it."""
+    entry = _entry(name)
+    more = {option: value for option, value in entry.widest.items() if option in entry.options}
+    return [{}, more] if more else [{}]
+
+
 def channels_of(name: str) -> int:
     """Return the channels of the pictures that a network takes unless asked otherwise: 3, or 1 for radar networks."""
     return 3 if task_of(name) in ("classify", "video") else _entry(name).config.in_chans
@@ -214,7 +221,7 @@ def create_model(
         image = create_model(video_swin.IMAGE_FORMS[name][-1], pretrained=True, num_classes=num_classes)
         video_swin.inflate_from_image(model, image.state_dict())  # pyright: ignore[reportArgumentType]
     elif pretrained:
-        from saccade.weights.published import load_published
+        from saccade.zoo.published import load_published
 
         load_published(model, name)
     return model

@@ -8,7 +8,8 @@ import pytest
 from saccade.cli.main import main
 from saccade.engine.bench.run import TOLERANCE, bench
 from saccade.errors import CheckFailed, ConfigError
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 

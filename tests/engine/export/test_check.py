@@ -10,7 +10,8 @@ from saccade.engine.export.bundle import MANIFEST, sign
 from saccade.engine.export.contract import contract, write_contract
 from saccade.engine.export.reference import REFERENCE
 from saccade.files import sha256
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 
 
 @pytest.fixture

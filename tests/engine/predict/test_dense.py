@@ -12,7 +12,8 @@ from saccade.engine.predict.dense import predict_dense
 from saccade.engine.predict.draw import colour_of, draw_detections, draw_map
 from saccade.errors import ConfigError, DataError
 from saccade.tasks.dense.nets import build_dense
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 
 SMALL = {"width": 8, "fc_width": 8, "mask_width": 8, "mask_convs": 1, "proposals": 10, "score_threshold": 0.0}
 

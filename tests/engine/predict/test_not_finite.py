@@ -18,7 +18,8 @@ from saccade.engine.sessions.dense import DensePredictor
 from saccade.engine.sessions.finite import REASON
 from saccade.errors import WeightsError
 from saccade.tasks.dense.nets import build_dense
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 PREPROCESS = Preprocess(size=16, crop_pct=1.0)

@@ -8,7 +8,8 @@ from saccade.engine.export import export_bundle
 from saccade.engine.sessions.dense import DensePredictor, card_at, is_dense
 from saccade.errors import ConfigError
 from saccade.tasks.dense.nets import build_dense
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 
 
 def network(head, **options):

@@ -13,7 +13,9 @@ from saccade.engine.export.verify import BF16_LIMIT, difference, limit
 from saccade.engine.sessions import choose, open_predictor, predictor
 from saccade.errors import CheckFailed, ConfigError, ShapeError, WeightsError
 from saccade.files import cache_dir
-from saccade.weights import Card, load_model, save_weights
+from saccade.tasks.open import load_model
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 SIZE = 64

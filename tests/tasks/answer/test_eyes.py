@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from saccade.errors import ConfigError, ShapeError, WeightsError
 from saccade.tasks.answer.vlm.eyes import Eyes, EyesConfig, load_encoder, load_eyes, save_eyes
-from saccade.weights import save_weights
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 SMALL = {"encoder": "stvit/test_vit", "img_size": 64, "tokens": 4}

@@ -20,7 +20,7 @@ from saccade.tasks import get_task
 from saccade.tasks.answer.vlm.adapters import adapter_for
 from saccade.tasks.answer.vlm.answering import open_answerer
 from saccade.tasks.answer.vlm.data import AnswerData, Exchanges
-from saccade.weights import load_model
+from saccade.tasks.open import load_model
 
 DRIVER = Path(__file__).parents[2] / "engine" / "train" / "driver.py"
 

@@ -19,7 +19,8 @@ from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.files import replacing, write_text
 from saccade.nn.fold import fold
 from saccade.tasks import get_task
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 
 BACKENDS = ("eager", "torch", "compile", "onnx", "openvino", "executorch", "litert")
 # Largest difference from PyTorch, relative to the largest output, at which a contender may still be timed.

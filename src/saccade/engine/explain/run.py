@@ -16,7 +16,8 @@ from saccade.engine.explain.draw import Panel, draw_explanation
 from saccade.errors import ConfigError, did_you_mean
 from saccade.tasks import check_classifies
 from saccade.tasks.classify.task import TOP, preprocess_of
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 
 METHODS = ("cam", "attention", "both")
 

@@ -26,7 +26,7 @@ from saccade.engine.explain.draw import GAP, INK, PAPER, SOFT, dimmed, fit_text,
 from saccade.engine.explain.run import seen_box
 from saccade.errors import ConfigError, ShapeError
 from saccade.tasks.classify.task import preprocess_of
-from saccade.weights import load_model
+from saccade.tasks.open import load_model
 
 Box = tuple[float, float, float, float]
 GOLDEN = 0.6180339887498949

@@ -10,7 +10,7 @@ from saccade.engine.export.reference import check_reference, input_size, row
 from saccade.engine.export.ship import STEP, open_session
 from saccade.engine.export.workers import can_run
 from saccade.errors import SaccadeError, WeightsError
-from saccade.weights import load_model
+from saccade.tasks.open import load_model
 
 
 def check_bundle(path: Path | str, weights: Path | str = "") -> list[dict[str, Any]]:

@@ -35,7 +35,8 @@ from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.files import replacing, writing
 from saccade.tasks import check_classifies, get_task
 from saccade.tasks.classify.task import preprocess_of
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 
 Say = Callable[[str], None]
 STEP = 64

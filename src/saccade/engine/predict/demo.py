@@ -29,7 +29,7 @@ from saccade.kinematics.records import read_questions, write_records
 from saccade.tasks.answer.vlm.answering import open_answerer
 from saccade.tasks.answer.vlm.assemble import TextPlan, new_base
 from saccade.tasks.answer.vlm.motion_eyes import eyes_of_run
-from saccade.weights import load_model
+from saccade.tasks.open import load_model
 
 Progress = Callable[[str, int, int], None]
 SETS = {"train": ("train", 0), "develop": ("new", 1), "report": ("new", 2)}

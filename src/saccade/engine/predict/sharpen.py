@@ -15,7 +15,8 @@ from saccade.engine.sessions.finite import not_finite
 from saccade.errors import ConfigError, DataError, WeightsError
 from saccade.radar.arithmetic import check_threads
 from saccade.radar.grid import RadarImage
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 from saccade.zoo.registry import task_of
 
 SHIPPED = "srvit_swift.safetensors"

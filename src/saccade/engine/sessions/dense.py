@@ -17,8 +17,9 @@ from saccade.errors import ConfigError, WeightsError
 from saccade.nn.fold import fold
 from saccade.tasks import get_task
 from saccade.tasks.dense.task import DenseTask
-from saccade.weights import Card, load_model, locate
-from saccade.weights.store import CARD_KEY, build_model
+from saccade.tasks.open import build_model, load_model
+from saccade.weights import Card, locate
+from saccade.weights.store import CARD_KEY
 from saccade.zoo.registry import task_of
 
 STEP = 64

@@ -24,7 +24,8 @@ from saccade.errors import ConfigError, SaccadeError, ShapeError, did_you_mean
 from saccade.files import cache_dir, writing
 from saccade.tasks import check_classifies
 from saccade.tasks.classify.task import preprocess_of
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 
 PRECISIONS = ("float32", "bf16", "int8")
 IN_PROCESS = ("torch", "compile")

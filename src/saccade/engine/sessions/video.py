@@ -18,8 +18,8 @@ from saccade.engine.sessions.finite import FiniteOutputs
 from saccade.errors import ConfigError
 from saccade.nn.fold import fold
 from saccade.tasks.base import Batch
+from saccade.tasks.open import load_model
 from saccade.tasks.video.task import Video, video_preprocess_of
-from saccade.weights import load_model
 
 BATCH = 4
 """Clips at a time."""

@@ -43,8 +43,10 @@ from saccade.errors import ConfigError, WeightsError
 from saccade.files import convert as checked
 from saccade.files import read_yaml, write_text
 from saccade.tasks.classify.task import preprocess_of
+from saccade.tasks.open import load_model
 from saccade.trust import Stored, check_place
-from saccade.weights import Card, load_model, load_weights, locate, read_weights, save_weights
+from saccade.weights import Card, locate, read_weights
+from saccade.zoo.loading import load_weights, save_weights
 from saccade.zoo.registry import create_model, list_models
 from saccade.zoo.sparse import sparsify
 

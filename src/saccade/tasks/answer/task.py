@@ -19,6 +19,7 @@ from saccade.tasks.answer.vlm.adapters import IGNORED, Adapter, adapter_for
 from saccade.tasks.answer.vlm.data import AnswerData, Exchanges, Item, read_mix, split_questions
 from saccade.tasks.answer.vlm.model import build_vlm, tune_options
 from saccade.tasks.base import Batch, LossContext, Metrics, Net, Task, TaskData, device_of
+from saccade.trust import Stored, check_place
 from saccade.weights.card import Card
 
 
@@ -41,6 +42,15 @@ class Answer(Task):
         if card.preprocess:
             return dict(card.preprocess)
         return self._facts(self._open_adapter(card, 0))
+
+    def check_stored(self, card: Card, where: Path | str) -> None:
+        """Mark the base, another folder or one of the hub's, as what a file says.
+
+        Raises:
+            ConfigError: A base that takes the user's own word.
+        """
+        card.model = Stored(card.model, where, "the model of the card", "--base")
+        check_place(card.model)
 
     def complete(self, card: Card) -> None:
         """Check the options before anything is loaded.

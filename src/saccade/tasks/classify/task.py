@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from saccade.data.preprocess import Preprocess
 from saccade.errors import ConfigError, ShapeError
 from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData
 from saccade.weights.card import Card
+from saccade.zoo.loading import identify
 from saccade.zoo.registry import create_model
 
 TOP = 5
@@ -92,6 +94,10 @@ class Classify(Task):
         if not (augment.mixup or augment.cutmix):
             return batch
         return mix_batch(batch, augment, num_classes=card.num_classes, seed=seed)
+
+    def recognise(self, state: Mapping[str, Tensor], where: str) -> Card | None:
+        """Recognise our networks by their tensors, in any layout of theirs."""
+        return identify(state, self.name, where=where)
 
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Cross-entropy with optional smoothing, mixing, a teacher (DeiT) and self-distillation (MESA).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from saccade.data.whole import WholePreprocess
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.tasks.base import Batch, Task
 from saccade.tasks.dense.nets import HEADS, build_dense
+from saccade.tasks.dense.nets.keymap import identify_mmdet, is_mmdet
 from saccade.weights.card import Card
 
 SCENES = "scenes"
@@ -96,13 +98,24 @@ class DenseTask(Task):
             **card.head_options,
         )
 
+    def recognise(self, state: Mapping[str, Tensor], where: str) -> Card | None:
+        """Recognise checkpoints of mmdet and mmseg.
+
+        Raises:
+            WeightsError: One of theirs, of a network that is none of ours.
+        """
+        if not is_mmdet(state):
+            return None
+        card = identify_mmdet(state, where)
+        return card if card.task == self.name else None
+
     def adopt(self, model: nn.Module, old: nn.Module, found: Card) -> None:
         """Take over the backbone of a classifier, or of a detector or segmenter.
 
         Raises:
             ConfigError: Weights of something else.
         """
-        from saccade.weights import load_weights
+        from saccade.zoo.loading import load_weights
 
         if found.head:
             old = old.backbone  # pyright: ignore[reportAssignmentType]

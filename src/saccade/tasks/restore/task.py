@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from saccade.errors import ConfigError, ShapeError
 from saccade.radar.quality import best_scale, compare
 from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData
 from saccade.weights.card import Card
+from saccade.zoo.loading import identify
 from saccade.zoo.registry import create_model, task_of
 
 SQUARED = 4.0
@@ -78,6 +80,10 @@ class Restore(Task):
     def build(self, card: Card, *, pretrained: bool = False) -> nn.Module:
         """Make the network."""
         return create_model(card.model, pretrained=pretrained, **dict(card.options))
+
+    def recognise(self, state: Mapping[str, Tensor], where: str) -> Card | None:
+        """Recognise our networks by their tensors, in any layout of theirs."""
+        return identify(state, self.name, where=where)
 
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Mean absolute error plus a share of the squared one."""

@@ -33,7 +33,7 @@ from saccade.models.stvit_deit import resize_positions
 from saccade.nn.dense import run_blocks
 from saccade.nn.transformer import Block, init_transformer
 from saccade.weights import locate, read_weights
-from saccade.weights.store import match_state, outer_sizes
+from saccade.zoo.loading import match_state, outer_sizes
 from saccade.zoo.registry import create_model, family_of, task_of
 
 MIXERS = ("time", "joint", "none")

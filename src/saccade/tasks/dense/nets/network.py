@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from saccade.errors import ConfigError, ShapeError
 from saccade.tasks.dense.nets.options import HeadOptions
 from saccade.tasks.dense.nets.pyramid import Pyramid
+from saccade.zoo.loading import Fit, ForeignKeys
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Trunk:
     """Whether the backbone's authors normalise its maps before a detector's pyramid."""
 
 
-class DenseNet(nn.Module, abc.ABC):
+class DenseNet(nn.Module, ForeignKeys):
     """Backbone, neck and head.
 
     Args:
@@ -58,6 +59,12 @@ class DenseNet(nn.Module, abc.ABC):
     @abc.abstractmethod
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the layers that know the classes by fresh ones for `num_classes`."""
+
+    def translate(self, state: Mapping[str, Tensor]) -> Fit | None:
+        """Map the tensors of a checkpoint of mmdet or mmseg; None where it is another."""
+        from saccade.tasks.dense.nets.keymap import from_mmdet, is_mmdet
+
+        return from_mmdet(state, self) if is_mmdet(state) else None
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return the backbone's maps of a batch of pictures, fine to coarse, as (B, channels[i], h, w)."""

@@ -9,20 +9,12 @@ from torch import Tensor
 
 from saccade.errors import WeightsError
 from saccade.files import replacing, sha256
-from saccade.weights import keymap
+from saccade.tasks.open import ask_tasks, build_model, load_model, recognise
+from saccade.weights import keymap, locate, read_weights
 from saccade.weights.card import Card
-from saccade.weights.store import (
-    Fit,
-    build_model,
-    identify,
-    load_model,
-    locate,
-    match_state,
-    outer_sizes,
-    read_weights,
-    save_state,
-)
+from saccade.weights.store import save_state
 from saccade.zoo import registry
+from saccade.zoo.loading import Fit, layouts_of, match_state, outer_sizes
 
 SUFFIXES = (".safetensors", ".pth")
 
@@ -97,24 +89,22 @@ def check_weights(source: Path | str, model: str = "") -> Verdict:
         WeightsError: An unreadable file, or one of none of our models while `model` is empty.
         ConfigError: Unknown model name.
     """
-    from saccade.tasks.dense.nets.keymap import is_mmdet
-
     path = locate(source)
     family = registry.family_of(model) if model else ""
     state, card = read_weights(path, family=family)
     if card is None or (model and card.model != model):
         num_classes, in_chans = outer_sizes(state)
-        known = bool(model) and not is_mmdet(state)
-        card = Card(model, {}, num_classes, in_chans) if known else identify(state, where=str(path))
+        found = ask_tasks(state, str(path)) if model else recognise(state, where=str(path))
+        if found is None or (model and not found.head):  # of a detector the user names the backbone only
+            found = Card(model, {}, num_classes, in_chans, registry.task_of(model))
+        card = found
     network = build_model(card)
-    # Layouts other than ours are those of classifiers; a detector's file is told by its names.
-    own = bool(card.head) or card.task == "answer"
-    family = "timm" if own else registry.family_of(card.model)
+    family = layouts_of(network)
     fit = match_state(network, state, family=family)
     return Verdict(
         file=str(path),
         model=card.model,
-        layout=fit.layout if own else _layout_by_shape(fit, state, family),
+        layout=_layout_by_shape(fit, state, family),
         tensors=len(state),
         parameters=sum(tensor.numel() for tensor in state.values()),
         missing=fit.missing,
