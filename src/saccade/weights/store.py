@@ -21,8 +21,8 @@ from saccade.weights.pth import read_pth, tensors_of
 from saccade.zoo import registry
 
 CARD_KEY = "saccade"
-LANGUAGE = ("answer", "motion_answer")
-"""Tasks of networks whose card names the base that they were made from: one network, taught in two ways."""
+NAMED = ("classify", "detect", "segment", "restore", "video")
+"""Tasks whose cards name a network of `zoo`; any other task builds its own."""
 # Of a training checkpoint: the key whose weights the published numbers belong to comes first.
 _PREFERRED = {
     "efficientvim": ("model_ema", "model", "state_dict"),
@@ -136,13 +136,15 @@ def load_model(source: Path | str) -> tuple[nn.Module, Card]:
         if registry.task_of(text) == "classify":
             return model, Card(model=text, origin="fresh weights")
         return model, dataclasses.replace(card_of(model), origin="fresh weights")
+    from saccade.tasks import get_task
+
     path = locate(source)
     state, card = read_weights(path)
     if card is None:
         card = identify(state, where=str(path))
         if path.suffix != ".safetensors":
             state, _ = read_weights(path, family=registry.family_of(card.model))
-    if card.task in LANGUAGE:  # the base is another folder, or the hub's
+    if card.task not in NAMED and get_task(card.task).on_a_base:  # another folder, or the hub's
         card.model = Stored(card.model, path, "the model of the card", "--base")
         check_place(card.model)
     model = build_model(card)
@@ -191,14 +193,10 @@ def build_model(card: Card) -> nn.Module:
 
 
 def _build(card: Card) -> nn.Module:
-    if card.task in LANGUAGE:  # one network, taught in two ways
-        from saccade.tasks.answer.vlm.model import build_vlm
+    if card.task not in NAMED:
+        from saccade.tasks import get_task
 
-        return build_vlm(card.model, card.options)
-    if card.task == "motion":
-        from saccade.models.motion import build_motion
-
-        return build_motion(card.model, card.options)
+        return get_task(card.task).build(card)
     if card.task == "video":
         return registry.create_video_model(
             card.model,

@@ -32,7 +32,6 @@ from saccade.tasks import Task, get_task
 from saccade.tasks.base import Batch, TaskData
 from saccade.trust import Stored, check_place
 from saccade.weights import Card, load_model, load_weights
-from saccade.weights.store import LANGUAGE
 
 SMALLEST_CHANNELS_LAST = 32
 """Up to this size the last maps are 1 x 1, and there torch 2.15's CPU kernel for the gradient of a channels-last
@@ -117,7 +116,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
         without_augmentation(recipe)
     fresh = card is None
     card = plan_model(recipe, task) if card is None else card
-    if recipe.task in LANGUAGE and not fresh:
+    if task.on_a_base and not fresh:
         card.model = Stored(card.model, "the checkpoint", "its model", "--base")
         check_place(card.model)
     with accelerator.main_process_first():
