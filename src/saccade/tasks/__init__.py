@@ -13,14 +13,22 @@ TASKS = {
     "restore": "saccade.tasks.restore.task:Restore",
     "video": "saccade.tasks.video.task:Video",
     "answer": "saccade.tasks.answer.task:Answer",
-    "motion": "saccade.tasks.motion:Motion",
-    "motion_answer": "saccade.tasks.motion_answer:MotionAnswer",
 }
 
 
 def list_tasks() -> list[str]:
     """List the names of the tasks, in the order in which they are asked whose a foreign checkpoint is."""
     return list(TASKS)
+
+
+def register_task(name: str, where: str) -> None:
+    """Let `name` be the task that `where` ("module:Class") makes, as anyone's own is; see `tasks/base.py`.
+
+    Raises:
+        ConfigError: The name is another task's already.
+    """
+    if TASKS.setdefault(name, where) != where:
+        raise ConfigError(f"task {name!r} is {TASKS[name]} already; choose another name")
 
 
 def get_task(name: str) -> Task:
@@ -53,4 +61,14 @@ def check_classifies(card: Card, what: str) -> None:
         raise ConfigError(f"{what} takes classifiers, and {card.model} is for the task {card.task}{way}")
 
 
-__all__ = ["TASKS", "Batch", "LossContext", "Metrics", "Task", "TaskData", "check_classifies", "get_task"]
+__all__ = [
+    "TASKS",
+    "Batch",
+    "LossContext",
+    "Metrics",
+    "Task",
+    "TaskData",
+    "check_classifies",
+    "get_task",
+    "register_task",
+]

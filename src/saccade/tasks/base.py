@@ -152,6 +152,9 @@ class Task(abc.ABC):
     into_folder: ClassVar[bool] = False
     """Whether a prediction is a folder (rows and pictures) or a single file of rows."""
 
+    on_a_base: ClassVar[bool] = False
+    """Whether a card's model is a base that lies elsewhere (a folder or hub id) and not a name of `zoo`."""
+
     def refuse(self, verb: str, what: str) -> None:
         """Refuse what this task cannot do, before any work.
 

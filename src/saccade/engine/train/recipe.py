@@ -21,6 +21,7 @@ from saccade.data.config import AugmentConfig, DataConfig
 from saccade.engine.train import settings
 from saccade.errors import ConfigError, did_you_mean
 from saccade.files import parse_yaml, read_yaml
+from saccade.tasks import get_task
 from saccade.trust import Stored, check_place
 
 T = TypeVar("T")
@@ -301,7 +302,7 @@ def check_places(recipe: Recipe) -> None:
 
 def mark_places(recipe: Recipe, names: Iterable[str], where: str) -> None:
     """Mark the places among some settings as read from the file `where`."""
-    flags = PLACES | ({"model.name": "--base"} if recipe.task in ("answer", "motion_answer") else {})
+    flags = PLACES | ({"model.name": "--base"} if get_task(recipe.task).on_a_base else {})
     known = dict(settings.leaves(recipe))
     for name in flags.keys() & set(names):
         group, _, last = name.partition(".")

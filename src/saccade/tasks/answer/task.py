@@ -33,6 +33,7 @@ class Answer(Task):
     name = "answer"
     main_metric = "likelihood"
     channels_last = False
+    on_a_base = True
 
     def __init__(self) -> None:
         self._adapter: Adapter | None = None

@@ -1,7 +1,7 @@
 """Questions about a set of motion clips, and those of them that show the same boxes side by side.
 
 One clip with one choice of boxes is looked at once and asked everything that can be asked of it. Questions do not see
-each other, so nothing is learned from a neighbour's answer; see `saccade.tasks.motion_answer`.
+each other, so nothing is learned from a neighbour's answer; see `motion_demo.answer_task`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from saccade.data.motion import MotionSet
-from saccade.data.motion_samples import BOXES
+from motion_demo.samples import BOXES
+from motion_demo.sets import MotionSet
 from saccade.kinematics.kinds import KINDS, kind_of
 from saccade.kinematics.questions import Made, Plan, make_questions, rendered
 from saccade.kinematics.records import Question

@@ -1,9 +1,9 @@
 """A geometry tool beside a demonstration from nothing: what the pixel pipeline measures of the clips reported on.
 
-    python benchmarks/vlm_demo_tool.py FOLDER [--workers 2]
-    saccade vlm demo --out FOLDER ... --also tool=FOLDER/tool.jsonl
+    python -m motion_demo.tool FOLDER [--workers 2]
+    python -m motion_demo --out FOLDER ... --also tool=FOLDER/tool.jsonl
 
-FOLDER is that of `saccade vlm demo`. Takes about a second of processor time a clip.
+FOLDER is that of `python -m motion_demo`. Takes about a second of processor time a clip.
 """
 
 import argparse
@@ -16,8 +16,8 @@ import numpy as np
 
 def measure(plan, number: int) -> list:
     """Return the tracks of one clip."""
-    from saccade.data.motion import clip_name, draw_world
-    from saccade.data.motion_pixels import tool_tracks
+    from motion_demo.pixels import tool_tracks
+    from motion_demo.sets import clip_name, draw_world
 
     return tool_tracks(
         draw_world(plan, number), 0.5 * np.arange(plan.frames), clip_name(plan, number),
@@ -27,7 +27,7 @@ def measure(plan, number: int) -> list:
 
 def main() -> None:
     """Measure all clips."""
-    from saccade.data.motion import MotionSet
+    from motion_demo.sets import MotionSet
     from saccade.kinematics.records import write_records
 
     parser = argparse.ArgumentParser(description=__doc__)

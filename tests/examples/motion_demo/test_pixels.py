@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from saccade.data.motion import MotionPlan, MotionSet, clip_name, draw_set, draw_world
-from saccade.data.motion_pixels import measured_tracks, upright
-from saccade.data.motion_samples import MotionSamples, scene_of
+from motion_demo.pixels import measured_tracks, upright
+from motion_demo.samples import MotionSamples, scene_of
+from motion_demo.sets import MotionPlan, MotionSet, clip_name, draw_set, draw_world
 from saccade.errors import ConfigError, DataError
 
 PLAN = MotionPlan(clips=2, seed=44, size=32, frames=6, labels="both")
@@ -13,7 +13,7 @@ PLAN = MotionPlan(clips=2, seed=44, size=32, frames=6, labels="both")
 
 def test_measured_tracks_lie_in_the_frame_of_the_truth():
     pytest.importorskip("cv2")
-    from saccade.data.motion import draw_clip
+    from motion_demo.sets import draw_clip
     from saccade.kinematics.sources.world import tracks_of
 
     plan = MotionPlan(seed=44)

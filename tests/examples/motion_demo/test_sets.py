@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from saccade.data.motion import FOCALS, HEIGHTS_M, MotionPlan, MotionSet, draw_set, draw_world
-from saccade.data.motion_samples import MotionSamples, fill_boxes, scene_of, targets_of
+from motion_demo.samples import MotionSamples, fill_boxes, scene_of, targets_of
+from motion_demo.sets import FOCALS, HEIGHTS_M, MotionPlan, MotionSet, draw_set, draw_world
 from saccade.errors import ConfigError, DataError
 from saccade.kinematics.labels import label_track
 
@@ -76,7 +76,7 @@ def test_targets_say_what_the_exact_tracks_say(drawn):
 
 
 def test_front_and_right_are_those_of_the_first_camera():
-    from saccade.data.motion_samples import Scene
+    from motion_demo.samples import Scene
 
     places = np.zeros((1, 6, 3))
     places[0, :, 1] = -np.arange(6)  # along -y
@@ -92,7 +92,7 @@ def test_front_and_right_are_those_of_the_first_camera():
 
 
 def test_a_mirror_exchanges_hours_of_left_and_right():
-    from saccade.data.motion_samples import Scene
+    from motion_demo.samples import Scene
 
     angle = np.radians(np.linspace(0, 90, 8))
     places = np.stack([10 * np.sin(angle), 10 * (np.cos(angle) - 1), 0 * angle], 1)[None]  # a right turn

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saccade.data.dataset import SampleKey
-from saccade.data.motion import MotionPlan, draw_set
-from saccade.data.motion_samples import MotionSamples, facts_of_boxes, fill_boxes
-from saccade.engine.train.loop import train
-from saccade.engine.train.recipe import build_recipe
-from saccade.errors import ConfigError, ShapeError
-from saccade.models.motion import (
+from motion_demo.network import (
     HOURS,
     LENGTH,
     MOVING,
@@ -21,8 +15,15 @@ from saccade.models.motion import (
     mirror_senses,
     senses_of,
 )
+from motion_demo.samples import MotionSamples, facts_of_boxes, fill_boxes
+from motion_demo.sets import MotionPlan, draw_set
+from motion_demo.stages import RECIPES
+from motion_demo.task import MotionMetrics
+from saccade.data.dataset import SampleKey
+from saccade.engine.train.loop import train
+from saccade.engine.train.recipe import build_recipe
+from saccade.errors import ConfigError, ShapeError
 from saccade.tasks import LossContext, get_task
-from saccade.tasks.motion import MotionMetrics
 from saccade.tasks.open import load_model
 from saccade.weights import Card
 
@@ -36,7 +37,7 @@ def sets(tmp_path_factory):
 
 
 def batch_of(sets, count=16):
-    from saccade.data.motion import MotionSet
+    from motion_demo.sets import MotionSet
 
     samples = MotionSamples(MotionSet(sets / "train"), vary=True)
     return get_task("motion").collate([samples[SampleKey(k % 16, k)] for k in range(count)])
@@ -123,8 +124,8 @@ def test_eyes_see_a_mirror_as_the_mirror_of_what_they_see():
 
 
 def test_whole_eyes_give_what_their_parts_give(sets):
-    from saccade.data.motion import MotionSet
-    from saccade.data.motion_samples import frames_tensor, scene_of
+    from motion_demo.samples import frames_tensor, scene_of
+    from motion_demo.sets import MotionSet
 
     motion = MotionSet(sets / "train")
     first = next(motion.tracks()).clip_id
@@ -157,7 +158,7 @@ def test_bad_input_is_one_sentence(sets):
         build_motion("motion_tine", {})
     with pytest.raises(ShapeError, match="5 channels"):
         build_motion("motion_tiny", {}).eyes(torch.zeros(1, 2, 3, 8, 8), torch.zeros(1, 2))
-    recipe, _ = build_recipe("motion_small", flags={"data.source": str(sets / "train")})
+    recipe, _ = build_recipe(file=RECIPES / "motion_small.yaml", flags={"data.source": str(sets / "train")})
     with pytest.raises(ConfigError, match="other rigs"):
         get_task("motion").open(recipe.data, recipe.augment, Card(model="motion_tiny"), seed=0)
 
@@ -167,7 +168,11 @@ def test_the_recipe_trains_and_its_weights_open_again(sets, tmp_path):
         "data.source": str(sets / "train"), "data.val": str(sets / "develop"), "model.name": "motion_tiny",
         "data.batch": 4, "run.max_steps": 2, "run.device": "cpu", "run.threads": 1,
     }  # fmt: skip
-    result = train(build_recipe("motion_small", flags=flags)[0], tmp_path / "run", say=lambda line: None)
+    result = train(
+        build_recipe(file=RECIPES / "motion_small.yaml", flags=flags)[0],
+        tmp_path / "run",
+        say=lambda line: None,
+    )
     assert set(result.metrics) >= {"mean", "blind", "hour", "way"}
     model, card = load_model(tmp_path / "run")
     assert card.task == "motion"

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from motion_demo.eyes import ClipEyes, MotionEyesConfig, eyes_of_run
+from motion_demo.network import ALIKE_COSINE, DIRECTION, LOUD, MOVING, OF_BOX, SAYS, build_motion
 from saccade.errors import ConfigError
-from saccade.models.motion import ALIKE_COSINE, DIRECTION, LOUD, MOVING, OF_BOX, SAYS, build_motion
 from saccade.tasks.answer.vlm import Exchange, new_base, open_answerer
 from saccade.tasks.answer.vlm.adapters import adapter_for
 from saccade.tasks.answer.vlm.assemble import TextPlan
 from saccade.tasks.answer.vlm.eyes import EyesConfig
-from saccade.tasks.answer.vlm.motion_eyes import ClipEyes, MotionEyesConfig, eyes_config, eyes_of_run
+from saccade.tasks.answer.vlm.own_eyes import eyes_config
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade.data.config import AugmentConfig, DataConfig
-from saccade.data.motion import MotionSet
-from saccade.data.motion_samples import BOXES, MotionSamples
-from saccade.errors import ConfigError
-from saccade.kinematics.blind import best_constant
-from saccade.kinematics.marking import interval_iou
-from saccade.kinematics.settings import DEFAULT
-from saccade.models.motion import (
+from motion_demo.network import (
     DIRECTION,
     FACTS,
     FORWARD,
@@ -27,6 +20,13 @@ from saccade.models.motion import (
     YAW,
     build_motion,
 )
+from motion_demo.samples import BOXES, MotionSamples
+from motion_demo.sets import MotionSet
+from saccade.data.config import AugmentConfig, DataConfig
+from saccade.errors import ConfigError
+from saccade.kinematics.blind import best_constant
+from saccade.kinematics.marking import interval_iou
+from saccade.kinematics.settings import DEFAULT
 from saccade.tasks.base import Batch, LossContext, Metrics, Net, Task, TaskData, device_of
 from saccade.weights.card import Card
 
@@ -57,7 +57,7 @@ class Motion(Task):
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
     ) -> TaskData:
-        """Open sets of `saccade.data.motion`.
+        """Open sets of `motion_demo.sets`.
 
         Args:
             data: `source` and `val`: their folders.

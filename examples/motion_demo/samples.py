@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from motion_demo.network import mirror_senses
+from motion_demo.sets import MotionSet, clip_number
 from saccade.data.dataset import SampleKey
-from saccade.data.motion import MotionSet, clip_number
 from saccade.errors import DataError
 from saccade.files import replacing
 from saccade.files.arrays import read_arrays
 from saccade.kinematics.labels import clock_hours, step_angles
 from saccade.kinematics.records import Track
 from saccade.kinematics.settings import Settings
-from saccade.models.motion import mirror_senses
 
 BOXES = 2
 """Things of a sample, in the order red, blue."""

@@ -1,7 +1,7 @@
-"""Answering about rendered clips whose pictures were seen beforehand: `answer`, many times as fast.
+"""Answering about rendered clips whose pictures were seen beforehand: Saccade's `answer`, many times as fast.
 
 The network is the same base with the same eyes, and what is tuned fits into it. Two things are spared. What has no
-weights has seen every clip before (`saccade.data.motion`), so no picture is opened. And a clip is put before the text
+weights has seen every clip before (`motion_demo.sets`), so no picture is opened. And a clip is put before the text
 model once for all that is asked about the same boxes: the questions stand one after another, each sees the clip and
 itself only, and has the positions it would have alone, so every answer is learned as if it were asked by itself.
 
@@ -18,11 +18,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from motion_demo.eyes import ClipEyes
+from motion_demo.questions import Sight, gather, gather_pairs, varied
+from motion_demo.samples import MotionSamples
+from motion_demo.sets import MotionSet
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.dataset import SampleKey
-from saccade.data.motion import MotionSet
-from saccade.data.motion_questions import Sight, gather, gather_pairs, varied
-from saccade.data.motion_samples import MotionSamples
 from saccade.errors import ConfigError, DataError
 from saccade.kinematics.records import Question, read_questions
 from saccade.tasks.answer.task import Answer
@@ -30,7 +31,6 @@ from saccade.tasks.answer.vlm.adapters import ADAPTERS, IGNORED, Adapter
 from saccade.tasks.answer.vlm.base import family_of, load_base
 from saccade.tasks.answer.vlm.clips import Exchange
 from saccade.tasks.answer.vlm.model import VideoLanguageModel, tune_options
-from saccade.tasks.answer.vlm.motion_eyes import ClipEyes
 from saccade.tasks.base import Batch, TaskData
 from saccade.weights.card import Card
 
@@ -44,9 +44,21 @@ KEPT = 50_000
 
 
 class MotionAnswer(Answer):
-    """A batch has one part; see `Answer`. Its inputs are what `SeenModel` takes."""
+    """A batch has one part; see `Answer`. Its inputs are what `SeenModel` takes.
+
+    What is tuned is a network of the task answer, and its card says so: the run is asked and scored as any other.
+    """
 
     name = "motion_answer"
+
+    def complete(self, card: Card) -> None:
+        """As of `Answer`; the weights are that task's."""
+        super().complete(card)
+        card.task = Answer.name
+
+    def adopt(self, model: nn.Module, old: nn.Module, found: Card) -> None:
+        """Start from a base that was tuned by either task."""
+        model.load_state_dict(old.state_dict())
 
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
@@ -107,7 +119,7 @@ class MotionAnswer(Answer):
         network: Any = load_base(card.model, dtype=chosen.dtype, fresh=chosen.fresh)
         if not isinstance(getattr(network, "eyes", None), ClipEyes):
             raise ConfigError(
-                f"{card.model} has no eyes that were taught by motion; expected a base that `saccade vlm demo` made"
+                f"{card.model} has no eyes that were taught by motion; expected a base of the motion demonstration"
             )
         return SeenModel(network, kind, chosen)
 
@@ -176,7 +188,7 @@ class SightData(Dataset):
         if vary and (foreign := [question for question in read if question.template_id is None]):
             raise DataError(
                 f"{questions}: question {foreign[0].id} has no template_id, so it cannot be asked in other words; "
-                "expected questions that `saccade kinematics questions` or `saccade vlm demo` made"
+                "expected questions that `saccade kinematics questions` or the motion demonstration made"
             )
         self.sights = gather_pairs(read) if vary else gather(read, seed=seed)
         self.asked = len(read)

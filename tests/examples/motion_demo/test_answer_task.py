@@ -8,22 +8,23 @@ import pytest
 import torch
 from PIL import Image
 
-from saccade.data.motion import MotionPlan, MotionSet, draw_set
-from saccade.data.motion_questions import ask, gather, gather_pairs, varied
+from motion_demo.answer_task import PADDING, PREFIX, SightData, sees
+from motion_demo.eyes import eyes_of_run
+from motion_demo.network import build_motion
+from motion_demo.questions import ask, gather, gather_pairs, varied
+from motion_demo.sets import MotionPlan, MotionSet, draw_set
+from motion_demo.stages import RECIPES
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import DataError
 from saccade.kinematics.answers import parse_answer
 from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.records import write_records
-from saccade.models.motion import build_motion
 from saccade.tasks import LossContext, get_task
 from saccade.tasks.answer.vlm import Exchange, new_base
 from saccade.tasks.answer.vlm.adapters import adapter_for
 from saccade.tasks.answer.vlm.assemble import TextPlan
 from saccade.tasks.answer.vlm.model import build_vlm
-from saccade.tasks.answer.vlm.motion_eyes import eyes_of_run
-from saccade.tasks.motion_answer import PADDING, PREFIX, SightData, sees
 from saccade.weights import Card
 
 
@@ -115,12 +116,16 @@ def test_the_recipe_trains_and_what_is_tuned_fits_the_base(home, tmp_path):
         "data.labels": str(home / "train"), "data.pictures": str(home / "develop"), "model.name": str(home / "base"),
         "data.batch": 4, "run.max_steps": 2, "run.device": "cpu", "run.threads": 1,
     }  # fmt: skip
-    result = train(build_recipe("motion_answer", flags=flags)[0], tmp_path / "run", say=lambda line: None)
+    result = train(
+        build_recipe(file=RECIPES / "motion_answer.yaml", flags=flags)[0],
+        tmp_path / "run",
+        say=lambda line: None,
+    )
     assert 0 < result.metrics["likelihood"] < 1
     from saccade.tasks.open import load_model
 
     model, card = load_model(tmp_path / "run")
-    assert card.task == "motion_answer"
+    assert card.task == "answer"  # a tuned base as any other
     assert type(model).__name__ == "VideoLanguageModel"  # which is given frames
 
 

@@ -1,9 +1,9 @@
 """Learning curves and table of a demonstration from nothing.
 
-    python benchmarks/vlm_demo.py FOLDER [--score FOLDER/score]
+    python -m motion_demo.curves FOLDER [--score FOLDER/score]
 
-FOLDER is that of `saccade vlm demo`: `eyes` and `text` are its runs, `score` its marks. Curves go to
-benchmarks/results/vlm_demo_curves.csv and docs/images/vlm_demo.svg, the table to benchmarks/results/vlm_demo.csv.
+FOLDER is that of `python -m motion_demo`: `eyes` and `text` are its runs, `score` its scores. Curves go to
+results/vlm_demo_curves.csv beside this file and docs/images/vlm_demo.svg, the table to results/vlm_demo.csv.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PARTS = ("mean", "hour", "way", "which", "heading", "span", "blind")
-"""Marks of the eyes that are drawn; way is the distance within 25 %, which the comparison of two distances."""
+"""Metrics of the eyes that are drawn; way is the distance within 25 %, which the comparison of two distances."""
 
 
 def read_curves(folder: Path) -> tuple[list[dict], list[dict]]:
-    """Read the marks of the eyes by epoch (the better of weights and their average) and the text model's loss."""
+    """Read the metrics of the eyes by epoch (the better of weights and their average) and the text model's loss."""
     with (folder / "eyes" / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     eyes = []
@@ -74,7 +74,7 @@ def main() -> None:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows([*eyes, *text])
-    draw(eyes, text, HERE.parent / "docs" / "images" / "vlm_demo.svg")
+    draw(eyes, text, HERE.parents[1] / "docs" / "images" / "vlm_demo.svg")
     score = options.score or options.folder / "score"
     rows = json.loads((score / "score.json").read_text(encoding="utf-8"))["rows"]
     with (HERE / "results" / "vlm_demo.csv").open("w", encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""Eyes that were taught motion (`saccade.models.motion`), in the place of `Eyes` before a language model.
+"""Eyes that were taught motion (`motion_demo.network`), in the place of Saccade's own before a language model.
 
 They take the whole clip at once: three tokens a frame, of which one stands for the frame and one for each box. Behind
 each token stands what the heads that taught it say.
@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from motion_demo.network import COLOURS, SAYS, VARIANTS, MotionNet, build_motion
 from saccade.errors import ConfigError, did_you_mean
-from saccade.models.motion import COLOURS, SAYS, VARIANTS, MotionNet, build_motion
-from saccade.tasks.answer.vlm.eyes import BOX_CHANNELS, Eyes, EyesConfig
+from saccade.tasks.answer.vlm.eyes import BOX_CHANNELS
+from saccade.vlm import OwnEyes
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class MotionEyesConfig:
     """What the eyes are made of; fields with the names of `EyesConfig` mean the same."""
 
     encoder: str = "motion_small"
-    """One of `saccade.models.motion.VARIANTS`."""
+    """One of `motion_demo.network.VARIANTS`."""
     options: dict[str, Any] = field(default_factory=dict)
     img_size: int = 96
     """Width of a frame in pixels; three quarters as high, as the clips were that taught them."""
@@ -66,21 +67,19 @@ class MotionEyesConfig:
         return dataclasses.asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
 
-class ClipEyes(nn.Module):
-    """The network behind the interface of `Eyes`.
+class ClipEyes(OwnEyes):
+    """The network behind the interface of `OwnEyes`.
 
     Args:
         config: What it is made of.
     """
 
+    settings = MotionEyesConfig
+
     def __init__(self, config: MotionEyesConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.motion = build_motion(config.encoder, config.options)
         self.dim = self.motion.config.width + SAYS
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Do nothing: there is little to save."""
 
     def weight_decay_exempt(self) -> set[str]:
         """Names of the parameters that recipes do not decay."""
@@ -93,26 +92,6 @@ class ClipEyes(nn.Module):
     def think(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
         """Do the same for what was seen of clips before; see `MotionEyes.think`."""
         return self.motion.tell(self.motion.eyes.think(senses, facts, seconds))
-
-
-def eyes_config(values: Mapping[str, Any]) -> EyesConfig | MotionEyesConfig:
-    """Read plain values of either kind of eyes.
-
-    Raises:
-        ConfigError: A name that is none, or a value that cannot be right.
-    """
-    if values.get("encoder") not in VARIANTS:
-        return EyesConfig.from_dict(values)
-    known = [entry.name for entry in dataclasses.fields(MotionEyesConfig)]
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"eyes has no {name!r}{did_you_mean(name, known)}")
-    return MotionEyesConfig(**values)
-
-
-def build_eyes(config: EyesConfig | MotionEyesConfig) -> Eyes | ClipEyes:
-    """Make eyes of either kind, with fresh weights."""
-    return ClipEyes(config) if isinstance(config, MotionEyesConfig) else Eyes(config)
 
 
 def eyes_of_run(network: MotionNet, name: str, options: Mapping[str, Any], width: int) -> ClipEyes:

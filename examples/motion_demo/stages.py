@@ -3,7 +3,7 @@
 Every stage leaves its result in the folder and is passed over when it is there; a stage that was stopped goes on
 where it was. Three sets of clips are drawn, each with worlds of its own: `train`, `develop` (whose metrics choose the
 weights that are kept) and `report` (which nothing is chosen by). The cameras of the last two lie outside the bands of
-height and focal length that the first has (`saccade.data.motion`).
+height and focal length that the first has (`motion_demo.sets`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 from PIL import Image
 
-from saccade.data.motion import MotionPlan, MotionSet, clip_number, draw_set
-from saccade.data.motion_questions import ask
+from motion_demo.eyes import eyes_of_run
+from motion_demo.questions import ask
+from motion_demo.sets import MotionPlan, MotionSet, clip_number, draw_set
 from saccade.engine.predict.compare_answers import Comparison, compare_answers
 from saccade.engine.train.loop import TrainResult, train
 from saccade.engine.train.recipe import build_recipe
@@ -28,10 +29,10 @@ from saccade.kinematics.draw import stored_track
 from saccade.kinematics.records import read_questions, write_records
 from saccade.tasks.answer.vlm.answering import open_answerer
 from saccade.tasks.answer.vlm.assemble import TextPlan, new_base
-from saccade.tasks.answer.vlm.motion_eyes import eyes_of_run
 from saccade.tasks.open import load_model
 
 Progress = Callable[[str, int, int], None]
+RECIPES = Path(__file__).parent / "recipes"
 SETS = {"train": ("train", 0), "develop": ("new", 1), "report": ("new", 2)}
 """Rigs of each set, and what is added to the seed for its worlds."""
 
@@ -51,7 +52,7 @@ class DemoPlan:
     text_steps: int = 60
     """Steps in which the text model learns to answer, of 36 looks each with up to four questions."""
     labels: str = "truth"
-    """Of the clips to train on; see `saccade.data.motion.MotionPlan`."""
+    """Of the clips to train on; see `motion_demo.sets.MotionPlan`."""
     eyes: str = "motion_small"
     """Network of the eyes."""
     width: int = 128
@@ -223,5 +224,5 @@ def _train(
         "run.seed": plan.seed, "run.device": plan.device, "run.threads": plan.threads or None,
         "schedule.steps": steps,
     }  # fmt: skip
-    made, _ = build_recipe(recipe, flags=flags)
+    made, _ = build_recipe(file=RECIPES / f"{recipe}.yaml", flags=flags)
     return train(made, folder, resume=(folder / "recipe.yaml").is_file(), say=say)

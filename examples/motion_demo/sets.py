@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from motion_demo.network import senses_of
 from saccade.data.pool import writers
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.files import convert, read_json, replacing, write_text, writing
@@ -28,7 +29,6 @@ from saccade.files.arrays import map_array
 from saccade.kinematics.records import Track, read_tracks, write_records
 from saccade.kinematics.settings import Settings, make_settings
 from saccade.kinematics.sources.world import tracks_of
-from saccade.models.motion import senses_of
 from saccade.worlds import CAMERAS, Clip, make_world, render
 from saccade.worlds.world import World
 
@@ -69,7 +69,7 @@ class MotionPlan:
     size: int = 96
     """Width in pixels; three quarters as high."""
     labels: str = "truth"
-    """truth; pixels, as `saccade.data.motion_pixels` measures them; or both: the truth of every other clip."""
+    """truth; pixels, as `motion_demo.pixels` measures them; or both: the truth of every other clip."""
 
     def __post_init__(self) -> None:
         kinds = (
@@ -139,7 +139,7 @@ def label_clip(plan: MotionPlan, number: int, clip: Clip) -> list[Track]:
     name, split = clip_name(plan, number), "train" if plan.rigs == "train" else "val"
     if plan.labels == "truth" or (plan.labels == "both" and number % 2 == 0):
         return tracks_of(clip, name, split)
-    from saccade.data.motion_pixels import measured_tracks
+    from motion_demo.pixels import measured_tracks
 
     return measured_tracks(
         clip.world, clip.times_s, name, width=plan.size, split=split, settings=plan.settings
@@ -261,7 +261,7 @@ def _read_plan(folder: Path) -> MotionPlan:
         return convert(values, MotionPlan, where="set.json")
     except DataError as error:
         raise DataError(
-            f"{folder}: no set of motion clips ({error}); expected a folder of `saccade vlm demo` or `draw_set`"
+            f"{folder}: no set of motion clips ({error}); expected a folder of the motion demonstration or `draw_set`"
         ) from None
 
 

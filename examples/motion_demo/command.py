@@ -1,11 +1,20 @@
-"""`saccade vlm demo`: from nothing to a scored video language model, in one command."""
+"""The command: the demonstration itself, or any command of Saccade with its tasks and eyes registered."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import cyclopts
 from cyclopts import Parameter
 
+from motion_demo import register
+from motion_demo.stages import DemoPlan, run_demo
+from saccade.cli import main as saccade
 from saccade.cli import show
+from saccade.cli.vlm_score import contenders
+from saccade.errors import SaccadeError
+from saccade.shown import one_line
 
 Hidden = Parameter(show=False)
 
@@ -29,14 +38,14 @@ def demo(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Render worlds, label them, let eyes learn motion and a text model learn to answer, and mark it: from nothing.
+    """Render worlds, label them, let eyes learn motion and a text model learn to answer, and score it: from nothing.
 
     As it stands this is a smoke test of some minutes on a processor; docs/vlm.md has the numbers of a larger run and
     its flags. Cameras that are reported on have heights and focal lengths that training never saw. A run that was
     stopped goes on where it was with the same command. Less common: --per-task, --width and --layers of the text
     model, --threads.
 
-    Example: saccade vlm demo --out demo --clips 12800 --held 512 --eyes-steps 2660 --text-steps 2600
+    Example: python -m motion_demo --out demo --clips 12800 --held 512 --eyes-steps 2660 --text-steps 2600
 
     Args:
         out: Folder for everything.
@@ -56,9 +65,6 @@ def demo(
         seed: Of everything random.
         json: Print one JSON object.
     """
-    from saccade.cli.vlm_score import contenders
-    from saccade.engine.predict.demo import DemoPlan, run_demo
-
     given = {
         "clips": clips, "held": held, "eyes_steps": eyes_steps, "text_steps": text_steps, "per_task": per_task,
         "width": width, "layers": layers, "size": size,
@@ -81,5 +87,21 @@ def demo(
     for note in found.notes:
         show.note(note)
     show.note(
-        f"worlds, questions, weights, answers and numbers are in {out}; ask it with --model {out / 'text'}"
+        f"worlds, questions, weights, answers and numbers are in {out}; "
+        f"ask it with `python -m motion_demo saccade vlm ask CLIP QUESTION --model {out / 'text'}`"
     )
+
+
+def main(tokens: Sequence[str]) -> int:
+    """Run the demonstration, or a command of Saccade that knows its tasks and eyes; return the exit code."""
+    register()
+    if tokens[:1] == ["saccade"]:
+        return saccade.main(list(tokens[1:]))
+    app = cyclopts.App(name="motion_demo", default_parameter=Parameter(negative=()))
+    app.default(demo)
+    try:
+        app(list(tokens), exit_on_error=False, print_error=False, result_action="return_value")
+    except (SaccadeError, cyclopts.CycloptsError) as error:
+        print(f"motion_demo: {one_line(str(error))}", file=sys.stderr)
+        return error.exit_code if isinstance(error, SaccadeError) else 2
+    return 0

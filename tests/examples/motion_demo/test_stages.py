@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from saccade.engine.predict.demo import DemoPlan, run_demo
+from motion_demo.stages import DemoPlan, run_demo
 from saccade.errors import ConfigError
 
 SMALLEST = DemoPlan(
@@ -34,7 +34,9 @@ def test_another_plan_is_refused(tmp_path):
 def test_from_nothing_to_a_table_and_again(tmp_path):
     said: list[str] = []
     found = run_demo(tmp_path, SMALLEST, say=said.append)
-    assert set(found.rows) == {"model", "question only", "constant", "untuned"}
+    assert list(found.rows) == [
+        "model", "question only", "boxes only", "pixels only", "constant", "untuned",
+    ]  # fmt: skip
     assert "mean of seven" in found.rows["model"]
     assert (tmp_path / "score" / "score.json").is_file()
     drawn = (tmp_path / "train" / "images-00000.npy").stat().st_mtime_ns
