@@ -23,7 +23,7 @@ FIGURES = {letter: golden.load(f"srvit_{letter}") for letter in "abcds"}
     ("letter", "number"),
     [
         # One network runs at the published 256 x 256 pixels too.
-        pytest.param(letter, number, metrics=[pytest.mark.slow] if case["input_shape"][2] > 64 else [])
+        pytest.param(letter, number, marks=[pytest.mark.slow] if case["input_shape"][2] > 64 else [])
         for letter, figures in FIGURES.items()
         for number, case in enumerate(figures["cases"])
     ],

@@ -333,7 +333,7 @@ def test_folded_classifier_equals_the_golden():
         golden.assert_logits(saccade.fold(model)(golden.make_input(figures)), figures)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("swin", metrics=pytest.mark.slow), "r"])
+@pytest.mark.parametrize("kind", [pytest.param("swin", marks=pytest.mark.slow), "r"])
 def test_folded_form_exports(kind, tmp_path):
     from saccade.engine.export.form import portable
     from saccade.engine.export.onnx import OnnxSession, write_onnx

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from saccade.engine.export import export_bundle
+from saccade.engine.export import export
 from saccade.engine.sessions.dense import DensePredictor, card_at, is_dense
 from saccade.errors import ConfigError
 from saccade.tasks.dense.nets import build_dense
@@ -36,7 +36,7 @@ def network(head, **options):
 
 def test_a_retinanet_bundle_of_free_size_ends_in_the_same_boxes(tmp_path):
     net, card = network("retinanet", score_threshold=0.2)
-    shipped = export_bundle((net, card), "onnx", dynamic=True, out=tmp_path)
+    shipped = export((net, card), "onnx", dynamic=True, out=tmp_path)
     assert shipped.manifest.checks["boxes"] > 50
     assert shipped.manifest.size is None
     save_weights(net, tmp_path / "net.safetensors", card)
@@ -54,7 +54,7 @@ def test_a_retinanet_bundle_of_free_size_ends_in_the_same_boxes(tmp_path):
 
 def test_a_segmenter_bundle_of_one_size(tmp_path):
     net, card = network("semantic_fpn")
-    shipped = export_bundle((net, card), "onnx", size=128, out=tmp_path)
+    shipped = export((net, card), "onnx", size=128, out=tmp_path)
     assert shipped.manifest.size == (256, 256)
     bundle = DensePredictor(shipped.path)
     images = torch.randn(1, 3, 256, 256)
@@ -73,7 +73,7 @@ def test_what_does_not_export():
     for head in ("mask_rcnn", "faster_rcnn"):
         net, card = network(head, fc_width=8)
         with pytest.raises(ConfigError, match="--head retinanet"):
-            export_bundle((net, card), "onnx")
+            export((net, card), "onnx")
     net, card = network("semantic_fpn")
     for to, precision, data in (
         ("executorch", "float32", ""),
@@ -81,7 +81,7 @@ def test_what_does_not_export():
         ("openvino", "bf16", ""),
     ):
         with pytest.raises(ConfigError, match="export to onnx, openvino and torch"):
-            export_bundle((net, card), to, precision=precision, data=data)
+            export((net, card), to, precision=precision, data=data)
 
 
 def test_knows_dense_weights_without_opening_them(tmp_path):

@@ -32,6 +32,9 @@ class Answer(Task):
     name = "answer"
     main_metric = "likelihood"
     channels_last = False
+    unsupported = dict.fromkeys(
+        ("export", "bench", "explain"), "use `saccade vlm ask` and `saccade vlm score`"
+    )
 
     def __init__(self) -> None:
         self._adapter: Adapter | None = None
