@@ -10,11 +10,11 @@ from saccade.tasks import Task, get_task
 from saccade.weights import Card, load_model
 
 
-def open_for(source: Path | str, verb: str) -> tuple[Task, nn.Module, Card]:
+def open_for(source: Path | str | tuple[nn.Module, Card], verb: str) -> tuple[Task, nn.Module, Card]:
     """Open weights, refusing those whose task cannot do what is asked before any tensor is read.
 
     Args:
-        source: Run folder, weights file or model name.
+        source: Run folder, weights file or model name, or a network with its card.
         verb: As in `Task.unsupported`.
 
     Returns:
@@ -26,6 +26,10 @@ def open_for(source: Path | str, verb: str) -> tuple[Task, nn.Module, Card]:
     """
     from saccade.engine.sessions.dense import card_at
 
+    if isinstance(source, tuple):
+        model, card = source
+        get_task(card.task).refuse(verb, card.model)
+        return get_task(card.task), model, card
     known = card_at(source)
     if known is not None:
         get_task(known.task).refuse(verb, known.model)

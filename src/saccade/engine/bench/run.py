@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from saccade.engine.bench.cost import count_macs_of, count_params
 from saccade.engine.bench.machine import describe_machine
@@ -98,7 +99,7 @@ class Contender:
 
 
 def bench(
-    models: Sequence[str],
+    models: Sequence[str | tuple[nn.Module, Card]],
     backends: Sequence[str] = ("eager", "torch", "onnx", "openvino"),
     *,
     precision: str = "float32",
@@ -111,7 +112,7 @@ def bench(
     """Measure every model on every backend, all in turn in this process.
 
     Args:
-        models: Model names, run folders or weights files; the first on the first backend is what ratios refer to.
+        models: Model names, run folders, weights files, or networks with their cards; the first on the first backend is what ratios refer to.
         backends: `eager` is the network as its library builds it, `torch` its folded form, `compile` that under
             torch.compile, the others exported files.
         precision: float32, or bf16 (torch, compile and openvino).
@@ -137,7 +138,7 @@ def bench(
     contenders = []
     for model in models:
         for backend in backends:
-            log(f"preparing {model} on {backend}")
+            log(f"preparing {model[1].model if isinstance(model, tuple) else model} on {backend}")
             contenders.append(_prepare(model, backend, precision, threads, size, log))
     rows = _measure(contenders, dict.fromkeys(_labels(contenders), 1), "latency", precision, threads, seconds)
     if batch != 1:
@@ -163,15 +164,18 @@ def _labels(contenders: Sequence[Contender]) -> list[str]:
     return [contender.label for contender in contenders]
 
 
-def _prepare(source: str, backend: str, precision: str, threads: int, size: int, log: Log) -> Contender:
+def _prepare(
+    source: str | tuple[nn.Module, Card], backend: str, precision: str, threads: int, size: int, log: Log
+) -> Contender:
     """Build one contender and prove that it computes what PyTorch computes."""
     if backend == "eager" and precision != "float32":
         raise ConfigError(f"the backend eager measures the network as built, in float32, not {precision}")
-    if is_bundle(source):
+    if not isinstance(source, tuple) and is_bundle(source):
         raise ConfigError(
             f"{source}: a bundle has no network to compare with; name the weights it was made of"
         )
     task, model, card = open_for(source, "bench")
+    called = card.model if isinstance(source, tuple) else source
     card = task.sized(card, size)
     _reset_peak()
     before = _memory_mb("VmRSS")
@@ -180,7 +184,7 @@ def _prepare(source: str, backend: str, precision: str, threads: int, size: int,
         if backend in IN_PROCESS:
             net = model if backend == "eager" else _in_process(model, backend, precision, threads)
             want = task.compared(model, inputs)
-            got = task.compared(net, inputs) if isinstance(net, torch.nn.Module) else tensors_of(net(*inputs))
+            got = task.compared(net, inputs) if isinstance(net, nn.Module) else tensors_of(net(*inputs))
         else:
             file = open_file(made_bundle(model, card, backend, precision, log), threads=threads)
             net, form = task.exported(file, card), task.export_form(model, card)
@@ -192,17 +196,17 @@ def _prepare(source: str, backend: str, precision: str, threads: int, size: int,
     )
     if not gap <= TOLERANCE[precision]:
         raise CheckFailed(
-            f"{source} on {backend}: outputs differ from PyTorch by {gap:.2g} of the largest; "
+            f"{called} on {backend}: outputs differ from PyTorch by {gap:.2g} of the largest; "
             f"not measured (limit {TOLERANCE[precision]:g} in {precision})"
         )
-    name = Path(source).name if Path(source).exists() else source
+    name = Path(called).name if Path(called).exists() else called
     macs = count_macs_of(model, *task.example(card))
     side = int(card.preprocess["size"])
     params = count_params(model)
     return Contender(f"{name} {backend}", name, backend, net, task, card, side, params, macs, memory, gap)
 
 
-def _in_process(model: torch.nn.Module, backend: str, precision: str, threads: int) -> Net:
+def _in_process(model: nn.Module, backend: str, precision: str, threads: int) -> Net:
     """Return the folded network, eager or compiled."""
     if backend == "torch" and precision == "float32":
         return fold(model)

@@ -68,8 +68,8 @@ def explain(
         raise ConfigError(
             f"{weights}: the maps inside a bundle cannot be read; give the run folder or weights file"
         )
-    photo = load_rgb(picture)
     task, model, card = open_for(weights, "explain")
+    photo = load_rgb(picture)
     preprocess = Preprocess.from_dict(task.sized(card, size).preprocess)
     image = preprocess.reference(photo)[None]
     for parameter in model.parameters():

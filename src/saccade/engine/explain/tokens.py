@@ -68,8 +68,8 @@ def draw_tokens(picture: Path | str, weights: Path | str, out: Path | str, *, si
         raise ConfigError(
             f"{weights}: the maps inside a bundle cannot be read; give the run folder or weights file"
         )
-    photo = load_rgb(picture)
     task, model, card = open_for(weights, "explain")
+    photo = load_rgb(picture)
     preprocess = Preprocess.from_dict(task.sized(card, size).preprocess)
     maps = token_maps(model, preprocess.reference(photo)[None]).numpy()
     box = seen_box(preprocess, photo.width, photo.height)

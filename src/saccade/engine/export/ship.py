@@ -34,7 +34,7 @@ from saccade.engine.export.workers import HOMES, can_run
 from saccade.engine.source import open_for
 from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.files import replacing, writing
-from saccade.tasks import Task, get_task
+from saccade.tasks import Task
 from saccade.tasks.base import ExportForm
 from saccade.weights import Card
 
@@ -352,11 +352,7 @@ def _check_request(to: str, precision: str, data: str, dynamic: bool) -> None:
 
 def _open(source: Path | str | tuple[nn.Module, Card]) -> tuple[Task, nn.Module, Card]:
     """Open what a source names, refusing bundles and tasks that cannot be exported."""
-    if isinstance(source, tuple):
-        task = get_task(source[1].task)
-        task.refuse("export", source[1].model)
-        return task, *source
-    if is_bundle(source):
+    if not isinstance(source, tuple) and is_bundle(source):
         raise ConfigError(f"{source}: already a bundle; export from the run folder or weights it was made of")
     return open_for(source, "export")
 
