@@ -112,7 +112,8 @@ def bench(
     """Measure every model on every backend, all in turn in this process.
 
     Args:
-        models: Model names, run folders, weights files, or networks with their cards; the first on the first backend is what ratios refer to.
+        models: Model names, run folders, weights files, or networks with their cards; the first on the first backend
+            is what ratios refer to.
         backends: `eager` is the network as its library builds it, `torch` its folded form, `compile` that under
             torch.compile, the others exported files.
         precision: float32, or bf16 (torch, compile and openvino).

@@ -156,7 +156,7 @@ def open_predictor(
         return _open_made(model, card, backend, precision, threads, say)
     from saccade.engine.sessions.choose import choose
 
-    return choose(model, card, precision=precision, threads=threads, batch=batch, log=say)
+    return choose(model, card, precision=precision, threads=threads, batch=batch, say=say)
 
 
 def open_eager(
@@ -290,7 +290,7 @@ def _open_bundle(
         if manifest.format == "onnx" and manifest.precision == "float32":
             from saccade.engine.sessions.choose import choose_for_onnx
 
-            return choose_for_onnx(bundle, threads=threads, batch=batch, log=say)
+            return choose_for_onnx(bundle, threads=threads, batch=batch, say=say)
         return bundle_predictor(bundle, threads=threads, why="the bundle's own format")
     return bundle_predictor(bundle, threads=threads, backend=backend, why="as asked for")
 
