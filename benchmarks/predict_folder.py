@@ -33,7 +33,7 @@ from saccade.data.decode import jpeg_decoder
 from saccade.data.opening import open_source
 from saccade.data.preprocess import Preprocess
 from saccade.engine.bench.machine import describe_machine
-from saccade.engine.export import export_bundle
+from saccade.engine.export import export
 from saccade.engine.predict.journal import Journal
 from saccade.engine.predict.networks import Networks, open_networks
 from saccade.engine.predict.run import fill_journal
@@ -111,7 +111,7 @@ def measure(options: argparse.Namespace, room: Path, stack: contextlib.ExitStack
         calibration = room / "calibration.csv"
         calibration.write_text("path,label\n" + "".join(f"{f},class {i % 4}\n" for i, f in enumerate(files)))
         try:
-            shipped = export_bundle(
+            shipped = export(
                 str(room / "w.safetensors"), "openvino", precision="int8", data=str(calibration), out=room
             )
             int8 = shipped.path

@@ -24,6 +24,9 @@ PUBLIC = {
     "load_weights",
     "save_weights",
     "sparsify",
+    "bench",
+    "export",
+    "verify",
 }
 
 

@@ -49,6 +49,7 @@ class Motion(Task):
     name = "motion"
     main_metric = "mean"
     channels_last = False
+    unsupported = dict.fromkeys(("export", "bench", "explain"), "use `saccade vlm demo`")
 
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the width of the frames."""

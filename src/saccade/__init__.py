@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from saccade.engine.bench.run import bench
+    from saccade.engine.export.check import verify
+    from saccade.engine.export.ship import export
     from saccade.engine.sessions import open_predictor
     from saccade.nn.fold import fold
     from saccade.tasks.open import load_model
@@ -24,12 +27,17 @@ _HOMES = {
     "load_weights": "saccade.zoo.loading",
     "save_weights": "saccade.zoo.loading",
     "open_predictor": "saccade.engine.sessions",
+    "bench": "saccade.engine.bench.run",
+    "export": "saccade.engine.export.ship",
+    "verify": "saccade.engine.export.check",
     "sparsify": "saccade.zoo.sparse",
 }
 
 __all__ = [
     "__version__",
+    "bench",
     "create_model",
+    "export",
     "fold",
     "list_models",
     "load_model",
@@ -37,6 +45,7 @@ __all__ = [
     "open_predictor",
     "save_weights",
     "sparsify",
+    "verify",
 ]
 
 

@@ -13,6 +13,7 @@ file. Batches are dictionaries; the keys below are common to all tasks, the rest
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from saccade.errors import ConfigError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from saccade.data.config import AugmentConfig, DataConfig
     from saccade.weights.card import Card
 
@@ -104,13 +107,13 @@ class ExportForm:
     """What of a network leaves in a file."""
 
     module: nn.Module
-    """In evaluation mode, folded: maps the inputs to the outputs, all of them tensors."""
+    """In evaluation mode: maps the inputs to the outputs, all of them tensors."""
     inputs: dict[str, Tensor]
-    """Example inputs by name, in the order of the module's arguments."""
+    """Example inputs by name, float32, in the order of the module's arguments; the first axis is the batch."""
     outputs: tuple[str, ...]
     """Names of the outputs."""
     free: dict[str, dict[int, str]] = field(default_factory=dict)
-    """Axes of inputs and outputs that may vary: name -> axis -> what it is called."""
+    """Axes of inputs and outputs that may vary: name -> axis -> what it is called (batch, height, width, ...)."""
     step: int = 1
     """Free heights and widths are multiples of this."""
     rest: str = ""
@@ -151,6 +154,12 @@ class Task(abc.ABC):
     """Samples that `predict` runs at a time unless told otherwise; 0: the fastest of a few sizes."""
     into_folder: ClassVar[bool] = False
     """Whether a prediction is a folder (rows and pictures) or a single file of rows."""
+    phones: ClassVar[bool] = False
+    """Whether its networks are known to convert for phones (executorch, litert, coreml) too."""
+    agreement: ClassVar[Mapping[str, float]] = {"float32": 0.999, "bf16": 0.98, "int8": 0.95}
+    """Share of answers (see `compare`) that a file of each precision must have in common with its network."""
+    metric_loss: ClassVar[float] = 0.02
+    """How much of the main metric int8 may cost; bf16 half of it, float32 a twentieth where answers say nothing."""
 
     on_a_base: ClassVar[bool] = False
     """Whether a card's model is a base that lies elsewhere (a folder or hub id) and not a name of `zoo`."""
@@ -179,6 +188,12 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the evaluation transform of a card, else the default of its model; `size` is always there."""
+
+    def sized(self, card: Card, size: int = 0) -> Card:
+        """Return a card whose evaluation transform is complete, at `size` pixels when that is set."""
+        return dataclasses.replace(
+            card, preprocess={**self.preprocess(card), **({"size": size} if size else {})}
+        )
 
     @abc.abstractmethod
     def open(
@@ -212,6 +227,10 @@ class Task(abc.ABC):
             DataError: Nothing there.
         """
         raise ConfigError(f"the task {self.name} cannot predict")
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Make a batch of plain pictures in memory; None where the network takes something else."""
+        return None
 
     @abc.abstractmethod
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
@@ -333,18 +352,37 @@ class Task(abc.ABC):
         """
         return session
 
-    def export_form(
-        self, model: nn.Module, card: Card, *, size: tuple[int, int], dynamic: bool = False
-    ) -> ExportForm:
-        """Return what of a network leaves in a file.
+    def export_form(self, model: nn.Module, card: Card, *, dynamic: bool = False) -> ExportForm:
+        """Return what of a network leaves in a file: what `example` makes goes in, one tensor comes out.
 
         Args:
-            model: In evaluation mode; not changed.
-            card: What it is.
-            size: (height, width) of the pictures.
+            model: In evaluation mode, folded or not; not changed.
+            card: What it is, from `sized`.
             dynamic: Leave height and width free.
+
+        Raises:
+            ConfigError: A network that cannot leave, or not with free sizes.
         """
-        raise ConfigError(f"{card.model} is for the task {self.name}, which cannot be exported yet")
+        found = self.example(card, batch=2)
+        inputs = {"image" if not n else f"input_{n}": value for n, value in enumerate(found)}
+        free = {name: {0: "batch"} for name in (*inputs, "output")}
+        if dynamic and (len(found) != 1 or found[0].ndim != 4):
+            raise ConfigError(f"{card.model} takes inputs of a fixed size; leave out --dynamic")
+        if dynamic:
+            free["image"] |= {2: "height", 3: "width"}
+        return ExportForm(model, inputs, ("output",), free)
+
+    def compare(self, got: Any, want: Any) -> tuple[int, int]:
+        """Compare the answers of two networks to a batch: how many there are, and how many are not the same.
+
+        (0, 0) where outputs are no answers that can be counted.
+        """
+        return 0, 0
+
+    def compared(self, net: Net, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        """Run a module and return the tensors that any form of it must have in common."""
+        found = net(*inputs)
+        return [found] if isinstance(found, Tensor) else list(found)
 
 
 @dataclass
@@ -366,6 +404,11 @@ class LossContext:
     """Weight of the self-distillation term from `ema` (MESA); 0: off."""
     mesa_start: float = 0.25
     """Progress at which MESA begins."""
+
+
+def unnamed(count: int) -> Batch:
+    """Return what is common to all batches, for samples that have no name."""
+    return {"index": torch.arange(count), "name": [str(place) for place in range(count)], "skipped": []}
 
 
 def device_of(net: Net) -> torch.device:

@@ -69,9 +69,9 @@ def test_edited_preprocessing_is_found_though_the_model_file_was_edited_too(caps
 
 
 def test_another_networks_file_is_found(capsys, bundle, vim, tmp_path):
-    from saccade.engine.export import export_bundle
+    from saccade.engine.export import export
 
-    other = export_bundle(vim, "onnx", dynamic=True, out=tmp_path / "other").path
+    other = export(vim, "onnx", dynamic=True, out=tmp_path / "other").path
     data = (other / "model.onnx").read_bytes()
     card = Card(**json.loads((bundle / MANIFEST).read_text())["card"])
     (bundle / "model.onnx").write_bytes(data[: data.rindex(b"saccade_contract") - 4])

@@ -11,7 +11,7 @@ from PIL import Image
 from saccade.cli.main import main
 from saccade.data.preprocess import Preprocess
 from saccade.data.source import FileSource
-from saccade.engine.export import export_bundle, verify
+from saccade.engine.export import export, verify
 from saccade.engine.predict.pipeline import run_pipeline
 from saccade.engine.predict.sharpen import load_sharpener, sharpen
 from saccade.engine.sessions.dense import DensePredictor
@@ -78,7 +78,7 @@ def test_a_bundle_that_overflows_is_refused_before_any_row(pictures, tmp_path, c
     monkeypatch.setattr(
         verify, "compare", lambda *args, **options: verify.Report()
     )  # such a file does not pass
-    path = export_bundle(classifier(large=True), "onnx", out=tmp_path).path
+    path = export(classifier(large=True), "onnx", out=tmp_path).path
     for words in (["predict", pictures, "--out", tmp_path / "out.csv"], ["eval", "--data", pictures]):
         assert run(*words, "--weights", path) == 2
         assert "not finite" in capsys.readouterr().err

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from saccade import files
 from saccade.data.decode import load_rgb
+from saccade.data.preprocess import Preprocess
 from saccade.engine.explain.draw import GAP, INK, PAPER, SOFT, dimmed, fit_text, font, overlay
 from saccade.engine.explain.run import seen_box
+from saccade.engine.source import open_for
 from saccade.errors import ConfigError, ShapeError
-from saccade.tasks.classify.task import preprocess_of
-from saccade.tasks.open import load_model
 
 Box = tuple[float, float, float, float]
 GOLDEN = 0.6180339887498949
@@ -68,9 +68,9 @@ def draw_tokens(picture: Path | str, weights: Path | str, out: Path | str, *, si
         raise ConfigError(
             f"{weights}: the maps inside a bundle cannot be read; give the run folder or weights file"
         )
+    task, model, card = open_for(weights, "explain")
     photo = load_rgb(picture)
-    model, card = load_model(weights)
-    preprocess = preprocess_of(card, size)
+    preprocess = Preprocess.from_dict(task.sized(card, size).preprocess)
     maps = token_maps(model, preprocess.reference(photo)[None]).numpy()
     box = seen_box(preprocess, photo.width, photo.height)
     notes = []

@@ -34,9 +34,10 @@ class EagerSession:
         folded = model if getattr(model, "is_folded", False) else fold(model)
         self._model: nn.Module | None = folded.to(device=self._device, dtype=self._dtype)
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to float32 outputs on the CPU."""
         assert self._model is not None, "the session was closed"
+        (images,) = inputs
         with torch.no_grad():
             return self._run(images.to(self._device, self._dtype)).float().cpu()
 

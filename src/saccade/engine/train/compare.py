@@ -76,7 +76,7 @@ def compare_speed(
     """
     before = torch.get_num_threads()
     try:
-        found = bench([str(base), str(after)], [backend], threads=threads, seconds=seconds, say=say)
+        found = bench([str(base), str(after)], [backend], threads=threads, seconds=seconds, log=say)
     finally:
         torch.set_num_threads(before)
     rows = [_speed_row(stage, found[i], found[2 + i]) for i, stage in enumerate((STAGES[0], STAGES[2]))]

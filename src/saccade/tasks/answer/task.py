@@ -34,6 +34,9 @@ class Answer(Task):
     main_metric = "likelihood"
     channels_last = False
     on_a_base = True
+    unsupported = dict.fromkeys(
+        ("export", "bench", "explain"), "use `saccade vlm ask` and `saccade vlm score`"
+    )
 
     def __init__(self) -> None:
         self._adapter: Adapter | None = None

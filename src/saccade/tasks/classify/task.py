@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from saccade.data.augment import build_augmentation
@@ -18,7 +19,7 @@ from saccade.data.mix import mix_batch
 from saccade.data.opening import open_pair, open_source
 from saccade.data.preprocess import Preprocess
 from saccade.errors import ConfigError, ShapeError
-from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData
+from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData, unnamed
 from saccade.weights.card import Card
 from saccade.zoo.loading import identify
 from saccade.zoo.registry import create_model
@@ -35,6 +36,7 @@ class Classify(Task):
     name = "classify"
     main_metric = "top1"
     distils = True
+    phones = True
 
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the fields of a `Preprocess`."""
@@ -155,6 +157,18 @@ class Classify(Task):
                 row[f"confidence{suffix}"] = value
             rows.append(row)
         return rows
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Bring pictures through the evaluation transform of a card."""
+        preprocess = preprocess_of(card)
+        if preprocess.channels != card.in_chans:
+            return None
+        images = torch.stack([preprocess.fast(picture) for picture in pictures])
+        return {"image": images, **unnamed(len(images))}
+
+    def compare(self, got: Tensor, want: Tensor) -> tuple[int, int]:
+        """Count the samples, and those with another first answer."""
+        return len(want), int((got.argmax(1) != want.argmax(1)).sum())
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normal noise (batch, in_chans, size, size), about what normalised pictures look like."""

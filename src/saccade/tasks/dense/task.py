@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from saccade.data.builtin import BUILTIN
@@ -16,9 +19,12 @@ from saccade.data.dense import collate_dense
 from saccade.data.scenes import SIDE, scenes_folder
 from saccade.data.whole import WholePreprocess
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.tasks.base import Batch, Task
+from saccade.tasks.base import Batch, ExportForm, Net, Task, unnamed
+from saccade.tasks.dense.exported import LEAST
+from saccade.tasks.dense.exported import STEP as STEP_OF_FILES
 from saccade.tasks.dense.nets import HEADS, build_dense
 from saccade.tasks.dense.nets.keymap import identify_mmdet, is_mmdet
+from saccade.tasks.dense.nets.network import DenseNet
 from saccade.weights.card import Card
 
 SCENES = "scenes"
@@ -36,6 +42,13 @@ class DenseTask(Task):
     default_head: ClassVar[str]
     default_size: ClassVar[int]
     """Shorter side in pixels that pictures are brought to unless they are smaller."""
+    rest: ClassVar[str]
+    """What remains to be done outside of an exported file."""
+    free_outputs: ClassVar[Mapping[int, str]]
+    """Axes of the output, behind the batch, that follow the pictures' size."""
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "explain": "maps of evidence are drawn for classifiers of pictures"
+    }
 
     def complete(self, card: Card) -> None:
         """Fill in the default head and refuse one of another kind.
@@ -132,11 +145,63 @@ class DenseTask(Task):
             raise ConfigError(f"these weights share no layers with the backbone of {found.model}")
         load_weights(backbone, {**wanted, **kept})
 
+    def sized(self, card: Card, size: int = 0) -> Card:
+        """Return a card whose evaluation transform is complete, with another shorter side when `size` is set."""
+        whole = self._preprocess(card)
+        if size:
+            whole = dataclasses.replace(whole, size=size, max_size=max(size, whole.max_size))
+        return dataclasses.replace(card, preprocess=whole.to_dict())
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Bring pictures through the evaluation transform of a card and pad them."""
+        if card.in_chans != 3:
+            return None
+        whole = self._preprocess(card)
+        images = [whole.fast(picture)[0] for picture in pictures]
+        sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.int64)
+        return {"image": whole.pad(images), "size": sizes, **unnamed(len(images))}
+
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normalised noise, (batch, 3, size, size), both sides multiples of 64."""
-        side = -(-self._preprocess(card).size // 64) * 64
-        generator = torch.Generator().manual_seed(seed)
-        return (torch.randn(batch, card.in_chans, side, side, generator=generator),)
+        return (noise(card, -(-self._preprocess(card).size // STEP_OF_FILES) * STEP_OF_FILES, batch, seed),)
+
+    def export_form(self, model: nn.Module, card: Card, *, dynamic: bool = False) -> ExportForm:
+        """Return what every picture has in common; see `exportable`. A file of fixed size takes the largest picture.
+
+        Raises:
+            ConfigError: A network whose second stage depends on what its first one finds.
+        """
+        whole = self._preprocess(card)
+        steps = -(-(whole.size if dynamic else whole.max_size) // STEP_OF_FILES)
+        side = max(LEAST, steps * STEP_OF_FILES) if dynamic else steps * STEP_OF_FILES
+        free = {name: {0: "batch"} for name in ("image", "output")}
+        if dynamic:
+            free["image"] |= {2: "height", 3: "width"}
+            free["output"] |= self.free_outputs
+        return ExportForm(
+            self.exportable(model),
+            {"image": noise(card, side, 2, 0)},
+            ("output",),
+            free,
+            step=STEP_OF_FILES,
+            rest=self.rest,
+        )
+
+    @abc.abstractmethod
+    def exportable(self, model: nn.Module) -> nn.Module:
+        """Return a copy of the part of a network that maps a batch of pictures to one tensor."""
+
+    def compared(self, net: Net, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        """Run a network whole and return the maps that its head stands on; which boxes it keeps, rounding decides."""
+        assert isinstance(net, DenseNet)
+        net(*inputs)
+        return net.levels(*inputs)
+
+
+def noise(card: Card, side: int, batch: int, seed: int) -> Tensor:
+    """Make normal noise (batch, in_chans, side, side)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, card.in_chans, side, side, generator=generator)
 
 
 def split_indices(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,10 +18,13 @@ from saccade.data.dense_augment import build_dense_augmentation
 from saccade.data.layout import Part, find_coco
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
-from saccade.tasks.base import Batch, LossContext, Metrics, TaskData
+from saccade.tasks.base import Batch, Exported, LossContext, Metrics, Net, TaskData
+from saccade.tasks.dense.exported import PaddedFile, Size
 from saccade.tasks.dense.nets import HEADS
 from saccade.tasks.dense.nets.paste import to_file
+from saccade.tasks.dense.nets.retinanet import RetinaNet
 from saccade.tasks.dense.task import DenseTask, split_indices
+from saccade.tasks.detect.export import JoinedBoxes, count_lost, split_boxes
 from saccade.weights.card import Card
 
 SUMMARY = {
@@ -43,6 +47,13 @@ class Detect(DenseTask):
     kind = "detect"
     default_head = "mask_rcnn"
     default_size = 800
+    # Scores that are nearly equal change places in the last digit; of lower precision the metric says more.
+    agreement: ClassVar[Mapping[str, float]] = {"float32": 0.98, "bf16": 0.0, "int8": 0.0}
+    rest = (
+        "the output has a box (x0, y0, x1, y1 as shares of width and height) and a score a class for every anchor; "
+        "what remains is to drop weak scores and overlapping boxes of a class"
+    )
+    free_outputs: ClassVar[Mapping[int, str]] = {1: "anchors"}
 
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
@@ -99,6 +110,36 @@ class Detect(DenseTask):
         targets = [{name: value.to(device) for name, value in target.items()} for target in batch["targets"]]
         parts: dict[str, Tensor] = model(batch["image"], batch["size"], targets)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def exportable(self, model: nn.Module) -> nn.Module:
+        """Return boxes and scores of every anchor.
+
+        Raises:
+            ConfigError: A detector with region proposals.
+        """
+        if not isinstance(model, RetinaNet):
+            raise ConfigError(
+                "a detector with region proposals does not export; train with --head retinanet to export a detector"
+            )
+        return JoinedBoxes(model)
+
+    def exported(self, session: Exported, card: Card) -> Net:
+        """Return what selects the boxes of a file as the network does."""
+        from saccade.tasks.open import build_model
+
+        with torch.device("meta"):
+            net = build_model(card).eval()
+        assert isinstance(net, RetinaNet)
+
+        def finish(outputs: Tensor, ran: Size, shown: Size) -> list[dict[str, Tensor]]:
+            boxes, scores = split_boxes(outputs, ran)
+            return net.select(boxes, scores, [shown] * len(outputs), net.count_anchors(*ran))
+
+        return PaddedFile(session, finish)
+
+    def compare(self, got: list[dict[str, Tensor]], want: list[dict[str, Tensor]]) -> tuple[int, int]:
+        """Count the boxes of both, and those without one of their class in nearly their place."""
+        return count_lost(got, want)
 
     def metrics(self, card: Card) -> DetectMetrics:
         """Make an empty accumulator."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.radar_pairs import RadarPairs
 from saccade.errors import ConfigError, ShapeError
 from saccade.radar.quality import best_scale, compare
-from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData
+from saccade.tasks.base import Batch, ExportForm, LossContext, Metrics, Task, TaskData
 from saccade.weights.card import Card
 from saccade.zoo.loading import identify
 from saccade.zoo.registry import create_model, task_of
@@ -26,6 +27,11 @@ class Restore(Task):
 
     name = "restore"
     main_metric = "psnr"
+    metric_loss = 0.5
+    """Decibels."""
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "explain": "maps of evidence are drawn for classifiers of pictures"
+    }
 
     def show_metric(self, value: float) -> str:
         """Print decibels."""
@@ -37,6 +43,10 @@ class Restore(Task):
             return dict(card.preprocess)
         with torch.device("meta"):
             return {"size": int(getattr(create_model(card.model), "default_size", 256))}
+
+    def sized(self, card: Card, size: int = 0) -> Card:
+        """Return the card of a network of magnitudes, at `size` pixels a side when that is set."""
+        return dataclasses.replace(super().sized(card, size), in_chans=1)
 
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
@@ -104,6 +114,16 @@ class Restore(Task):
                 row |= compare(outputs[number, 0].cpu().numpy(), batch["target"][number, 0].cpu().numpy())
             rows.append(row)
         return rows
+
+    def export_form(self, model: nn.Module, card: Card, *, dynamic: bool = False) -> ExportForm:
+        """Return image in, image out, at one size.
+
+        Raises:
+            ConfigError: `dynamic`.
+        """
+        if dynamic:
+            raise ConfigError(f"{card.model} is exported at one size; leave out --dynamic, or set --size")
+        return super().export_form(model, card)
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make magnitudes of noise with one bright square, (batch, 1, size, size)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from saccade.data.layout import Part, find_maps, list_pictures
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
 from saccade.files.pictures import open_picture
-from saccade.tasks.base import Batch, LossContext, Metrics, TaskData
+from saccade.tasks.base import Batch, Exported, LossContext, Metrics, Net, TaskData
+from saccade.tasks.dense.exported import PaddedFile
+from saccade.tasks.dense.nets.segmenter import Segmenter
 from saccade.tasks.dense.task import DenseTask, split_indices
 from saccade.weights.card import Card
 
@@ -33,6 +36,8 @@ class Segment(DenseTask):
     kind = "segment"
     default_head = "semantic_fpn"
     default_size = 512
+    rest = "the output has a logit a class for every pixel; what remains is to cut the padding and take the largest"
+    free_outputs: ClassVar[Mapping[int, str]] = {2: "height", 3: "width"}
 
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
@@ -96,6 +101,19 @@ class Segment(DenseTask):
         """Sum the head's losses."""
         parts: dict[str, Tensor] = model(batch["image"], batch["size"], batch["targets"])
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def exportable(self, model: nn.Module) -> nn.Module:
+        """Return logits at the pictures' size."""
+        assert isinstance(model, Segmenter)
+        return model.export_form()
+
+    def exported(self, session: Exported, card: Card) -> Net:
+        """Return what cuts the padding off the logits of a file."""
+        return PaddedFile(session, lambda outputs, ran, shown: outputs[:, :, : shown[0], : shown[1]].clone())
+
+    def compare(self, got: Tensor, want: Tensor) -> tuple[int, int]:
+        """Count the pixels, and those of another class."""
+        return want[:, 0].numel(), int((got.argmax(1) != want.argmax(1)).sum())
 
     def metrics(self, card: Card) -> SegmentMetrics:
         """Make an empty accumulator."""

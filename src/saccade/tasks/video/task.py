@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from saccade.data.clips import ClipSource, open_clip_pair, open_clips
@@ -33,6 +35,10 @@ class Video(Classify):
     name = "video"
     main_metric = "top1"
     channels_last = False
+    phones = False
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "explain": "maps of evidence are drawn for classifiers of pictures"
+    }
 
     def complete(self, card: Card) -> None:
         """Fill in how frames are joined.
@@ -146,6 +152,10 @@ class Video(Classify):
         if views <= 1:
             return logits
         return logits.float().softmax(1).unflatten(0, (-1, views)).mean(1).log()
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Return None: a picture is no clip."""
+        return None
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normal noise (batch, frames, in_chans, size, size)."""
