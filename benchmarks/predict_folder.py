@@ -34,7 +34,7 @@ from saccade.data.opening import open_source
 from saccade.data.preprocess import Preprocess
 from saccade.engine.bench.machine import describe_machine
 from saccade.engine.export import export_bundle
-from saccade.engine.predict.journal import Journal
+from saccade.files.journal import Journal
 from saccade.engine.predict.networks import Networks, open_networks
 from saccade.engine.predict.run import fill_journal
 from saccade.errors import SaccadeError

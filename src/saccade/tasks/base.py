@@ -8,11 +8,13 @@ file. Batches are dictionaries; the keys below are common to all tasks, the rest
     index    (batch,) int64: position of each sample in its data set
     name     list of str: what to call each sample
     skipped  list of (name, reason): samples of this batch that could not be read (already left out or replaced)
+    file     list of str, when a prediction is written: a plain name of its own for each sample, without ending
 """
 
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,8 @@ from torch import Tensor, nn
 from saccade.errors import ConfigError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from saccade.data.config import AugmentConfig, DataConfig
     from saccade.weights.card import Card
 
@@ -147,6 +151,8 @@ class Task(abc.ABC):
     """Whether `open` chooses the size of the pictures by looking at them, unless a card or the user says it."""
     channels_last: ClassVar[bool] = True
     """Whether its networks take single pictures, which may lie in memory with channels innermost."""
+    measured: ClassVar[bool] = False
+    """Whether the backend auto means the fastest of a few by measurement, and not PyTorch."""
     predict_batch: ClassVar[int] = 0
     """Samples that `predict` runs at a time unless told otherwise; 0: the fastest of a few sizes."""
     into_folder: ClassVar[bool] = False
@@ -177,6 +183,12 @@ class Task(abc.ABC):
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the evaluation transform of a card, else the default of its model; `size` is always there."""
 
+    def sized(self, card: Card, size: int = 0) -> Card:
+        """Return a card whose evaluation transform is complete, at `size` pixels when that is set."""
+        return dataclasses.replace(
+            card, preprocess={**self.preprocess(card), **({"size": size} if size else {})}
+        )
+
     @abc.abstractmethod
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
@@ -196,19 +208,22 @@ class Task(abc.ABC):
 
         return self.open(data, AugmentConfig(), card, seed=seed, train=False)
 
-    def open_inputs(self, where: str, card: Card, settings: Any, *, size: int = 0) -> Samples:
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
         """Open what to predict on: no labels are needed.
 
         Args:
             where: A place of this task's data, or a single file.
-            card: Of the weights.
+            card: From `sized`.
             settings: Of `predict_settings`.
-            size: As of `DataConfig.size`.
 
         Raises:
             DataError: Nothing there.
         """
         raise ConfigError(f"the task {self.name} cannot predict")
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Make a batch of plain pictures in memory; None where the network takes something else."""
+        return None
 
     @abc.abstractmethod
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
@@ -270,6 +285,14 @@ class Task(abc.ABC):
         """
         return net(batch["image"].to(device_of(net), non_blocking=True))
 
+    def watched(self, net: nn.Module) -> nn.Module:
+        """Return a network that gives NaN for a sample where numbers inside it are not finite but the outputs hide it.
+
+        Args:
+            net: In evaluation mode.
+        """
+        return net
+
     @abc.abstractmethod
     def metrics(self, card: Card) -> Metrics:
         """Make an empty accumulator."""
@@ -278,22 +301,25 @@ class Task(abc.ABC):
     def rows(self, outputs: Any, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
         """Turn outputs into one row for each sample that says everything: what CSV, JSON lines and HTTP carry."""
 
+    def vector_width(self, card: Card) -> int:
+        """Return how many raw numbers of a sample go into an .npz; 0: none."""
+        return 0
+
     def vectors(self, outputs: Any) -> Tensor | None:
-        """Return (batch, width) raw outputs for .npz; None where a task has none."""
+        """Return (batch, `vector_width`) raw outputs for .npz; None where a task has none."""
         return None
 
     def write(  # noqa: B027 (most tasks have nothing to write)
-        self, outputs: Any, batch: Batch, card: Card, settings: Any, folder: Path, names: list[str]
+        self, outputs: Any, batch: Batch, card: Card, settings: Any, folder: Path
     ) -> None:
         """Write what belongs to a prediction beside its rows: maps, drawings, images.
 
         Args:
             outputs: From `run`.
-            batch: What it ran on.
+            batch: What it ran on; its `file` says what to call what is written about each sample.
             card: Of the weights.
             settings: Of `predict_settings`.
             folder: Of the prediction.
-            names: A plain name of its own for each sample, without ending.
         """
 
     def gallery(self, card: Card) -> Any:
@@ -352,6 +378,11 @@ class LossContext:
     """Weight of the self-distillation term from `ema` (MESA); 0: off."""
     mesa_start: float = 0.25
     """Progress at which MESA begins."""
+
+
+def unnamed(count: int) -> Batch:
+    """Return what is common to all batches, for samples that have no name."""
+    return {"index": torch.arange(count), "name": [str(place) for place in range(count)], "skipped": []}
 
 
 def device_of(net: Net) -> torch.device:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from saccade.data.coco import run_lengths
 from saccade.engine.predict.dense import predict_dense
-from saccade.engine.predict.draw import colour_of, draw_detections, draw_map
+from saccade.tasks.dense.draw import colour_of, draw_detections, draw_map
 from saccade.errors import ConfigError, DataError
 from saccade.tasks.dense.nets import build_dense
 from saccade.weights import Card, save_weights

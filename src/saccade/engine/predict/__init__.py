@@ -1,1 +1,5 @@
-"""Prediction over a folder at full speed: decoding and model overlapped over the cores, resumable output."""
+"""Prediction: weights over inputs, one row each, resumable."""
+
+from saccade.engine.predict.predict import Prediction, predict
+
+__all__ = ["Prediction", "predict"]

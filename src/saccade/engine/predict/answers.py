@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saccade.engine.predict.journal import Journal, skipped_path
+from saccade.files.journal import Journal, skipped_path
 from saccade.errors import ConfigError, DataError
 from saccade.files import read_json, write_text
 from saccade.kinematics.records import Question

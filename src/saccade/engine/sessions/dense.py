@@ -170,7 +170,7 @@ class DensePredictor:
             return outputs[:, :, :height, :width].clone(), finite
         boxes, scores = split_boxes(outputs, fitting)
         counts = self._net.count_anchors(*fitting)
-        return self._net._select(boxes, scores, [(height, width)] * len(images), counts), finite
+        return self._net.select(boxes, scores, [(height, width)] * len(images), counts), finite
 
     def close(self) -> None:
         """Free the runtime."""

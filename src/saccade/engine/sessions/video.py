@@ -95,7 +95,7 @@ class VideoPredictor:
             workers=0,
             collate=self.task.collate,
         )
-        finite = FiniteOutputs(self._source, self._probe, logs=True)
+        finite = FiniteOutputs(self._source, self._probe)
         first = start
         with torch.inference_mode():
             for one in loader:

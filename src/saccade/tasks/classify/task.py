@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from saccade.data.augment import build_augmentation
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.data.dataset import collate
+from saccade.data.dataset import ImageDataset, collate
 from saccade.data.loader import make_dataset
 from saccade.data.mix import mix_batch
 from saccade.data.opening import open_pair, open_source
 from saccade.data.preprocess import Preprocess
-from saccade.errors import ConfigError, ShapeError
-from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData
+from saccade.data.shards import ShardStream, need_local
+from saccade.data.source import Source
+from saccade.errors import ConfigError, DataError, ShapeError
+from saccade.files import within
+from saccade.tasks.base import Batch, LossContext, Metrics, PredictSettings, Samples, Task, TaskData, unnamed
 from saccade.weights.card import Card
 from saccade.zoo.registry import create_model
 
@@ -27,12 +33,24 @@ BINS = 15
 """Bins of the calibration error."""
 
 
+@dataclass
+class ClassifySettings(PredictSettings):
+    """What a classifier can be asked."""
+
+    topk: Annotated[int, within(1, TOP)] = 1
+    """Answers in each row, 1 to 5."""
+    max_pixels: Annotated[int, within(1)] = DataConfig.max_pixels
+    """Larger pictures are skipped."""
+
+
 class Classify(Task):
     """Picture in, one of `card.labels` out."""
 
     name = "classify"
     main_metric = "top1"
     distils = True
+    measured = True
+    predict_settings: ClassVar[type[PredictSettings]] = ClassifySettings
 
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the fields of a `Preprocess`."""
@@ -69,6 +87,18 @@ class Classify(Task):
             preprocess=preprocess.to_dict(),
             notes=list(pair.notes),
         )
+
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
+        """Open a folder (searched to the bottom), one picture, a table, shards or a built-in name."""
+        return ImageDataset(open_pictures(where), preprocess_of(card), max_pixels=settings.max_pixels)
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Bring pictures through the evaluation transform of a card."""
+        preprocess = preprocess_of(card)
+        if preprocess.channels != card.in_chans:
+            return None
+        images = torch.stack([preprocess.fast(picture) for picture in pictures])
+        return {"image": images, **unnamed(len(images))}
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples into a batch; `label` is (batch,) int64."""
@@ -139,7 +169,7 @@ class Classify(Task):
 
         Confidences are softmax probabilities in [0, 1]; further answers are label_2, confidence_2 and on.
         """
-        values, places = outputs.detach().float().softmax(1).topk(min(TOP, outputs.shape[1]))
+        values, places = outputs.detach().float().softmax(1).topk(min(settings.topk, outputs.shape[1]))
         rows = []
         for name, row_values, row_places in zip(batch["name"], values.tolist(), places.tolist(), strict=True):
             row: dict[str, Any] = {"name": name}
@@ -150,11 +180,34 @@ class Classify(Task):
             rows.append(row)
         return rows
 
+    def vector_width(self, card: Card) -> int:
+        """Return the number of classes."""
+        return card.num_classes
+
+    def vectors(self, outputs: Tensor) -> Tensor | None:
+        """Return the logits."""
+        return outputs
+
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normal noise (batch, in_chans, size, size), about what normalised pictures look like."""
         size = preprocess_of(card).size
         generator = torch.Generator().manual_seed(seed)
         return (torch.randn(batch, card.in_chans, size, size, generator=generator),)
+
+
+def open_pictures(where: str) -> Source:
+    """Open pictures to predict on: no classes are needed.
+
+    Raises:
+        DataError: None there, or a stream.
+    """
+    need_local(where)
+    source = open_source(where, classes=False)
+    if isinstance(source, ShardStream):
+        raise DataError(f"{where}: shards at an address are read front to back only; copy them here first")
+    if not len(source):
+        raise DataError(f"{where}: no pictures here; expected .jpg, .png and the like")
+    return source
 
 
 def preprocess_of(card: Card, size: int | None = None) -> Preprocess:

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from saccade.engine.predict.journal import Journal, skipped_path
+from saccade.files.journal import Journal, skipped_path
 from saccade.errors import ConfigError, DataError
 
 SETTINGS = {"weights": "sha256:1", "topk": 1}
