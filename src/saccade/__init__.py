@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from saccade.engine.sessions import open_predictor
+    from saccade.engine.predict import open_predictor, predict
     from saccade.nn.fold import fold
     from saccade.weights import load_model, load_weights, save_weights
     from saccade.zoo.registry import create_model, list_models
@@ -22,7 +22,8 @@ _HOMES = {
     "load_model": "saccade.weights",
     "load_weights": "saccade.weights",
     "save_weights": "saccade.weights",
-    "open_predictor": "saccade.engine.sessions",
+    "open_predictor": "saccade.engine.predict",
+    "predict": "saccade.engine.predict",
     "sparsify": "saccade.zoo.sparse",
 }
 
@@ -34,6 +35,7 @@ __all__ = [
     "load_model",
     "load_weights",
     "open_predictor",
+    "predict",
     "save_weights",
     "sparsify",
 ]

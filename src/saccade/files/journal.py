@@ -24,10 +24,10 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from saccade.errors import ConfigError, DataError
 from saccade.files.atomic import replacing
 from saccade.files.lock import writing
 from saccade.files.stored import parse_json
-from saccade.errors import ConfigError, DataError
 
 FORMATS = (".csv", ".jsonl", ".npz")
 SKIPPED = ("skipped", "broken")
@@ -234,9 +234,7 @@ class Journal:
         Raises:
             DataError: It is no such line.
         """
-        values = parse_json(
-            line.decode("utf-8", "surrogateescape"), list[Any], where=f"{self.path}: a line"
-        )
+        values = parse_json(line.decode("utf-8", "surrogateescape"), list[Any], where=f"{self.path}: a line")
         if self._format > 1:
             del values[-1:]  # the link
         if values[:1] == ["row"] and len(values) == 2 and isinstance(values[1], dict):

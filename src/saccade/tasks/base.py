@@ -286,7 +286,7 @@ class Task(abc.ABC):
         return net(batch["image"].to(device_of(net), non_blocking=True))
 
     def watched(self, net: nn.Module) -> nn.Module:
-        """Return a network that gives NaN for a sample where numbers inside it are not finite but the outputs hide it.
+        """Return a network that gives NaN for a sample for which numbers inside it are not finite.
 
         Args:
             net: In evaluation mode.

@@ -14,7 +14,7 @@ from typing import Any
 from saccade.engine.sessions.dense import card_at
 from saccade.engine.sessions.finite import leave_out, pick
 from saccade.engine.sessions.pool import FRESH, Pool, open_pool
-from saccade.errors import ConfigError, DataError, NotEnoughMemory, memory_enough
+from saccade.errors import ConfigError, DataError, NotEnoughMemory, did_you_mean, memory_enough
 from saccade.files import sha256
 from saccade.files.journal import Journal, check_out, skipped_path
 from saccade.settings import make
@@ -65,8 +65,8 @@ def predict(
     Stopped at any moment, the same call goes on where it was; see `saccade.files.journal.Journal`.
 
     Args:
-        inputs: A place of the task's data: a folder of pictures or videos (searched to the bottom), one file, a table,
-            shards, or a built-in name.
+        inputs: A place of the task's data: a folder of pictures or videos (searched to the bottom), one file, a
+            table, shards, or a built-in name.
         weights: Run folder, weights file, bundle or model name.
         out: A file, .csv, .jsonl, or .npz (which holds raw outputs too); of tasks that write pictures a folder, in
             which the rows are predictions.jsonl. predictions.csv, or predictions, when left out.
@@ -93,7 +93,7 @@ def predict(
             raise ConfigError(f"{name} is {value}; expected 1 or more, or 0 to have it chosen")
     task, card = task_of(weights)
     task.refuse("predict", str(weights))
-    asked = make(task.predict_settings, settings, f"the task {task.name}")
+    asked = settings_of(task, settings)
     card = task.sized(card, size)
     target = result_path(out, task)
     samples = task.open_inputs(str(inputs), card, asked)
@@ -111,10 +111,14 @@ def predict(
         if pool.fresh:
             log(f"{card.model} has fresh, untrained weights: the answers mean nothing")
         facts = {"weights": identity(weights, pool.card), "precision": pool.precision}
-        facts |= {"preprocess": pool.card.preprocess, **_deciding(asked), "pictures": fingerprint(samples.names)}
+        facts |= {
+            "preprocess": pool.card.preprocess,
+            **_deciding(asked),
+            "pictures": fingerprint(samples.names),
+        }
         width = task.vector_width(pool.card) if target.suffix.lower() == ".npz" else 0
         with Journal(target, facts, width=width, restart=restart) as journal:
-            return _fill(journal, pool, samples, batch, asked, log, progress)
+            return fill(journal, pool, samples, batch, asked, log, progress)
 
 
 def task_of(weights: Path | str) -> tuple[Task, Card]:
@@ -129,7 +133,20 @@ def task_of(weights: Path | str) -> tuple[Task, Card]:
     return get_task(card.task), card
 
 
-def _fill(
+def settings_of(task: Task, values: Mapping[str, Any]) -> PredictSettings:
+    """Make what a task is asked.
+
+    Raises:
+        ConfigError: A setting that it does not have, or out of range.
+    """
+    known = [each.name for each in dataclasses.fields(task.predict_settings)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"the task {task.name} has no setting {name}{did_you_mean(name, known)}")
+    return make(task.predict_settings, values, "")
+
+
+def fill(
     journal: Journal,
     pool: Pool,
     samples: Samples,

@@ -52,7 +52,7 @@ class FiniteOutputs:
             self._proved = bool(finite_rows(self._probe()).all())
         if not self._proved or (not self._good and self._bad > 1):
             raise WeightsError(not_finite(self._weights))
-        reasons = {place: REASON for place in (~finite).nonzero()[:, 0].tolist()}
+        reasons = dict.fromkeys((~finite).nonzero()[:, 0].tolist(), REASON)
         return leave_out(batch, outputs, reasons, first)
 
 

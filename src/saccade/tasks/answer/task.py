@@ -6,9 +6,9 @@ The networks are those of transformers under `saccade.vlm`; what is learned is t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ class Answer(Task):
 
     name = "answer"
     main_metric = "likelihood"
+    unsupported: ClassVar[Mapping[str, str]] = {"predict": "use `saccade vlm ask` or `saccade vlm score`"}
     channels_last = False
 
     def __init__(self) -> None:

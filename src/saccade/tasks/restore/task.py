@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class Restore(Task):
 
     name = "restore"
     main_metric = "psnr"
+    unsupported: ClassVar[Mapping[str, str]] = {"predict": "use `saccade radar enhance`"}
 
     def show_metric(self, value: float) -> str:
         """Print decibels."""

@@ -123,9 +123,7 @@ class Segment(DenseTask):
             rows.append(row)
         return rows
 
-    def write(
-        self, outputs: Tensor, batch: Batch, card: Card, settings: Any, folder: Path
-    ) -> None:
+    def write(self, outputs: Tensor, batch: Batch, card: Card, settings: Any, folder: Path) -> None:
         """Write the class map of every picture into maps/, and the picture tinted by it into drawn/."""
         for number, name in enumerate(batch["file"]):
             classes = self._map(outputs, batch, number)

@@ -173,7 +173,9 @@ class Video(Classify):
         if views <= 1:
             return logits
         shares = logits.float().softmax(1).unflatten(0, (-1, views)).mean(1)
-        return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()  # finite where a class is out of the question
+        return shares.clamp_min(
+            torch.finfo(shares.dtype).tiny
+        ).log()  # finite where a class is out of the question
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normal noise (batch, frames, in_chans, size, size)."""
