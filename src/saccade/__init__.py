@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from saccade.engine.bench.run import bench
     from saccade.engine.export.check import verify
     from saccade.engine.export.ship import export
-    from saccade.engine.sessions import open_predictor
+    from saccade.engine.predict import open_predictor, predict
     from saccade.nn.fold import fold
     from saccade.tasks.open import load_model
     from saccade.zoo.loading import load_weights, save_weights
@@ -26,7 +26,8 @@ _HOMES = {
     "load_model": "saccade.tasks.open",
     "load_weights": "saccade.zoo.loading",
     "save_weights": "saccade.zoo.loading",
-    "open_predictor": "saccade.engine.sessions",
+    "open_predictor": "saccade.engine.predict",
+    "predict": "saccade.engine.predict",
     "bench": "saccade.engine.bench.run",
     "export": "saccade.engine.export.ship",
     "verify": "saccade.engine.export.check",
@@ -43,6 +44,7 @@ __all__ = [
     "load_model",
     "load_weights",
     "open_predictor",
+    "predict",
     "save_weights",
     "sparsify",
     "verify",

@@ -75,8 +75,7 @@ def pseudo_label(
 
     from saccade.cli.kinematics_label import read_fields
     from saccade.errors import ConfigError, DataError
-    from saccade.files import replacing, writing
-    from saccade.kinematics.engine import cores
+    from saccade.files import replacing, usable_cores, writing
     from saccade.kinematics.forms import write_json
     from saccade.kinematics.lift.network_open import pick_device
     from saccade.kinematics.lift.settings import PseudoSettings
@@ -100,8 +99,8 @@ def pseudo_label(
     )  # fmt: skip
     device = pick_device(device)
     if workers is None:
-        workers = cores() if device == "cpu" or engine == "ray" else 1
-    place = Place(device, batch, threads=max(1, cores() // max(1, workers)))
+        workers = usable_cores() if device == "cpu" or engine == "ray" else 1
+    place = Place(device, batch, threads=max(1, usable_cores() // max(1, workers)))
     with writing(out, "labelling"):
         with show.progress() as bar:
             task = bar.add_task("labelling", total=None, info="clips")

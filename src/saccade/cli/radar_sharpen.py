@@ -116,11 +116,11 @@ def dataset(
         array: Named array.
         shard: Pairs of one file.
     """
-    import os
     import time
 
     from saccade.data.radar_pairs import make_pairs
     from saccade.errors import ConfigError
+    from saccade.files import usable_cores
     from saccade.radar.dataset import PairConfig
     from saccade.radar.imaging import check_method
 
@@ -134,7 +134,6 @@ def dataset(
     ranges["points"] = tuple(int(value) for value in ranges["points"])
     chosen = tuple(check_method(name.strip()) for name in methods.split(",") if name.strip())
     config = PairConfig(waveform, array, nx=nx, ny=ny, size=size, methods=chosen, **ranges)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     began, ready = time.monotonic(), 0
     with show.progress() as bar:
         task = bar.add_task("making pairs", total=samples, info="")
@@ -150,7 +149,7 @@ def dataset(
                 )
 
         made = make_pairs(
-            out, config, samples, seed=seed, shard_size=shard, workers=workers or cores, done=done
+            out, config, samples, seed=seed, shard_size=shard, workers=workers or usable_cores(), done=done
         )
     if json:
         show.result({"out": str(out), "pairs": ready, "made": made}, as_json=True)

@@ -83,8 +83,8 @@ def sparsify(
     from saccade.cli.train import free_folder, read_settings
     from saccade.engine.train.convert import ConvertPlan, adopt_split, load_plan
     from saccade.engine.train.recipe import Recipe, build_recipe, check_unchanged
-    from saccade.engine.train.settings import leaves
     from saccade.errors import ConfigError
+    from saccade.settings import leaves
     from saccade.trust import trusting
 
     short = {

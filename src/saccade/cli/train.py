@@ -70,8 +70,8 @@ def train(
         json: Print the result as one JSON object.
     """
     from saccade.engine.train.recipe import Recipe, build_recipe, check_unchanged, dump_recipe, load_recipe
-    from saccade.engine.train.settings import leaves, to_plain
     from saccade.errors import ConfigError
+    from saccade.settings import leaves, to_plain
 
     known = [name for name, _ in leaves(Recipe())]
     flags = {**read_settings(settings, known)}

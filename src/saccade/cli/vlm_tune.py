@@ -73,8 +73,8 @@ def tune(
     """
     from saccade.cli.train import read_settings
     from saccade.engine.train.recipe import Recipe, build_recipe, check_unchanged, dump_recipe, load_recipe
-    from saccade.engine.train.settings import leaves, to_plain
     from saccade.errors import ConfigError
+    from saccade.settings import leaves, to_plain
     from saccade.tasks.answer.vlm.answering import pick_device
 
     flags = read_settings(settings, [name for name, _ in leaves(Recipe())])

@@ -22,6 +22,7 @@ from saccade.data.opening import is_divided, kind_of, open_source
 from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import FileSource, Source
 from saccade.errors import DataError
+from saccade.files import usable_cores
 from saccade.files.pictures import FORMATS, decoding, open_picture, read_bytes
 
 TINY_SIDE = 32
@@ -129,7 +130,7 @@ def check_data(
         findings += _check_other_files(source)
     looks: dict[str, list[Look]] = {}
     total, done = sum(len(source) for source in parts.values()), 0
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         for part, source in parts.items():
             looks[part] = []
             for look in _in_pieces(pool, source, max_pixels):

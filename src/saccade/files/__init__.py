@@ -2,6 +2,7 @@
 
 from saccade.files.atomic import replacing, sha256, write_text
 from saccade.files.cache import cache_dir
+from saccade.files.cores import count_threads, logical_cores, usable_cores
 from saccade.files.lock import writing
 from saccade.files.regular import open_regular
 from saccade.files.stored import (
@@ -18,6 +19,8 @@ from saccade.files.stored import (
 __all__ = [
     "cache_dir",
     "convert",
+    "count_threads",
+    "logical_cores",
     "open_regular",
     "parse_json",
     "parse_yaml",
@@ -27,6 +30,7 @@ __all__ = [
     "read_yaml",
     "replacing",
     "sha256",
+    "usable_cores",
     "within",
     "write_text",
     "writing",

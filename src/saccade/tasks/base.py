@@ -8,6 +8,7 @@ file. Batches are dictionaries; the keys below are common to all tasks, the rest
     index    (batch,) int64: position of each sample in its data set
     name     list of str: what to call each sample
     skipped  list of (name, reason): samples of this batch that could not be read (already left out or replaced)
+    file     list of str, when a prediction is written: a plain name of its own for each sample, without ending
 """
 
 from __future__ import annotations
@@ -150,6 +151,8 @@ class Task(abc.ABC):
     """Whether `open` chooses the size of the pictures by looking at them, unless a card or the user says it."""
     channels_last: ClassVar[bool] = True
     """Whether its networks take single pictures, which may lie in memory with channels innermost."""
+    measured: ClassVar[bool] = False
+    """Whether the backend auto means the fastest of a few by measurement, and not PyTorch."""
     predict_batch: ClassVar[int] = 0
     """Samples that `predict` runs at a time unless told otherwise; 0: the fastest of a few sizes."""
     into_folder: ClassVar[bool] = False
@@ -214,14 +217,13 @@ class Task(abc.ABC):
 
         return self.open(data, AugmentConfig(), card, seed=seed, train=False)
 
-    def open_inputs(self, where: str, card: Card, settings: Any, *, size: int = 0) -> Samples:
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
         """Open what to predict on: no labels are needed.
 
         Args:
             where: A place of this task's data, or a single file.
-            card: Of the weights.
+            card: From `sized`.
             settings: Of `predict_settings`.
-            size: As of `DataConfig.size`.
 
         Raises:
             DataError: Nothing there.
@@ -303,6 +305,14 @@ class Task(abc.ABC):
         """
         return net(batch["image"].to(device_of(net), non_blocking=True))
 
+    def watched(self, net: nn.Module) -> nn.Module:
+        """Return a network that gives NaN for a sample for which numbers inside it are not finite.
+
+        Args:
+            net: In evaluation mode.
+        """
+        return net
+
     @abc.abstractmethod
     def metrics(self, card: Card) -> Metrics:
         """Make an empty accumulator."""
@@ -311,22 +321,25 @@ class Task(abc.ABC):
     def rows(self, outputs: Any, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
         """Turn outputs into one row for each sample that says everything: what CSV, JSON lines and HTTP carry."""
 
+    def vector_width(self, card: Card) -> int:
+        """Return how many raw numbers of a sample go into an .npz; 0: none."""
+        return 0
+
     def vectors(self, outputs: Any) -> Tensor | None:
-        """Return (batch, width) raw outputs for .npz; None where a task has none."""
+        """Return (batch, `vector_width`) raw outputs for .npz; None where a task has none."""
         return None
 
     def write(  # noqa: B027 (most tasks have nothing to write)
-        self, outputs: Any, batch: Batch, card: Card, settings: Any, folder: Path, names: list[str]
+        self, outputs: Any, batch: Batch, card: Card, settings: Any, folder: Path
     ) -> None:
         """Write what belongs to a prediction beside its rows: maps, drawings, images.
 
         Args:
             outputs: From `run`.
-            batch: What it ran on.
+            batch: What it ran on; its `file` says what to call what is written about each sample.
             card: Of the weights.
             settings: Of `predict_settings`.
             folder: Of the prediction.
-            names: A plain name of its own for each sample, without ending.
         """
 
     def gallery(self, card: Card) -> Any:

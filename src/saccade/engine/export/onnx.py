@@ -13,9 +13,9 @@ from torch import Tensor
 
 from saccade.engine.export.deadline import Watch, call_limit, too_long
 from saccade.engine.export.form import free_axes
-from saccade.engine.export.session import count_threads
 from saccade.errors import ConfigError, WeightsError
 from saccade.extras import require
+from saccade.files import count_threads
 from saccade.tasks.base import ExportForm
 
 OPSET = 18

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from saccade.engine.export.deadline import call_limit, too_long
-from saccade.engine.export.session import count_threads
 from saccade.errors import WeightsError
 from saccade.extras import require
+from saccade.files import count_threads
 
 
 def import_openvino() -> ModuleType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -88,13 +87,3 @@ def in_batches(session: Session, inputs: tuple[Tensor, ...], batch: int | str | 
 def tensors_of(outputs: Any) -> list[Tensor]:
     """List the outputs of a file or network, one or several."""
     return [outputs] if isinstance(outputs, Tensor) else list(outputs)
-
-
-def count_threads(threads: int | None) -> int:
-    """Resolve a number of threads: what was asked for, else the cores this process may use."""
-    if threads is not None:
-        return max(1, int(threads))
-    try:
-        return max(1, len(os.sched_getaffinity(0)))
-    except AttributeError:  # not on macOS
-        return max(1, os.cpu_count() or 1)

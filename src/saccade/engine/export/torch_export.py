@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from saccade.engine.export.form import free_axes
 from saccade.engine.export.onnx import cannot_free, quiet
-from saccade.engine.export.session import count_threads
 from saccade.errors import ConfigError, WeightsError
-from saccade.files import parse_json
+from saccade.files import count_threads, parse_json
 from saccade.files.archives import check_members
 from saccade.tasks.base import ExportForm
 from saccade.weights.pth import read_checkpoint

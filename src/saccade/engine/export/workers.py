@@ -16,11 +16,10 @@ from torch import Tensor
 
 from saccade.engine.export.deadline import Watch, call_limit, too_long
 from saccade.engine.export.environment import environment
-from saccade.engine.export.session import count_threads
 from saccade.engine.export.torch_export import write_torch
 from saccade.errors import CheckFailed, ConfigError, SaccadeError, ShapeError, WeightsError
 from saccade.files import convert as convert_values
-from saccade.files import parse_json
+from saccade.files import count_threads, parse_json
 from saccade.tasks.base import ExportForm
 
 HOMES = {"executorch": "executorch", "coreml": "executorch", "litert": "litert"}

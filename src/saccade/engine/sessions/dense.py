@@ -10,9 +10,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from saccade.engine.export import is_bundle, open_session, read_bundle
-from saccade.engine.export.session import Session, count_threads
+from saccade.engine.export.session import Session
 from saccade.engine.sessions.finite import finite_rows, not_finite
 from saccade.errors import ConfigError, WeightsError
+from saccade.files import count_threads
 from saccade.nn.fold import fold
 from saccade.tasks import get_task
 from saccade.tasks.dense.task import DenseTask

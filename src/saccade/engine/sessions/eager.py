@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from saccade.engine.export.session import count_threads
 from saccade.errors import ConfigError
+from saccade.files import count_threads
 from saccade.nn.fold import fold
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}

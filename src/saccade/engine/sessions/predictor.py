@@ -139,7 +139,7 @@ def open_predictor(
         MissingExtraError: The named backend's package is not installed.
         CheckFailed: The named backend differs from PyTorch.
     """
-    _check_request(backend, precision, device)
+    check_request(backend, precision, device)
     if is_bundle(source):
         return _open_bundle(source, backend, precision, threads, device, batch, say)
     model, card = load_model(source)
@@ -296,7 +296,7 @@ def _open_bundle(
     return bundle_predictor(bundle, threads=threads, backend=backend, why="as asked for")
 
 
-def _check_request(backend: str, precision: str, device: str) -> None:
+def check_request(backend: str, precision: str, device: str) -> None:
     """Refuse names that do not exist."""
     backends = ("auto", *IN_PROCESS, *(f for f in MADE_ON_THE_WAY if f in FORMATS))
     if backend not in backends:

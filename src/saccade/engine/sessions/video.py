@@ -12,10 +12,10 @@ from saccade.data.config import DataConfig
 from saccade.data.loader import build_loader
 from saccade.data.sampler import OrderedSampler
 from saccade.data.video_clips import ClipDataset
-from saccade.engine.export.session import count_threads
 from saccade.engine.sessions.dense import card_at
 from saccade.engine.sessions.finite import FiniteOutputs
 from saccade.errors import ConfigError
+from saccade.files import count_threads
 from saccade.nn.fold import fold
 from saccade.tasks.base import Batch
 from saccade.tasks.open import load_model
@@ -95,7 +95,7 @@ class VideoPredictor:
             workers=0,
             collate=self.task.collate,
         )
-        finite = FiniteOutputs(self._source, self._probe, logs=True)
+        finite = FiniteOutputs(self._source, self._probe)
         first = start
         with torch.inference_mode():
             for one in loader:

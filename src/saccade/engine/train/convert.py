@@ -37,11 +37,11 @@ from saccade.engine.train.recipe import (
     mark_places,
     unset_old_zeros,
 )
-from saccade.engine.train.settings import leaves, to_plain
 from saccade.engine.train.setup import alone, build_accelerator, is_first_process
 from saccade.errors import ConfigError, WeightsError
 from saccade.files import convert as checked
 from saccade.files import read_yaml, write_text
+from saccade.settings import leaves, to_plain
 from saccade.tasks.classify.task import preprocess_of
 from saccade.tasks.open import load_model
 from saccade.trust import Stored, check_place

@@ -6,9 +6,9 @@ The networks are those of transformers under `saccade.vlm`; what is learned is t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class Answer(Task):
 
     name = "answer"
     main_metric = "likelihood"
+    unsupported: ClassVar[Mapping[str, str]] = {"predict": "use `saccade vlm ask` or `saccade vlm score`"}
     channels_last = False
     on_a_base = True
     unsupported = dict.fromkeys(

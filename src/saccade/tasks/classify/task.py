@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,16 @@ from torch import Tensor, nn
 
 from saccade.data.augment import build_augmentation
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.data.dataset import collate
+from saccade.data.dataset import ImageDataset, collate
 from saccade.data.loader import make_dataset
 from saccade.data.mix import mix_batch
 from saccade.data.opening import open_pair, open_source
 from saccade.data.preprocess import Preprocess
-from saccade.errors import ConfigError, ShapeError
-from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData, unnamed
+from saccade.data.shards import ShardStream, need_local
+from saccade.data.source import Source
+from saccade.errors import ConfigError, DataError, ShapeError
+from saccade.files import within
+from saccade.tasks.base import Batch, LossContext, Metrics, PredictSettings, Samples, Task, TaskData, unnamed
 from saccade.weights.card import Card
 from saccade.zoo.loading import identify
 from saccade.zoo.registry import create_model
@@ -30,6 +34,16 @@ BINS = 15
 """Bins of the calibration error."""
 
 
+@dataclass
+class ClassifySettings(PredictSettings):
+    """What a classifier can be asked."""
+
+    topk: Annotated[int, within(1, TOP)] = 1
+    """Answers in each row, 1 to 5."""
+    max_pixels: Annotated[int, within(1)] = DataConfig.max_pixels
+    """Larger pictures are skipped."""
+
+
 class Classify(Task):
     """Picture in, one of `card.labels` out."""
 
@@ -37,6 +51,8 @@ class Classify(Task):
     main_metric = "top1"
     distils = True
     phones = True
+    measured = True
+    predict_settings: ClassVar[type[PredictSettings]] = ClassifySettings
 
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the fields of a `Preprocess`."""
@@ -73,6 +89,18 @@ class Classify(Task):
             preprocess=preprocess.to_dict(),
             notes=list(pair.notes),
         )
+
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
+        """Open a folder (searched to the bottom), one picture, a table, shards or a built-in name."""
+        return ImageDataset(open_pictures(where), preprocess_of(card), max_pixels=settings.max_pixels)
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Bring pictures through the evaluation transform of a card."""
+        preprocess = preprocess_of(card)
+        if preprocess.channels != card.in_chans:
+            return None
+        images = torch.stack([preprocess.fast(picture) for picture in pictures])
+        return {"image": images, **unnamed(len(images))}
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples into a batch; `label` is (batch,) int64."""
@@ -147,7 +175,7 @@ class Classify(Task):
 
         Confidences are softmax probabilities in [0, 1]; further answers are label_2, confidence_2 and on.
         """
-        values, places = outputs.detach().float().softmax(1).topk(min(TOP, outputs.shape[1]))
+        values, places = outputs.detach().float().softmax(1).topk(min(settings.topk, outputs.shape[1]))
         rows = []
         for name, row_values, row_places in zip(batch["name"], values.tolist(), places.tolist(), strict=True):
             row: dict[str, Any] = {"name": name}
@@ -158,23 +186,38 @@ class Classify(Task):
             rows.append(row)
         return rows
 
-    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
-        """Bring pictures through the evaluation transform of a card."""
-        preprocess = preprocess_of(card)
-        if preprocess.channels != card.in_chans:
-            return None
-        images = torch.stack([preprocess.fast(picture) for picture in pictures])
-        return {"image": images, **unnamed(len(images))}
-
     def compare(self, got: Tensor, want: Tensor) -> tuple[int, int]:
         """Count the samples, and those with another first answer."""
         return len(want), int((got.argmax(1) != want.argmax(1)).sum())
+
+    def vector_width(self, card: Card) -> int:
+        """Return the number of classes."""
+        return card.num_classes
+
+    def vectors(self, outputs: Tensor) -> Tensor | None:
+        """Return the logits."""
+        return outputs
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normal noise (batch, in_chans, size, size), about what normalised pictures look like."""
         size = preprocess_of(card).size
         generator = torch.Generator().manual_seed(seed)
         return (torch.randn(batch, card.in_chans, size, size, generator=generator),)
+
+
+def open_pictures(where: str) -> Source:
+    """Open pictures to predict on: no classes are needed.
+
+    Raises:
+        DataError: None there, or a stream.
+    """
+    need_local(where)
+    source = open_source(where, classes=False)
+    if isinstance(source, ShardStream):
+        raise DataError(f"{where}: shards at an address are read front to back only; copy them here first")
+    if not len(source):
+        raise DataError(f"{where}: no pictures here; expected .jpg, .png and the like")
+    return source
 
 
 def preprocess_of(card: Card, size: int | None = None) -> Preprocess:

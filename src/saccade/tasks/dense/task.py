@@ -5,8 +5,9 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,16 +16,19 @@ from torch import Tensor, nn
 
 from saccade.data.builtin import BUILTIN
 from saccade.data.config import DataConfig
-from saccade.data.dense import collate_dense
+from saccade.data.dense import PictureDataset, collate_dense
 from saccade.data.scenes import SIDE, scenes_folder
 from saccade.data.whole import WholePreprocess
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.tasks.base import Batch, ExportForm, Net, Task, unnamed
+from saccade.files import replacing, within
+from saccade.tasks.base import Batch, ExportForm, Net, PredictSettings, Samples, Task, unnamed
+from saccade.tasks.classify.task import open_pictures
 from saccade.tasks.dense.exported import LEAST
 from saccade.tasks.dense.exported import STEP as STEP_OF_FILES
 from saccade.tasks.dense.nets import HEADS, build_dense
 from saccade.tasks.dense.nets.keymap import identify_mmdet, is_mmdet
 from saccade.tasks.dense.nets.network import DenseNet
+from saccade.tasks.dense.watch import FiniteParts
 from saccade.weights.card import Card
 
 SCENES = "scenes"
@@ -33,10 +37,23 @@ LONG_SIDE = 5 / 3
 """Longest side over the shorter one that a network is given."""
 
 
+@dataclass
+class DenseSettings(PredictSettings):
+    """What a detector or segmenter can be asked."""
+
+    draw: bool = True
+    """Draw what was found onto each picture, in drawn/."""
+    max_pixels: Annotated[int, within(1)] = DataConfig.max_pixels
+    """Larger pictures are skipped."""
+
+
 class DenseTask(Task):
     """A task whose network is a backbone with a head of one kind."""
 
     size_from_data = True
+    predict_batch = 1  # pictures of different shapes would be padded to the largest
+    into_folder = True
+    predict_settings: ClassVar[type[PredictSettings]] = DenseSettings
     kind: ClassVar[str]
     """Of its heads in `HEADS`."""
     default_head: ClassVar[str]
@@ -149,17 +166,29 @@ class DenseTask(Task):
         """Return a card whose evaluation transform is complete, with another shorter side when `size` is set."""
         whole = self._preprocess(card)
         if size:
-            whole = dataclasses.replace(whole, size=size, max_size=max(size, whole.max_size))
+            whole = dataclasses.replace(whole, size=size, max_size=max(size, round(size * LONG_SIDE)))
         return dataclasses.replace(card, preprocess=whole.to_dict())
+
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
+        """Open a folder (searched to the bottom), one picture, a table, shards, or scenes."""
+        place = str(scenes_folder() / "images" / "val") if where == SCENES else where
+        return PictureDataset(
+            open_pictures(place), self._preprocess(card), max_pixels=settings.max_pixels, keep=settings.draw
+        )
 
     def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
         """Bring pictures through the evaluation transform of a card and pad them."""
         if card.in_chans != 3:
             return None
         whole = self._preprocess(card)
-        images = [whole.fast(picture)[0] for picture in pictures]
-        sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.int64)
-        return {"image": whole.pad(images), "size": sizes, **unnamed(len(images))}
+        found = [whole.fast(picture) for picture in pictures]
+        sizes = torch.tensor([image.shape[1:] for image, _ in found], dtype=torch.int64)
+        batch = {"image": whole.pad([image for image, _ in found]), "size": sizes, **unnamed(len(found))}
+        return batch | {"file_size": [size for _, size in found]}
+
+    def watched(self, net: nn.Module) -> nn.Module:
+        """Look at the layers of neck and head: a detector drops boxes whose score is NaN without a word."""
+        return FiniteParts(net)
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normalised noise, (batch, 3, size, size), both sides multiples of 64."""
@@ -209,3 +238,15 @@ def split_indices(count: int, fraction: float, seed: int) -> tuple[np.ndarray, n
     order = np.random.default_rng([seed, count]).permutation(count)
     kept = max(1, round(count * fraction))
     return np.sort(order[kept:]), np.sort(order[:kept])
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG in one piece."""
+    with replacing(path) as temporary:
+        picture.save(temporary, "PNG", compress_level=3)
+
+
+def file_size(batch: Batch, number: int) -> tuple[int, int]:
+    """Return height and width of a sample's file; of plain tensors, of what the network saw."""
+    height, width = batch["file_size"][number] if "file_size" in batch else batch["size"][number].tolist()
+    return height, width

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from saccade.data.coco import CocoIndex, pack_mask, read_coco
@@ -18,12 +21,14 @@ from saccade.data.dense_augment import build_dense_augmentation
 from saccade.data.layout import Part, find_coco
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
-from saccade.tasks.base import Batch, Exported, LossContext, Metrics, Net, TaskData
+from saccade.files import within
+from saccade.tasks.base import Batch, Exported, LossContext, Metrics, Net, PredictSettings, TaskData
+from saccade.tasks.dense.draw import draw_detections
 from saccade.tasks.dense.exported import PaddedFile, Size
 from saccade.tasks.dense.nets import HEADS
 from saccade.tasks.dense.nets.paste import to_file
 from saccade.tasks.dense.nets.retinanet import RetinaNet
-from saccade.tasks.dense.task import DenseTask, split_indices
+from saccade.tasks.dense.task import DenseSettings, DenseTask, file_size, save_picture, split_indices
 from saccade.tasks.detect.export import JoinedBoxes, count_lost, split_boxes
 from saccade.weights.card import Card
 
@@ -37,6 +42,18 @@ SUMMARY = {
 }
 """Metrics by name: overlap threshold (None: mean over 0.50, 0.55, ... 0.95) and size of the objects."""
 AREAS = ("all", "small", "medium", "large")
+
+
+MAX_MASK_PIXELS = 1 << 31
+"""Most pixels of all masks of a picture at its own size, one byte each."""
+
+
+@dataclass
+class DetectSettings(DenseSettings):
+    """What a detector can be asked."""
+
+    threshold: Annotated[float, within(0, 1)] = 0.3
+    """Detections below this score are left out."""
 
 
 class Detect(DenseTask):
@@ -54,6 +71,7 @@ class Detect(DenseTask):
         "what remains is to drop weak scores and overlapping boxes of a class"
     )
     free_outputs: ClassVar[Mapping[int, str]] = {1: "anchors"}
+    predict_settings: ClassVar[type[PredictSettings]] = DetectSettings
 
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
@@ -148,18 +166,67 @@ class Detect(DenseTask):
     def rows(
         self, outputs: list[dict[str, Tensor]], batch: Batch, card: Card, settings: Any
     ) -> list[dict[str, Any]]:
-        """Turn detections into rows: how many objects, and the surest one."""
+        """Turn detections into rows: the picture's size, and label, score, box and mask of everything found.
+
+        Boxes are x0, y0, x1, y1 in the file's pixels, masks COCO run lengths; the best comes first.
+
+        Raises:
+            DataError: The masks are too large at the size of the file.
+        """
         rows = []
-        for name, found in zip(batch["name"], outputs, strict=True):
-            row: dict[str, Any] = {"name": name, "objects": len(found["labels"])}
-            if len(found["labels"]):
-                best = int(found["scores"].argmax())
-                row |= {
-                    "label": card.labels[int(found["labels"][best])],
-                    "score": float(found["scores"][best]),
-                }
-            rows.append(row)
+        for number, name in enumerate(batch["name"]):
+            height, width = file_size(batch, number)
+            found = self._in_file(outputs[number], batch, number, settings.threshold)
+            entries = list(_entries(found, card.labels))
+            rows.append({"name": name, "height": height, "width": width, "detections": entries})
         return rows
+
+    def write(
+        self,
+        outputs: list[dict[str, Tensor]],
+        batch: Batch,
+        card: Card,
+        settings: Any,
+        folder: Path,
+    ) -> None:
+        """Draw what was found, in drawn/."""
+        for number, name in enumerate(batch["file"] if settings.draw else []):
+            found = self._in_file(outputs[number], batch, number, settings.threshold)
+            picture = Image.fromarray(batch["pixels"][number])
+            drawn = draw_detections(picture, found, card.labels, threshold=settings.threshold)
+            save_picture(drawn, folder / "drawn" / f"{name}.png")
+
+    def _in_file(
+        self, found: dict[str, Tensor], batch: Batch, number: int, threshold: float
+    ) -> dict[str, Tensor]:
+        """Bring the detections from a threshold on into the file's pixels; once, for rows and drawing."""
+        known = batch.setdefault("in_file", {})
+        if number in known:
+            return known[number]
+        size = file_size(batch, number)
+        kept = found["scores"] >= threshold
+        found = {key: value[kept] for key, value in found.items()}
+        if "masks" in found and len(found["masks"]) * size[0] * size[1] > MAX_MASK_PIXELS:
+            raise DataError(
+                f"{batch['name'][number]}: {len(found['masks'])} masks of {size[1]} x {size[0]} pixels are too large "
+                "to draw; raise the threshold or use a smaller copy"
+            )
+        height, width = batch["size"][number].tolist()
+        known[number] = to_file(found, (height, width), size)
+        return known[number]
+
+
+def _entries(found: dict[str, Tensor], labels: list[str]) -> Iterator[dict[str, Any]]:
+    """Turn detections into JSON objects, best first."""
+    for number, box in enumerate(found["boxes"].tolist()):
+        entry: dict[str, Any] = {
+            "label": labels[int(found["labels"][number])],
+            "score": round(float(found["scores"][number]), 4),
+            "box": [round(edge, 2) for edge in box],
+        }
+        if "masks" in found:
+            entry["mask"] = pack_mask(found["masks"][number].numpy())
+        yield entry
 
 
 def open_coco(

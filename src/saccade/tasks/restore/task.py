@@ -30,7 +30,8 @@ class Restore(Task):
     metric_loss = 0.5
     """Decibels."""
     unsupported: ClassVar[Mapping[str, str]] = {
-        "explain": "maps of evidence are drawn for classifiers of pictures"
+        "explain": "maps of evidence are drawn for classifiers of pictures",
+        "predict": "use `saccade radar enhance`",
     }
 
     def show_metric(self, value: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,9 +20,10 @@ from saccade.errors import ConfigError, DataError
 from saccade.extras import require
 from saccade.files.pictures import open_picture
 from saccade.tasks.base import Batch, Exported, LossContext, Metrics, Net, TaskData
+from saccade.tasks.dense.draw import draw_map
 from saccade.tasks.dense.exported import PaddedFile
 from saccade.tasks.dense.nets.segmenter import Segmenter
-from saccade.tasks.dense.task import DenseTask, split_indices
+from saccade.tasks.dense.task import DenseTask, file_size, save_picture, split_indices
 from saccade.weights.card import Card
 
 SCANNED = 200
@@ -120,19 +122,34 @@ class Segment(DenseTask):
         return SegmentMetrics(card.labels)
 
     def rows(self, outputs: Tensor, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
-        """Turn logits into rows: the share of the picture that each class covers, where it is above 0.1 %."""
+        """Turn logits into rows: the picture's size, its map, and the share that each class covers above 0.1 %."""
         rows = []
         for number, name in enumerate(batch["name"]):
-            height, width = (int(side) for side in batch["size"][number])
-            answers = outputs[number, :, :height, :width].argmax(0)
-            shares = torch.bincount(answers.flatten(), minlength=len(card.labels)) / answers.numel()
-            row = {
-                label: round(float(share), 4)
-                for label, share in zip(card.labels, shares, strict=True)
-                if share > 0.001
-            }
-            rows.append({"name": name, **row})
+            height, width = file_size(batch, number)
+            classes = self._map(outputs, batch, number)
+            shares = torch.bincount(classes.flatten(), minlength=len(card.labels)) / classes.numel()
+            named = zip(card.labels, shares.tolist(), strict=True)
+            row: dict[str, Any] = {"name": name, "height": height, "width": width}
+            if "file" in batch:  # what `write` calls it
+                row["map"] = f"maps/{batch['file'][number]}.png"
+            row["shares"] = {label: round(share, 4) for label, share in named if share > 0.001}
+            rows.append(row)
         return rows
+
+    def write(self, outputs: Tensor, batch: Batch, card: Card, settings: Any, folder: Path) -> None:
+        """Write the class map of every picture into maps/, and the picture tinted by it into drawn/."""
+        for number, name in enumerate(batch["file"]):
+            classes = self._map(outputs, batch, number)
+            kind = "uint8" if len(card.labels) < 255 else "uint16"
+            save_picture(Image.fromarray(classes.numpy().astype(kind)), folder / "maps" / f"{name}.png")
+            if settings.draw:
+                drawn = draw_map(Image.fromarray(batch["pixels"][number]), classes, card.labels)
+                save_picture(drawn, folder / "drawn" / f"{name}.png")
+
+    def _map(self, outputs: Tensor, batch: Batch, number: int) -> Tensor:
+        """Decide every pixel of a sample's file."""
+        height, width = batch["size"][number].tolist()
+        return class_map(outputs[number], (height, width), file_size(batch, number))
 
 
 MAX_GROWN = 1 << 28

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -14,15 +15,26 @@ from saccade.data.clips import ClipSource, open_clip_pair, open_clips
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.video_clips import ClipDataset, VideoPreprocess, build_clip_augmentation, collate_clips
 from saccade.errors import ConfigError, did_you_mean
+from saccade.files import within
 from saccade.models.video_frames import HEADS, VideoFrames
 from saccade.models.video_swin import IMAGE_FORMS, VideoSwin, inflate_from_image
-from saccade.tasks.base import Batch, Net, TaskData
-from saccade.tasks.classify.task import Classify
+from saccade.tasks.base import Batch, Net, PredictSettings, Samples, TaskData
+from saccade.tasks.classify.task import Classify, ClassifySettings
 from saccade.weights.card import Card
 from saccade.zoo.registry import create_model, create_video_model, task_of
 
 FRAMES = 16
 """Frames of a clip for networks of pictures, unless asked otherwise."""
+
+
+@dataclass
+class VideoSettings(ClassifySettings):
+    """What a classifier of videos can be asked."""
+
+    frames: Annotated[int, within(0, 256)] = 0
+    """Of a clip; 0: those of the weights."""
+    views: Literal["1x1", "1x3", "4x1", "4x3", "10x3"] = "1x1"
+    """Temporal times spatial views whose answers are averaged."""
 
 
 class Video(Classify):
@@ -39,6 +51,9 @@ class Video(Classify):
     unsupported: ClassVar[Mapping[str, str]] = {
         "explain": "maps of evidence are drawn for classifiers of pictures"
     }
+    measured = False
+    predict_batch = 4
+    predict_settings: ClassVar[type[PredictSettings]] = VideoSettings
 
     def complete(self, card: Card) -> None:
         """Fill in how frames are joined.
@@ -93,6 +108,16 @@ class Video(Classify):
             preprocess.to_dict(),
             list(pair.notes),
         )
+
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
+        """Open a folder (searched to the bottom), one video, a table, or clips."""
+        chosen = DataConfig(frames=settings.frames or None, views=settings.views)
+        preprocess = video_preprocess_of(card, chosen)
+        return ClipDataset(open_clips(where, classes=False), preprocess, max_pixels=settings.max_pixels)
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Return None: a picture is no clip."""
+        return None
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples into a batch; see `collate_clips`."""
@@ -151,11 +176,10 @@ class Video(Classify):
         views = len(batch["image"]) // max(1, len(batch["index"]))
         if views <= 1:
             return logits
-        return logits.float().softmax(1).unflatten(0, (-1, views)).mean(1).log()
-
-    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
-        """Return None: a picture is no clip."""
-        return None
+        shares = logits.float().softmax(1).unflatten(0, (-1, views)).mean(1)
+        return shares.clamp_min(
+            torch.finfo(shares.dtype).tiny
+        ).log()  # finite where a class is out of the question
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normal noise (batch, frames, in_chans, size, size)."""

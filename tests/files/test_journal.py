@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 
-from saccade.engine.predict.journal import Journal, skipped_path
 from saccade.errors import ConfigError, DataError
+from saccade.files.journal import Journal, skipped_path
 
 SETTINGS = {"weights": "sha256:1", "topk": 1}
 

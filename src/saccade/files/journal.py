@@ -24,8 +24,10 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from saccade import files
 from saccade.errors import ConfigError, DataError
+from saccade.files.atomic import replacing
+from saccade.files.lock import writing
+from saccade.files.stored import parse_json
 
 FORMATS = (".csv", ".jsonl", ".npz")
 SKIPPED = ("skipped", "broken")
@@ -82,7 +84,7 @@ class Journal:
         self._vectors: BinaryIO | None = None
         self._lock, self._open = contextlib.ExitStack(), contextlib.ExitStack()
         try:
-            self._lock.enter_context(files.writing(self.out, "predicting", beside=True))
+            self._lock.enter_context(writing(self.out, "predicting", beside=True))
             self._file: BinaryIO = self._open.enter_context(_open_kept(self.path))
             if width:
                 self._vectors = self._open.enter_context(_open_kept(self.vectors_path))
@@ -158,7 +160,7 @@ class Journal:
         A crash anywhere in here is repaired by running the same command again.
         """
         suffix = self.out.suffix.lower()
-        with files.replacing(self.out) as temporary:
+        with replacing(self.out) as temporary:
             if suffix == ".csv":
                 self._write_csv(temporary)
             elif suffix == ".jsonl":
@@ -168,7 +170,7 @@ class Journal:
                 self._write_npz(temporary)
         listing = skipped_path(self.out)
         if self.skipped:
-            with files.replacing(listing) as temporary, _open_table(temporary) as file:
+            with replacing(listing) as temporary, _open_table(temporary) as file:
                 writer = csv.writer(file)
                 writer.writerow(["name", "reason"])
                 writer.writerows(self.skipped)
@@ -232,9 +234,7 @@ class Journal:
         Raises:
             DataError: It is no such line.
         """
-        values = files.parse_json(
-            line.decode("utf-8", "surrogateescape"), list[Any], where=f"{self.path}: a line"
-        )
+        values = parse_json(line.decode("utf-8", "surrogateescape"), list[Any], where=f"{self.path}: a line")
         if self._format > 1:
             del values[-1:]  # the link
         if values[:1] == ["row"] and len(values) == 2 and isinstance(values[1], dict):
@@ -246,7 +246,7 @@ class Journal:
     def _check(self, head: bytes) -> int:
         """Compare the settings of an earlier run with these; returns the journal's format."""
         try:
-            found = files.parse_json(head, Head, where=str(self.path))
+            found = parse_json(head, Head, where=str(self.path))
         except DataError:
             raise DataError(
                 f"{self.path}: not a journal of `saccade predict`; move it away or choose another --out"
