@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from saccade.engine.sessions import open_predictor
+    from saccade.engine.train.begin import train
     from saccade.nn.fold import fold
     from saccade.weights import load_model, load_weights, save_weights
     from saccade.zoo.registry import create_model, list_models
@@ -24,6 +25,7 @@ _HOMES = {
     "save_weights": "saccade.weights",
     "open_predictor": "saccade.engine.sessions",
     "sparsify": "saccade.zoo.sparse",
+    "train": "saccade.engine.train.begin",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "open_predictor",
     "save_weights",
     "sparsify",
+    "train",
 ]
 
 

@@ -13,7 +13,7 @@ file. Batches are dictionaries; the keys below are common to all tasks, the rest
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -149,6 +149,8 @@ class Task(abc.ABC):
     """Whether its networks take single pictures, which may lie in memory with channels innermost."""
     predict_batch: ClassVar[int] = 0
     """Samples that `predict` runs at a time unless told otherwise; 0: the fastest of a few sizes."""
+    place_flags: ClassVar[Mapping[str, str]] = {}
+    """Settings that name a place for this task only, and how they are typed."""
     into_folder: ClassVar[bool] = False
     """Whether a prediction is a folder (rows and pictures) or a single file of rows."""
 
@@ -166,6 +168,24 @@ class Task(abc.ABC):
             raise ConfigError(
                 f"{what} is for the task {self.name}, which cannot {verb}; {self.unsupported[verb]}"
             )
+
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """Name the shipped recipe that suits when nobody names one.
+
+        Args:
+            data: Place of the samples, or a built-in name; may be empty.
+            model: What was asked for.
+        """
+        return "finetune_small"
+
+    def suit_machine(self, recipe: Any, given: Container[str]) -> None:
+        """Change what this task needs otherwise on this machine, in a recipe that nobody chose by name.
+
+        Args:
+            recipe: Of training; changed in place.
+            given: Dotted names of the settings that the user gave, which stay.
+        """
+        return
 
     def show_metric(self, value: float) -> str:
         """Print the main metric for people; a share in per cent unless the task says otherwise."""

@@ -232,7 +232,9 @@ def check_places(recipe: Recipe) -> None:
 
 def mark_places(recipe: Recipe, names: Iterable[str], where: str) -> None:
     """Mark the places among some settings as read from the file `where`."""
-    flags = PLACES | ({"model.name": "--base"} if recipe.task in ("answer", "motion_answer") else {})
+    from saccade.tasks import get_task
+
+    flags = PLACES | dict(get_task(recipe.task).place_flags)
     known = dict(settings.leaves(recipe))
     for name in flags.keys() & set(names):
         group, _, last = name.partition(".")

@@ -25,6 +25,10 @@ class Restore(Task):
     name = "restore"
     main_metric = "psnr"
 
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """The one for pairs of radar images."""
+        return "radar_sharpen"
+
     def show_metric(self, value: float) -> str:
         """Print decibels."""
         return f"{value:.2f} dB"

@@ -34,6 +34,10 @@ class Video(Classify):
     main_metric = "top1"
     channels_last = False
 
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """The built-in clips have a recipe with a small network of its own."""
+        return "clips_video" if data == "clips" and model is None else "video_small"
+
     def complete(self, card: Card) -> None:
         """Fill in how frames are joined.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from saccade.errors import ConfigError, did_you_mean
 from saccade.models.motion import COLOURS, SAYS, VARIANTS, MotionNet, build_motion
+from saccade.settings import make
 from saccade.tasks.answer.vlm.eyes import BOX_CHANNELS, Eyes, EyesConfig
 
 
@@ -103,11 +104,7 @@ def eyes_config(values: Mapping[str, Any]) -> EyesConfig | MotionEyesConfig:
     """
     if values.get("encoder") not in VARIANTS:
         return EyesConfig.from_dict(values)
-    known = [entry.name for entry in dataclasses.fields(MotionEyesConfig)]
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"eyes has no {name!r}{did_you_mean(name, known)}")
-    return MotionEyesConfig(**values)
+    return make(MotionEyesConfig, values, "eyes")
 
 
 def build_eyes(config: EyesConfig | MotionEyesConfig) -> Eyes | ClipEyes:
