@@ -24,12 +24,13 @@ PUBLIC = {
     "load_weights",
     "save_weights",
     "sparsify",
+    "train",
 }
 
 
 def test_public_names_are_exactly_these():
     assert set(saccade.__all__) == PUBLIC
-    assert set(dir(saccade)) == PUBLIC | {"kinematics", "radar"}  # public packages
+    assert set(dir(saccade)) == PUBLIC | {"kinematics", "radar", "vlm", "worlds"}  # public packages
 
 
 def test_every_list_of_public_names_agrees():
