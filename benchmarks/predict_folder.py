@@ -32,6 +32,7 @@ from torch import nn
 from saccade.data.decode import jpeg_decoder
 from saccade.data.preprocess import Preprocess
 from saccade.engine.bench.machine import describe_machine
+from saccade.engine.export import export
 from saccade.engine.predict.predict import fill, settings_of
 from saccade.engine.sessions.pool import Pool, open_pool
 from saccade.errors import SaccadeError

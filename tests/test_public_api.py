@@ -27,6 +27,7 @@ PUBLIC = {
     "bench",
     "export",
     "verify",
+    "train",
 }
 
 

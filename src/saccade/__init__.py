@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from saccade.engine.export.check import verify
     from saccade.engine.export.ship import export
     from saccade.engine.predict import open_predictor, predict
+    from saccade.engine.train.begin import train
     from saccade.nn.fold import fold
     from saccade.tasks.open import load_model
     from saccade.zoo.loading import load_weights, save_weights
@@ -32,6 +33,7 @@ _HOMES = {
     "export": "saccade.engine.export.ship",
     "verify": "saccade.engine.export.check",
     "sparsify": "saccade.zoo.sparse",
+    "train": "saccade.engine.train.begin",
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "predict",
     "save_weights",
     "sparsify",
+    "train",
     "verify",
 ]
 

@@ -84,8 +84,8 @@ def test_what_cannot_be_done_is_one_sentence(home, tmp_path, capsys):
         ),
         (["--masks", str(home / "nowhere"), "--depth", str(home / "depths")], "expected a folder of masks"),
         (["--pseudo.max-speed", "3"], "unknown flag --pseudo.max_speed; did you mean"),
-        (["--pseudo.smooth", "perhaps"], "--pseudo.smooth is 'perhaps'; expected a value such as True"),
-        (["--find.every", "0"], "every 0"),
+        (["--pseudo.smooth", "perhaps"], "--pseudo.smooth should be true or false, not 'perhaps'"),
+        (["--find.every", "0"], "find.every is 0 but should be at least 1"),
         (["--workers", "-1"], "--workers is -1"),
         (
             ["--engine", "spark", "--masks", str(home / "masks"), "--depth", str(home / "depths")],

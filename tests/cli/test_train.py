@@ -111,7 +111,7 @@ def test_digits_has_a_recipe_of_its_own(capsys):
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        ([], "say where the images are with --data"),
+        ([], "say where the data is with --data"),
         (["--data", "x", "--optim.lrr", "1"], "unknown flag --optim.lrr; did you mean"),
         (["--data", "x", "--epoch", "1"], "unknown flag --epoch; did you mean"),
         (["--data", "x", "--optim.lr", "fast"], "optim.lr should be a number, not 'fast'"),

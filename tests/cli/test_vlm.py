@@ -119,7 +119,7 @@ def test_new_makes_a_base_that_is_tuned_asked_and_scored(home, capsys):
         ("score --bench {home}/bench.jsonl --model {home}/base", "name the training questions with --train"),
         ("score --bench {home}/bench.jsonl --endpoint http://localhost:1/v1", "name the training questions"),
         ("score --bench {home}/bench.jsonl --model {home}/base --also x", "expected NAME=FILE"),
-        ("tune --base {home}/base", "nothing to learn from; name questions with --data"),
+        ("tune --base {home}/base", "nothing to train on; say where the data is with --data"),
         ("tune --base {home}/nothing --data {home}/questions.jsonl", "no such folder"),
         ("tune --base {home}/base --data x --recipe digits", "the recipe is for the task classify"),
         ("tune --base {home}/base --data x --model.options.lora 4", "unknown flag --model.options.lora"),

@@ -39,8 +39,12 @@ def test_a_container_gets_no_more_than_its_quota(tmp_path, monkeypatch, files, m
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_usable_cores_follow_affinity():
     one = sorted(os.sched_getaffinity(0))[0]
-    code = f"import os; os.sched_setaffinity(0, [{one}])\nfrom saccade.files import cores\nprint(cores.usable_cores())"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "1"
+    code = (
+        f"import os; os.sched_setaffinity(0, [{one}])\n"
+        "from saccade.files import cores; print(cores.usable_cores())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "1"
 
 
 def test_nothing_else_counts_cores():

@@ -1,6 +1,6 @@
 """Files as everything here reads and writes them: whole or not at all, checked, one writer at a time."""
 
-from saccade.files.atomic import replacing, sha256, write_text
+from saccade.files.atomic import keep_input, replacing, sha256, write_text
 from saccade.files.cache import cache_dir
 from saccade.files.cores import count_threads, logical_cores, usable_cores
 from saccade.files.lock import writing
@@ -20,6 +20,7 @@ __all__ = [
     "cache_dir",
     "convert",
     "count_threads",
+    "keep_input",
     "logical_cores",
     "open_regular",
     "parse_json",

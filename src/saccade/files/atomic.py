@@ -65,3 +65,13 @@ def sha256(path: Path | str) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def keep_input(source: Path, out: Path) -> None:
+    """Refuse to write a result over what it is made of.
+
+    Raises:
+        ConfigError: The two are one file.
+    """
+    if source.exists() and out.exists() and source.samefile(out):
+        raise ConfigError(f"--out {out}: is the file to read; choose another name")

@@ -274,7 +274,8 @@ def within(
     below: float | None = None,
 ) -> msgspec.Meta:
     """Range of a field's numbers for `Annotated` in a dataclass; `above` and `below` are ends that are not in it."""
-    return msgspec.Meta(ge=low, le=high, gt=above, lt=below)
+    bounds: dict[str, Any] = {"ge": low, "le": high, "gt": above, "lt": below}
+    return msgspec.Meta(**{name: bound for name, bound in bounds.items() if bound is not None})
 
 
 class _Loader(yaml.SafeLoader):

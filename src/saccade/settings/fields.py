@@ -8,6 +8,7 @@ sentence.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -205,11 +206,11 @@ class OutOfRange(ConfigError):
     """A number that is not between its bounds."""
 
 
-def _in_range(value: Any, notes: tuple[Any, ...], where: str) -> None:
+def _in_range(value: float, notes: tuple[Any, ...], where: str) -> None:
     """Refuse numbers, or entries of a list of them, outside what `within` says."""
     for meta in (note for note in notes if isinstance(note, msgspec.Meta)):
-        low, high = (meta.gt if meta.ge is None else meta.ge), (meta.lt if meta.le is None else meta.le)
-        low, high = -math.inf if low is None else low, math.inf if high is None else high
+        low: float = next((end for end in (meta.ge, meta.gt) if end is not None), -math.inf)
+        high: float = next((end for end in (meta.le, meta.lt) if end is not None), math.inf)
         open_ends = meta.gt is not None or meta.lt is not None
         inside = low <= value <= high and value not in (meta.gt, meta.lt)
         if inside and math.isfinite(value):  # NaN is nowhere inside, and no setting of ours is endless
@@ -278,6 +279,7 @@ def _bare(kind: Any) -> Any:
     return type(inner[0]) if typing.get_origin(kind) is Literal else kind
 
 
+@functools.cache
 def _hints(kind: type) -> dict[str, Any]:
     """Types of a dataclass's fields, with their annotations, in the order of declaration."""
     hints = typing.get_type_hints(kind, include_extras=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -155,6 +155,8 @@ class Task(abc.ABC):
     """Whether the backend auto means the fastest of a few by measurement, and not PyTorch."""
     predict_batch: ClassVar[int] = 0
     """Samples that `predict` runs at a time unless told otherwise; 0: the fastest of a few sizes."""
+    place_flags: ClassVar[Mapping[str, str]] = {}
+    """Settings that name a place for this task only, and how they are typed."""
     into_folder: ClassVar[bool] = False
     """Whether a prediction is a folder (rows and pictures) or a single file of rows."""
     phones: ClassVar[bool] = False
@@ -163,9 +165,6 @@ class Task(abc.ABC):
     """Share of answers (see `compare`) that a file of each precision must have in common with its network."""
     metric_loss: ClassVar[float] = 0.02
     """How much of the main metric int8 may cost; bf16 half of it, float32 a twentieth where answers say nothing."""
-
-    on_a_base: ClassVar[bool] = False
-    """Whether a card's model is a base that lies elsewhere (a folder or hub id) and not a name of `zoo`."""
 
     def refuse(self, verb: str, what: str) -> None:
         """Refuse what this task cannot do, before any work.
@@ -181,6 +180,24 @@ class Task(abc.ABC):
             raise ConfigError(
                 f"{what} is for the task {self.name}, which cannot {verb}; {self.unsupported[verb]}"
             )
+
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """Name the shipped recipe that suits when nobody names one.
+
+        Args:
+            data: Place of the samples, or a built-in name; may be empty.
+            model: What was asked for.
+        """
+        return "finetune_small"
+
+    def suit_machine(self, recipe: Any, given: Container[str]) -> None:
+        """Change what this task needs otherwise on this machine, in a recipe that nobody chose by name.
+
+        Args:
+            recipe: Of training; changed in place.
+            given: Dotted names of the settings that the user gave, which stay.
+        """
+        return
 
     def show_metric(self, value: float) -> str:
         """Print the main metric for people; a share in per cent unless the task says otherwise."""

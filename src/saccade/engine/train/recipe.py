@@ -233,7 +233,7 @@ def check_places(recipe: Recipe) -> None:
 
 def mark_places(recipe: Recipe, names: Iterable[str], where: str) -> None:
     """Mark the places among some settings as read from the file `where`."""
-    flags = PLACES | ({"model.name": "--base"} if get_task(recipe.task).on_a_base else {})
+    flags = PLACES | dict(get_task(recipe.task).place_flags)
     known = dict(settings.leaves(recipe))
     for name in flags.keys() & set(names):
         group, _, last = name.partition(".")

@@ -6,7 +6,7 @@ The networks are those of transformers under `saccade.vlm`; what is learned is t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,15 +32,30 @@ class Answer(Task):
 
     name = "answer"
     main_metric = "likelihood"
-    unsupported: ClassVar[Mapping[str, str]] = {"predict": "use `saccade vlm ask` or `saccade vlm score`"}
     channels_last = False
-    on_a_base = True
-    unsupported = dict.fromkeys(
-        ("export", "bench", "explain"), "use `saccade vlm ask` and `saccade vlm score`"
+    unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("predict", "export", "bench", "explain"), "use `saccade vlm ask` and `saccade vlm score`"
     )
+    place_flags: ClassVar = {"model.name": "--base"}
 
     def __init__(self) -> None:
         self._adapter: Adapter | None = None
+
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """LoRA in the language part."""
+        return "vlm_lora"
+
+    def suit_machine(self, recipe: Any, given: Container[str]) -> None:
+        """Hold the base in 32 bits where it is tuned fully, and on processors, where bfloat16 saves no time."""
+        from saccade.tasks.answer.vlm.answering import pick_device
+
+        options = recipe.model.options
+        if pick_device(recipe.run.device) == "cpu" and "run.precision" not in given:
+            recipe.run.precision, options["dtype"] = "float32", "float32"
+        if options.get("lora") == 0:
+            options["dtype"] = "float32"
+            if "optim.lr" not in given:
+                recipe.optim.lr = 1e-5
 
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the resolution at which a frame of 640 x 480 is seen."""

@@ -54,6 +54,10 @@ class Classify(Task):
     measured = True
     predict_settings: ClassVar[type[PredictSettings]] = ClassifySettings
 
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """Digits must not be mirrored; anything else is a small folder of photographs."""
+        return "digits" if data == "digits" else "finetune_small"
+
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the fields of a `Preprocess`."""
         return preprocess_of(card).to_dict()

@@ -67,6 +67,10 @@ class DenseTask(Task):
         "explain": "maps of evidence are drawn for classifiers of pictures"
     }
 
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """The built-in scenes need less than photographs."""
+        return f"{'scenes_' if data == 'scenes' else ''}{self.name}{'' if data == 'scenes' else '_small'}"
+
     def complete(self, card: Card) -> None:
         """Fill in the default head and refuse one of another kind.
 

@@ -34,6 +34,10 @@ class Restore(Task):
         "predict": "use `saccade radar enhance`",
     }
 
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """The one for pairs of radar images."""
+        return "radar_sharpen"
+
     def show_metric(self, value: float) -> str:
         """Print decibels."""
         return f"{value:.2f} dB"

@@ -55,6 +55,10 @@ class Video(Classify):
     predict_batch = 4
     predict_settings: ClassVar[type[PredictSettings]] = VideoSettings
 
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """The built-in clips have a recipe with a small network of its own."""
+        return "clips_video" if data == "clips" and model is None else "video_small"
+
     def complete(self, card: Card) -> None:
         """Fill in how frames are joined.
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from saccade.errors import ConfigError, did_you_mean
+from saccade.settings import make
 from saccade.tasks.dense.nets.cascade import CascadeMaskRCNN, CascadeRCNN
 from saccade.tasks.dense.nets.network import DenseNet, Trunk
 from saccade.tasks.dense.nets.options import (
@@ -18,7 +19,6 @@ from saccade.tasks.dense.nets.options import (
     RetinaNetOptions,
     SemanticFPNOptions,
     UPerNetOptions,
-    read_options,
 )
 from saccade.tasks.dense.nets.rcnn import FasterRCNN, MaskRCNN
 from saccade.tasks.dense.nets.retinanet import RetinaNet
@@ -88,7 +88,7 @@ def build_dense(
     if head not in HEADS:
         raise ConfigError(f"unknown head {head!r}{did_you_mean(head, HEADS)}")
     row = HEADS[head]
-    chosen = read_options(row.options, head_options, head)
+    chosen = make(row.options, head_options, head)
     chosen = dataclasses.replace(chosen, finest_stride=chosen.finest_stride or row.finest_stride)
     finest = chosen.finest_stride
     trunk = build_trunk(backbone, finest, in_chans=in_chans, options=options, pretrained=pretrained)
