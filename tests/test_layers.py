@@ -22,7 +22,7 @@ RESERVED = {
         "engine/train",  # optimiser parts, schedule, version
         "cli/models.py",  # lists timm/NAME
     },
-    "torchvision": {"data", "tasks/dense", "engine/export/verify.py", "engine/predict", "engine/doctor.py"},
+    "torchvision": {"data", "tasks/dense", "tasks/detect", "engine/predict", "engine/doctor.py"},
     "accelerate": {"engine/train"},
     "huggingface_hub": {"hub.py", "engine/doctor.py"},
     "cyclopts": {"cli"},

@@ -30,7 +30,7 @@ class Restore(Task):
     metric_loss = 0.5
     """Decibels."""
     unsupported: ClassVar[Mapping[str, str]] = {
-        "explain": "maps of evidence are drawn for classifiers of pictures",
+        "explain": "use `saccade radar enhance` or `saccade radar eval`",
         "predict": "use `saccade radar enhance`",
     }
 
