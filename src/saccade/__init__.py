@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from saccade.engine.sessions import open_predictor
     from saccade.nn.fold import fold
+    from saccade.tasks import register_task
     from saccade.tasks.open import load_model
     from saccade.zoo.loading import load_weights, save_weights
     from saccade.zoo.registry import create_model, list_models
@@ -24,6 +25,7 @@ _HOMES = {
     "load_weights": "saccade.zoo.loading",
     "save_weights": "saccade.zoo.loading",
     "open_predictor": "saccade.engine.sessions",
+    "register_task": "saccade.tasks",
     "sparsify": "saccade.zoo.sparse",
 }
 
@@ -35,6 +37,7 @@ __all__ = [
     "load_model",
     "load_weights",
     "open_predictor",
+    "register_task",
     "save_weights",
     "sparsify",
 ]

@@ -25,6 +25,7 @@ from saccade.data.decode import load_rgb
 from saccade.engine.explain.draw import GAP, INK, PAPER, SOFT, dimmed, fit_text, font, overlay
 from saccade.engine.explain.run import seen_box
 from saccade.errors import ConfigError, ShapeError
+from saccade.nn.origin import name_of
 from saccade.tasks.classify.task import preprocess_of
 from saccade.tasks.open import load_model
 
@@ -103,7 +104,7 @@ def token_maps(model: nn.Module, image: Tensor) -> Tensor:
         raise ShapeError(f"image is {tuple(image.shape)}; expected one picture, (1, channels, height, width)")
     read: Any = getattr(model, "token_maps", None)
     if read is None:
-        name = getattr(model, "saccade_name", type(model).__name__)
+        name = name_of(model)
         raise ConfigError(
             f"{name} has no semantic tokens; give one of the stvit_* models, or convert a vision transformer "
             f"with: saccade sparsify NAME"
