@@ -86,3 +86,9 @@ def test_a_bundle_says_what_it_is_and_builds_nothing(tmp_path):
     assert card_of_source(tmp_path) == Card("shvit_s1")
     with pytest.raises(WeightsError, match="a bundle holds an exported file"):
         open_network(tmp_path)
+
+
+def test_a_file_of_nobody_is_refused(tmp_path):
+    torch.save({"model": {"nobody.weight": torch.zeros(3)}}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match="belong to none of our models"):
+        open_network(tmp_path / "x.pth")
