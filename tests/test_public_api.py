@@ -22,6 +22,7 @@ PUBLIC = {
     "load_model",
     "open_predictor",
     "load_weights",
+    "register_task",
     "save_weights",
     "sparsify",
     "bench",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from saccade.engine.predict import open_predictor, predict
     from saccade.engine.train.begin import train
     from saccade.nn.fold import fold
+    from saccade.tasks import register_task
     from saccade.tasks.open import load_model
     from saccade.zoo.loading import load_weights, save_weights
     from saccade.zoo.registry import create_model, list_models
@@ -32,6 +33,7 @@ _HOMES = {
     "bench": "saccade.engine.bench.run",
     "export": "saccade.engine.export.ship",
     "verify": "saccade.engine.export.check",
+    "register_task": "saccade.tasks",
     "sparsify": "saccade.zoo.sparse",
     "train": "saccade.engine.train.begin",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "load_weights",
     "open_predictor",
     "predict",
+    "register_task",
     "save_weights",
     "sparsify",
     "train",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import WeightsError
+from saccade.nn.origin import name_of, origin_of
 from saccade.weights import keymap
 from saccade.weights.card import Card
 from saccade.weights.store import locate, read_weights, save_state, tensors_in
@@ -34,7 +35,7 @@ def load_weights(model: nn.Module, source: Any, *, strict: bool = True) -> nn.Mo
     Raises:
         WeightsError: Lists what is missing, unexpected or of another shape.
     """
-    name = getattr(model, "saccade_name", type(model).__name__)
+    name = name_of(model)
     family = layouts_of(model)
     if isinstance(source, Mapping):
         where, content = "the state dict", dict(source)
@@ -71,11 +72,11 @@ def save_weights(model: nn.Module, path: Path | str, card: Card | None = None) -
 
 def card_of(model: nn.Module) -> Card:
     """Describe a network of `create_model` by its own attributes."""
-    name = getattr(model, "saccade_name", "")
-    if not name:
+    origin = origin_of(model)
+    if origin is None:
         raise WeightsError("this network has no name; build it with saccade.create_model or pass a card")
     config = getattr(model, "config", None)
-    options: dict[str, Any] = dict(getattr(model, "saccade_options", {}))
+    name, options = origin.name, dict(origin.options)
     if not name.startswith(("timm/", "stvit/")):
         entry = registry._TABLE[name]
         options = {
@@ -236,8 +237,8 @@ def load_state(
 
 def layouts_of(model: nn.Module) -> str:
     """Return the family whose key layouts a network's weights may be in; "timm" for layouts that are its own."""
-    name = "" if isinstance(model, ForeignKeys) else getattr(model, "saccade_name", "")
-    return registry.family_of(name) if name else "timm"
+    origin = None if isinstance(model, ForeignKeys) else origin_of(model)
+    return registry.family_of(origin.name) if origin else "timm"
 
 
 def _same_kind(tensor: Tensor, own: Tensor) -> bool:
@@ -249,10 +250,9 @@ def _same_kind(tensor: Tensor, own: Tensor) -> bool:
 
 def _widest_names(model: nn.Module) -> list[str]:
     """Return the model's tensor names with every head it could have, so that dropped heads are recognised."""
-    name = getattr(model, "saccade_name", "")
-    names = list(model.state_dict())
-    if name in registry.list_models():
-        names = list(dict.fromkeys([*names, *registry.widest_names(name)]))
+    origin, names = origin_of(model), list(model.state_dict())
+    if origin is not None and origin.name in registry.list_models():
+        names = list(dict.fromkeys([*names, *registry.widest_names(origin.name)]))
     return names
 
 

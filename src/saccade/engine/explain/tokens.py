@@ -27,6 +27,7 @@ from saccade.engine.explain.draw import GAP, INK, PAPER, SOFT, dimmed, fit_text,
 from saccade.engine.explain.run import seen_box
 from saccade.engine.source import open_for
 from saccade.errors import ConfigError, ShapeError
+from saccade.nn.origin import name_of
 
 Box = tuple[float, float, float, float]
 GOLDEN = 0.6180339887498949
@@ -103,7 +104,7 @@ def token_maps(model: nn.Module, image: Tensor) -> Tensor:
         raise ShapeError(f"image is {tuple(image.shape)}; expected one picture, (1, channels, height, width)")
     read: Any = getattr(model, "token_maps", None)
     if read is None:
-        name = getattr(model, "saccade_name", type(model).__name__)
+        name = name_of(model)
         raise ConfigError(
             f"{name} has no semantic tokens; give one of the stvit_* models, or convert a vision transformer "
             f"with: saccade sparsify NAME"

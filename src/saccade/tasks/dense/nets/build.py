@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from saccade.errors import ConfigError, did_you_mean
+from saccade.nn.origin import set_origin
 from saccade.settings import make
 from saccade.tasks.dense.nets.cascade import CascadeMaskRCNN, CascadeRCNN
 from saccade.tasks.dense.nets.network import DenseNet, Trunk
@@ -93,7 +94,7 @@ def build_dense(
     finest = chosen.finest_stride
     trunk = build_trunk(backbone, finest, in_chans=in_chans, options=options, pretrained=pretrained)
     net: DenseNet = row.build(trunk, num_classes, chosen)
-    net.saccade_name = backbone  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    set_origin(net, backbone, options)
     return net
 
 

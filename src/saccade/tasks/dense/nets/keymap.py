@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from saccade.errors import WeightsError
+from saccade.nn.origin import name_of
 from saccade.tasks.dense.nets.build import HEADS
 from saccade.tasks.dense.nets.network import DenseNet
 from saccade.weights.card import Card
@@ -74,10 +75,10 @@ def mmdet_name(net: DenseNet, name: str) -> str:
     """Return the name that one of our tensors has in an mmdet or mmseg file of the same network."""
     top, _, rest = name.partition(".")
     if top == "backbone":
-        family = family_of(str(getattr(net, "saccade_name", "")))
+        family = family_of(name_of(net))
         if family not in _BACKBONES:
             raise WeightsError(
-                f"no published detector of mmdet is known for {getattr(net, 'saccade_name', 'this backbone')}; "
+                f"no published detector of mmdet is known for {name_of(net)}; "
                 f"there are some for the families {', '.join(_BACKBONES)}"
             )
         return _backbone_name(family, rest)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from saccade.errors import ConfigError, ShapeError
+from saccade.nn.origin import name_of
 from saccade.tasks.dense.nets.options import HeadOptions
 from saccade.tasks.dense.nets.pyramid import Pyramid
 from saccade.zoo.loading import Fit, ForeignKeys
@@ -76,7 +77,7 @@ class DenseNet(nn.Module, ForeignKeys):
         except AssertionError as error:
             # How timm says that a network was built for one size.
             raise ShapeError(
-                f"{getattr(self.backbone, 'saccade_name', 'the backbone')} takes no pictures of {images.shape[2]} x "
+                f"{name_of(self.backbone)} takes no pictures of {images.shape[2]} x "
                 f"{images.shape[3]} pixels ({error}); some of timm's do with the option dynamic_img_size or "
                 "strict_img_size, or pictures of another size"
             ) from None
@@ -116,8 +117,9 @@ class DenseNet(nn.Module, ForeignKeys):
         """
         method = getattr(self.backbone, "set_grad_checkpointing", None)
         if method is None:
-            name = getattr(self.backbone, "saccade_name", type(self.backbone).__name__)
-            raise ConfigError(f"{name} cannot recompute its activations; leave run.recompute out")
+            raise ConfigError(
+                f"{name_of(self.backbone)} cannot recompute its activations; leave run.recompute out"
+            )
         method(enable)
 
     def weight_decay_exempt(self) -> set[str]:
