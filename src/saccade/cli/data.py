@@ -191,17 +191,9 @@ def _write(
 
 def _write_findings(out: Path, findings: list[dict]) -> None:
     """Write findings as a CSV file."""
-    import csv
-    import io
+    from saccade.files import write_rows
 
-    from saccade.files import write_text
-
-    text = io.StringIO()
-    columns = list(findings[0]) if findings else ["level", "kind", "name", "detail"]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(findings)
-    write_text(out, text.getvalue())
+    write_rows(out, findings, ("level", "kind", "name", "detail"))
 
 
 def _check_dense(

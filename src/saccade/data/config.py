@@ -120,3 +120,10 @@ def read_split(run: Path | str) -> tuple[DataConfig, int] | None:
         for name, value in (("data.source", found.data.source), ("data.val", found.data.val))
     )
     return DataConfig(source, val, found.data.val_fraction), found.run.seed
+
+
+def same_place(first: str, second: str) -> bool:
+    """Whether two specifications name the same place."""
+    if not first or not second:
+        return False
+    return first == second or Path(first).expanduser().resolve() == Path(second).expanduser().resolve()

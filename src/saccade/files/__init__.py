@@ -1,6 +1,6 @@
 """Files as everything here reads and writes them: whole or not at all, checked, one writer at a time."""
 
-from saccade.files.atomic import replacing, sha256, write_text
+from saccade.files.atomic import replacing, sha256, write_rows, write_text
 from saccade.files.cache import cache_dir
 from saccade.files.lock import writing
 from saccade.files.regular import open_regular
@@ -28,6 +28,7 @@ __all__ = [
     "replacing",
     "sha256",
     "within",
+    "write_rows",
     "write_text",
     "writing",
 ]

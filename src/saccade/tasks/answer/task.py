@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.errors import ConfigError, memory_enough
+from saccade.errors import ConfigError, DataError, memory_enough
+from saccade.kinematics.records import read_questions
 from saccade.tasks.answer.vlm.adapters import IGNORED, Adapter, adapter_for
 from saccade.tasks.answer.vlm.data import AnswerData, Exchanges, Item, read_mix, split_questions
 from saccade.tasks.answer.vlm.model import build_vlm, tune_options
@@ -32,6 +33,14 @@ class Answer(Task):
     name = "answer"
     main_metric = "likelihood"
     channels_last = False
+    samples = "questions"
+    held_out_settings = ("size", "labels", "pictures")
+    metric_names: ClassVar = {
+        "likelihood": "Likelihood",
+        "tokens": "Tokens right %",
+        "answers": "Answers right, word for word %",
+        "loss": "Log loss",
+    }
 
     def __init__(self) -> None:
         self._adapter: Adapter | None = None
@@ -80,6 +89,18 @@ class Answer(Task):
         talks, notes = read_mix(data.mix, len(asked), seed)
         items: list[Item] = [*asked, *talks]
         return TaskData(AnswerData(items, exchanges, adapter, replace=True), val, [], facts, [note, *notes])
+
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open questions to judge weights by: those that are not of the split train, or all where all are."""
+        if kept_back:
+            return self.open(data, AugmentConfig(), card, seed=seed, train=False)
+        adapter = self._open_adapter(card, data.size or 0)
+        asked = list(read_questions(data.source))
+        held = [question for question in asked if question.split != "train"] or asked
+        if not held:
+            raise DataError(f"{data.source}: no questions; expected those of `saccade kinematics questions`")
+        samples = AnswerData(held, Exchanges(data.source, data.labels, data.pictures), adapter)
+        return TaskData(None, samples, [], self._facts(adapter) | {"side": data.size or 0})
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples; those without frames of the same shape go into parts of their own."""
