@@ -26,6 +26,8 @@ def evaluate(
     seed: int = 0,
     frames: Annotated[int, cyclopts.Parameter(show=False)] = 0,
     views: Annotated[str, cyclopts.Parameter(show=False)] = "",
+    labels: Annotated[str, cyclopts.Parameter(show=False)] = "",
+    pictures: Annotated[str, cyclopts.Parameter(show=False)] = "",
     json: Flag = False,
 ) -> None:
     """Measure how good a trained model of any task is, with intervals, and write a report page.
@@ -50,6 +52,8 @@ def evaluate(
         seed: Of the bootstrap behind the intervals.
         frames: Of a clip; 0: those of the weights.
         views: Of videos: 1x1, 1x3, 4x1, 4x3 or 10x3, temporal times spatial.
+        labels: Of language models: tracks to draw boxes from.
+        pictures: Folder that the pictures of --labels are relative to.
         json: Print one JSON object.
     """
     from saccade.engine.bench.machine import describe_machine
@@ -59,7 +63,7 @@ def evaluate(
     rows = read_speeds(speeds) if speeds else []
     found = measured(
         weights, data, backend=backend, precision=precision, size=size, device=device, batch=batch,
-        threads=threads or None, seed=seed, frames=frames, views=views,
+        threads=threads or None, seed=seed, frames=frames, views=views, labels=labels, pictures=pictures,
     )  # fmt: skip
     values = found.summary()
     if page is not None:

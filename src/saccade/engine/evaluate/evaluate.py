@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from saccade.data.config import DataConfig, read_split, same_place
-from saccade.engine.evaluate.networks import Opened, is_fresh, open_for_evaluation
+from saccade.engine.evaluate.networks import Opened, card_at, is_fresh, open_for_evaluation
 from saccade.engine.run import read_jobs, run_batches
 from saccade.engine.sessions.finite import REASON, FiniteOutputs
 from saccade.errors import ConfigError, DataError, did_you_mean
+from saccade.tasks import get_task
 from saccade.tasks.base import Batch, Metrics, Task, TaskData
 from saccade.tasks.evaluation import Evaluation
 from saccade.trust import check_place
@@ -84,14 +85,18 @@ def evaluate(
         raise ConfigError(f"batch is {batch}; expected 1 or more, or 0 to find the fastest")
     held = find_held_out(data, like or weights)
     check_place(held.config.source)
+    # Opening weights may export and measure them first; data that cannot be used are refused before that.
+    card = card_at(weights)
+    task = None if card is None else get_task(card.task)
+    part = None if task is None or card is None else _open_data(task, card, held, settings, weights)
     with open_for_evaluation(
         weights, backend=backend, precision=precision, threads=threads, device=device,
         size=settings.get("size", 0), log=log,
     ) as opened:  # fmt: skip
-        task = opened.task
-        task.refuse("evaluate", str(weights))
-        config = dataclasses.replace(held.config, **_asked(task, settings))
-        part = task.open_held_out(config, opened.card, seed=held.seed, kept_back=held.kept_back)
+        if task is None or part is None:
+            task = opened.task
+            part = _open_data(task, opened.card, held, settings, weights)
+        opened.task = task  # which joins samples of the data that it opened
         card = dataclasses.replace(opened.card, labels=part.labels, preprocess=part.preprocess)
         chosen = batch or task.predict_batch or opened.choose_batch(len(part.val))
         gallery = task.gallery(card, shown)
@@ -104,7 +109,7 @@ def evaluate(
     count = int(values.pop("count"))
     if not count:
         raise DataError(
-            f"{config.source}: not one of the {task.samples} could be used, so there is nothing to measure; the "
+            f"{held.config.source}: not one of the {task.samples} could be used, so there is nothing to measure; the "
             f"first: {skipped[0][1] if skipped else 'none there'}"
         )
     notes = [*held.notes, *part.notes]
@@ -114,7 +119,7 @@ def evaluate(
         setting["workers"] = opened.workers
     setting |= {"seconds": round(seconds, 3), "images_per_s": round(len(part.val) / seconds, 1)}
     found = Evaluation(
-        task.name, card.model, card.head, str(weights), config.source, part.labels, values,
+        task.name, card.model, card.head, str(weights), held.config.source, part.labels, values,
         metrics.intervals(seed=seed), metrics.per_class(), count, metrics, gallery, skipped, notes, setting,
     )  # fmt: skip
     found.sections = task.report(found)
@@ -145,6 +150,15 @@ def find_held_out(data: str, judge: Path | str) -> HeldOut:
         notes.append(f"Measured on {config.val}, which the run was validated on: it learned all of {data}.")
     place = config.val or data or config.source
     return HeldOut(dataclasses.replace(config, source=place, val=""), seed, not config.val, notes)
+
+
+def _open_data(
+    task: Task, card: Card, held: HeldOut, settings: dict[str, Any], weights: Path | str
+) -> TaskData:
+    """Open what to judge by."""
+    task.refuse("evaluate", str(weights))
+    config = dataclasses.replace(held.config, **_asked(task, settings))
+    return task.open_held_out(config, card, seed=held.seed, kept_back=held.kept_back)
 
 
 def _asked(task: Task, settings: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from saccade.tasks.answer.vlm.adapters import IGNORED, Adapter, adapter_for
 from saccade.tasks.answer.vlm.data import AnswerData, Exchanges, Item, read_mix, split_questions
 from saccade.tasks.answer.vlm.model import build_vlm, tune_options
 from saccade.tasks.base import Batch, LossContext, Metrics, Net, Task, TaskData, device_of
+from saccade.trust import check_place
 from saccade.weights.card import Card
 
 
@@ -92,15 +93,19 @@ class Answer(Task):
 
     def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
         """Open questions to judge weights by: those that are not of the split train, or all where all are."""
-        if kept_back:
-            return self.open(data, AugmentConfig(), card, seed=seed, train=False)
-        adapter = self._open_adapter(card, data.size or 0)
+        for place in (data.source, data.labels, data.pictures):
+            check_place(place)
+        side = data.size or int(card.preprocess.get("side", 0))
+        adapter = self._open_adapter(card, side)
         asked = list(read_questions(data.source))
-        held = [question for question in asked if question.split != "train"] or asked
+        if kept_back:
+            held = split_questions(data.source, "", data.val_fraction, seed)[1]
+        else:
+            held = [question for question in asked if question.split != "train"] or asked
         if not held:
             raise DataError(f"{data.source}: no questions; expected those of `saccade kinematics questions`")
         samples = AnswerData(held, Exchanges(data.source, data.labels, data.pictures), adapter)
-        return TaskData(None, samples, [], self._facts(adapter) | {"side": data.size or 0})
+        return TaskData(None, samples, [], self._facts(adapter) | {"side": side})
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples; those without frames of the same shape go into parts of their own."""

@@ -132,7 +132,7 @@ def _confusion(matrix: np.ndarray, labels: Sequence[str]) -> str:
     )
     body = ""
     if len(used) <= MATRIX_CLASSES:
-        chart = charts.confusion_chart(matrix[np.ix_(used, used)], [labels[i] for i in used])
+        chart = charts.confusion_chart(matrix[np.ix_(used, used)], [labels[int(i)] for i in used])
         body = f"<figure><figcaption>Counts; shade is the share of the row</figcaption>{chart}</figure>"
     elif pairs:
         rows = [{"true": a, "taken for": b, "times": n} for a, b, n in pairs[:25]]
