@@ -163,9 +163,9 @@ class Storm:
         modules = [
             "timm",
             "saccade.cli.main",
-            "saccade.train.loop",
-            "saccade.predict.run",
-            "saccade.evaluate.run",
+            "saccade.engine.train.loop",
+            "saccade.engine.predict.run",
+            "saccade.engine.evaluate.evaluate",
             "saccade.radar.imaging",
         ]
         modules += (

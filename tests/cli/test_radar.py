@@ -158,7 +158,7 @@ def test_bad_input_ends_in_one_sentence_and_nothing_written(
 
 @pytest.mark.parametrize(
     "command",
-    [["predict", "."], ["eval", "--data", "digits"], ["explain", "p.png"]],
+    [["predict", "."], ["explain", "p.png"]],
     ids=lambda command: command[0],
 )
 def test_commands_for_classifiers_say_where_to_go(command, tmp_path, capsys, monkeypatch):

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 import saccade
 from saccade.cli.main import main
 from saccade.data.coco import read_coco
+from saccade.data.config import read_split
 from saccade.data.preprocess import Preprocess
 from saccade.data.radar_pairs import read_manifest
 from saccade.data.shards import read_class_names, resolve_labels
 from saccade.data.table import read_table
-from saccade.engine.evaluate.held_out import trained_on
-from saccade.engine.evaluate.report import read_metrics
+from saccade.engine.evaluate.page import read_metrics
 from saccade.engine.train.convert import load_plan
 from saccade.engine.train.log import RunLog
 from saccade.engine.train.recipe import Recipe, dump_recipe, load_recipe
@@ -79,7 +79,7 @@ READERS = {
     "card": lambda path: Card.from_json(path.read_bytes().decode("utf-8", "replace")),
     "recipe.yaml": load_recipe,
     "plan": placed(load_plan, "sparsify.yaml"),
-    "split": placed(trained_on, "recipe.yaml"),
+    "split": placed(read_split, "recipe.yaml"),
     "log.jsonl": rewound,
     "metrics.csv": read_metrics,
     "table.csv": read_table,
@@ -432,7 +432,7 @@ def test_labels_that_are_huge_numbers_make_no_list():
 def test_a_damaged_recipe_is_said_and_not_passed_over(tmp_path):
     (tmp_path / "recipe.yaml").write_text("data: 3")
     with pytest.raises(DataError, match=r"recipe.yaml: field data"):
-        trained_on(tmp_path)
+        read_split(tmp_path)
 
 
 def test_an_outline_far_outside_is_not_walked():

@@ -9,7 +9,7 @@ import torch
 
 from saccade.cli.main import main
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.engine.evaluate.video import evaluate_video
+from saccade.engine.evaluate.evaluate import evaluate
 from saccade.engine.predict import predict
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
@@ -80,9 +80,9 @@ def test_eval_and_its_views(run, folder, capsys):
     assert (values["top1"], values["count"], values["views"]) == (1.0, 4, "4x3")
     assert (run / "report.html").is_file()
     with pytest.raises(DataError, match="not one of the 2 classes"):
-        evaluate_video(run, str(folder.parent), threads=1)
+        evaluate(run, str(folder.parent), threads=1)
     with pytest.raises(ConfigError, match="run with torch in float32"):
-        evaluate_video(run, backend="onnx")
+        evaluate(run, backend="onnx")
 
 
 def test_views_are_averaged_as_probabilities(run, folder):

@@ -94,24 +94,20 @@ def evaluate(
         threads: CPU threads.
         json: Print one JSON object.
     """
-    import torch
-
-    from saccade.data.radar_pairs import RadarPairs
-    from saccade.engine.evaluate.sharpening import mark_pairs, plot_pairs
+    from saccade.cli.evaluate import measured
+    from saccade.engine.predict.sharpen import shipped_weights
+    from saccade.files import write_rows
     from saccade.radar.arithmetic import check_threads
     from saccade.radar.pictures import check_name
 
     check_name(plot)
     check_threads(threads)
-    if threads:
-        torch.set_num_threads(threads)
-    with show.progress() as bar:
-        task = bar.add_task("marking", total=len(RadarPairs(data)), info="pairs")
-        found = mark_pairs(data, weights, done=lambda done: bar.update(task, completed=done))
+    found = measured(weights or str(shipped_weights()), str(data), threads=threads)
     if out:
-        found.write_samples(out)
+        write_rows(out, found.gallery.samples)
     if plot:
-        plot_pairs(data, weights, plot)
-    show.rows(found.table, as_json=json, title=str(data))
+        found.gallery.plot(plot)
+    show.rows(found.gallery.table(), as_json=json, title=found.data)
     written = ", ".join(str(path) for path in (out, plot) if path)
-    show.note(f"{found.seconds:.3f} s an image{f'; wrote {written}' if written else ''}")
+    seconds = found.setting["seconds"] / found.count
+    show.note(f"{seconds:.3f} s a pair{f'; wrote {written}' if written else ''}")

@@ -1,5 +1,6 @@
 """What a recipe says about data: where it is, how it is split, how it is augmented."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -90,6 +91,8 @@ class _Place:
     source: str = ""
     val: str = ""
     val_fraction: Annotated[float, within(0, 1)] = DataConfig.val_fraction
+    labels: str = ""
+    pictures: str = ""
 
 
 @dataclass
@@ -115,8 +118,17 @@ def read_split(run: Path | str) -> tuple[DataConfig, int] | None:
     if not path.is_file():
         return None
     found = read_yaml(path, _Split, error=DataError)
-    source, val = (
-        Stored(value, path, name, way="name data on this machine with --data") if value else ""
-        for name, value in (("data.source", found.data.source), ("data.val", found.data.val))
+    source, val, labels, pictures = (
+        Stored(value, path, f"data.{name}", way="name data on this machine with --data") if value else ""
+        for name, value in dataclasses.asdict(found.data).items()
+        if name != "val_fraction"
     )
-    return DataConfig(source, val, found.data.val_fraction), found.run.seed
+    share = found.data.val_fraction
+    return DataConfig(source, val, share, labels=labels, pictures=pictures), found.run.seed
+
+
+def same_place(first: str, second: str) -> bool:
+    """Whether two specifications name the same place."""
+    if not first or not second:
+        return False
+    return first == second or Path(first).expanduser().resolve() == Path(second).expanduser().resolve()

@@ -1,6 +1,6 @@
 """Files as everything here reads and writes them: whole or not at all, checked, one writer at a time."""
 
-from saccade.files.atomic import keep_input, replacing, sha256, write_text
+from saccade.files.atomic import keep_input, replacing, sha256, write_rows, write_text
 from saccade.files.cache import cache_dir
 from saccade.files.cores import count_threads, logical_cores, usable_cores
 from saccade.files.lock import writing
@@ -33,6 +33,7 @@ __all__ = [
     "sha256",
     "usable_cores",
     "within",
+    "write_rows",
     "write_text",
     "writing",
 ]

@@ -1,12 +1,15 @@
 """Write files and folders so that a reader sees all of them or none, whenever the power goes."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from saccade.errors import ConfigError
 
@@ -56,6 +59,21 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a text file atomically, as UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows as a CSV file, or nothing of it.
+
+    Args:
+        path: The file.
+        rows: All with the same columns.
+        columns: Of a table without rows.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def sha256(path: Path | str) -> str:

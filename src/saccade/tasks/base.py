@@ -20,15 +20,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from saccade.errors import ConfigError
+from saccade.page import plain, table
+from saccade.shown import markdown
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from saccade.data.config import AugmentConfig, DataConfig
+    from saccade.tasks.evaluation import Evaluation
     from saccade.weights.card import Card
 
 Batch = dict[str, Any]
@@ -80,6 +84,10 @@ class Metrics(abc.ABC):
     def compute(self) -> dict[str, float]:
         """Return the metrics by name; every value a plain float."""
 
+    def summary(self) -> dict[str, float]:
+        """Return what an evaluation shows, in its order: `compute`, and what training has no time for."""
+        return self.compute()
+
     def intervals(self, *, seed: int = 0) -> dict[str, tuple[float, float]]:
         """Return 95 % intervals of the metrics that have one."""
         return {}
@@ -87,6 +95,18 @@ class Metrics(abc.ABC):
     def per_class(self) -> list[dict[str, Any]]:
         """Return one row for each class, for a table; empty where there are no classes."""
         return []
+
+    def hits(self) -> np.ndarray:
+        """Return (samples,) whether each came out right, in order; empty where that has no meaning."""
+        return np.zeros(0, bool)
+
+
+class Gallery(Protocol):
+    """Keeps samples of an evaluation for its page."""
+
+    def look(self, batch: Batch, outputs: Any) -> None:
+        """Take in a batch and what the network gave for it."""
+        ...
 
 
 @dataclass
@@ -100,7 +120,9 @@ class Section:
 
     title: str
     html: str
-    """Made of the page's own pieces (`engine.page`); everything from outside is escaped already."""
+    """Made of the pieces of `saccade.page`; everything from outside is escaped already."""
+    text: str = ""
+    """Its short form in Markdown; empty: it has none."""
 
 
 @dataclass
@@ -141,6 +163,12 @@ class Task(abc.ABC):
     """Which entry of `Metrics.compute()` picks the best checkpoint (larger is better)."""
     predict_settings: ClassVar[type[PredictSettings]] = PredictSettings
     """What can be asked of a prediction."""
+    held_out_settings: ClassVar[tuple[str, ...]] = ("size",)
+    """Fields of `DataConfig` that an evaluation can be told besides where the data is."""
+    samples: ClassVar[str] = "images"
+    """What people call its samples."""
+    metric_names: ClassVar[Mapping[str, str]] = {}
+    """What pages call a metric; one whose name ends in " %" is a share, shown in per cent."""
     unsupported: ClassVar[Mapping[str, str]] = {}
     """What the engine does for other tasks and not for this one: verb (train, evaluate, predict, explain, export,
     bench) -> what the user can do instead, the end of a sentence."""
@@ -225,10 +253,10 @@ class Task(abc.ABC):
         """Open what to evaluate on, its targets numbered as the network's outputs are.
 
         Args:
-            data: Where: its `val`, else the validation side of `source`, else all of `source`.
+            data: Where: the validation side of `source` where that is divided, else all of it.
             card: Of the weights.
             seed: Of the split that training made.
-            kept_back: Training itself kept a part of `source` back: take that part.
+            kept_back: Training itself kept a part of `source` back, where that is not divided: take that part.
         """
         from saccade.data.config import AugmentConfig
 
@@ -359,13 +387,13 @@ class Task(abc.ABC):
             folder: Of the prediction.
         """
 
-    def gallery(self, card: Card) -> Any:
-        """Return an object with look(batch, outputs) that keeps samples for the evaluation page; None: none kept."""
+    def gallery(self, card: Card, keep: int) -> Gallery | None:
+        """Return what keeps up to `keep` samples for the evaluation page; None: none is kept."""
         return None
 
-    def report(self, found: Any) -> list[Section]:
-        """Return the sections of the evaluation page that only this task has; `found` is an `Evaluation`."""
-        return []
+    def report(self, found: Evaluation) -> list[Section]:
+        """Return the sections of the evaluation page of this task: a table by class, unless it has more."""
+        return class_sections(found.per_class)
 
     # -- leaving ----------------------------------------------------------------------------------
 
@@ -447,3 +475,18 @@ def device_of(net: Net) -> torch.device:
         for tensor in (*net.parameters(), *net.buffers()):
             return tensor.device
     return torch.device("cpu")
+
+
+def class_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Return a section with a table by class; none without classes."""
+    if not rows:
+        return []
+
+    def shown(value: Any) -> str:
+        return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else plain(value)
+
+    names = list(rows[0])
+    lines = ["| " + " | ".join(markdown(name) for name in names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(markdown(shown(row[name])) for name in names) + " |" for row in rows]
+    html = f"<section><h2>Class by class</h2>{table(rows, show=shown)}</section>"
+    return [Section("Class by class", html, "\n".join(lines))]

@@ -192,7 +192,13 @@ def fill(
     rate = left / seconds if left else 0.0
     count = journal.done - len(journal.skipped)
     return Prediction(
-        journal.out, count, journal.skipped, journal.resumed, seconds, rate, setting | _deciding(settings)
+        journal.out,
+        count,
+        journal.skipped,
+        journal.resumed,
+        seconds,
+        rate,
+        {**setting, **_deciding(settings)},
     )
 
 

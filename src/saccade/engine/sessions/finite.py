@@ -92,8 +92,8 @@ def leave_out(
         first: As there; None: the batch's own `first`.
     """
     rows, places = len(batch["index"]), batch["index"].tolist()
-    first = batch["first"] if first is None else first
-    covered = range(first, first + rows + len(batch["skipped"]))
+    begin: int = batch["first"] if first is None else first
+    covered = range(begin, begin + rows + len(batch["skipped"]))
     skipped = dict(zip(sorted(set(covered) - set(places)), batch["skipped"], strict=True))
     skipped |= {places[row]: (batch["name"][row], reason) for row, reason in reasons.items()}
     kept, found = pick(batch, outputs, [row for row in range(rows) if row not in reasons])

@@ -70,7 +70,7 @@ class VideoPredictor:
         if self.card.task != "video":
             raise ConfigError(f"{source}: a network for {self.card.task}, not one of videos")
         self._source = str(source)
-        self.preprocess = video_preprocess_of(self.card, DataConfig(size=size, frames=frames, views=views))
+        self.preprocess = video_preprocess_of(self.card, DataConfig(size=size, frames=frames, views=views))  # pyright: ignore[reportArgumentType]
         self.task, self.device = Video(), device
         torch.set_num_threads(count_threads(threads))
         try:

@@ -25,9 +25,9 @@ import torch
 import yaml
 from torch import nn
 
+from saccade.data.config import read_split, same_place
 from saccade.data.opening import is_divided, open_pair
 from saccade.engine.bench.cost import count_macs, count_params
-from saccade.engine.evaluate.held_out import same_place, trained_on
 from saccade.engine.train.loop import Interrupted, train, train_held
 from saccade.engine.train.recipe import (
     PLACES,
@@ -175,7 +175,7 @@ def adopt_split(plan: ConvertPlan, chosen: set[str]) -> list[str]:
     Raises:
         ConfigError: The user set one of them to another value.
     """
-    found, data = trained_on(plan.base), plan.recipe.data
+    found, data = read_split(plan.base), plan.recipe.data
     if found is None or data.val or found[0].val or not same_place(data.source, found[0].source):
         return []
     if is_divided(data.source):

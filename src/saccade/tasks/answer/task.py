@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.errors import ConfigError, memory_enough
+from saccade.errors import ConfigError, DataError, memory_enough
+from saccade.kinematics.records import read_questions
 from saccade.tasks.answer.vlm.adapters import IGNORED, Adapter, adapter_for
 from saccade.tasks.answer.vlm.data import AnswerData, Exchanges, Item, read_mix, split_questions
 from saccade.tasks.answer.vlm.model import build_vlm, tune_options
@@ -37,6 +38,14 @@ class Answer(Task):
         ("predict", "export", "bench", "explain"), "use `saccade vlm ask` and `saccade vlm score`"
     )
     place_flags: ClassVar = {"model.name": "--base"}
+    samples = "questions"
+    held_out_settings = ("size", "labels", "pictures")
+    metric_names: ClassVar = {
+        "likelihood": "Likelihood",
+        "tokens": "Tokens right %",
+        "answers": "Answers right, word for word %",
+        "loss": "Log loss",
+    }
 
     def __init__(self) -> None:
         self._adapter: Adapter | None = None
@@ -110,6 +119,22 @@ class Answer(Task):
         talks, notes = read_mix(data.mix, len(asked), seed)
         items: list[Item] = [*asked, *talks]
         return TaskData(AnswerData(items, exchanges, adapter, replace=True), val, [], facts, [note, *notes])
+
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open questions to judge weights by: those that are not of the split train, or all where all are."""
+        for place in (data.source, data.labels, data.pictures):
+            check_place(place)
+        side = data.size or int(card.preprocess.get("side", 0))
+        adapter = self._open_adapter(card, side)
+        asked = list(read_questions(data.source))
+        if kept_back:
+            held = split_questions(data.source, "", data.val_fraction, seed)[1]
+        else:
+            held = [question for question in asked if question.split != "train"] or asked
+        if not held:
+            raise DataError(f"{data.source}: no questions; expected those of `saccade kinematics questions`")
+        samples = AnswerData(held, Exchanges(data.source, data.labels, data.pictures), adapter)
+        return TaskData(None, samples, [], self._facts(adapter) | {"side": side})
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples; those without frames of the same shape go into parts of their own."""

@@ -38,7 +38,10 @@ class FiniteParts(nn.Module):
             # Where nothing is a number, a second stage has no regions to look at.
             return [_marked() if not good else _nothing() for good in self._seen.finite]
         for place in (~self._seen.finite).nonzero()[:, 0].tolist():
-            found[place] = torch.nan if isinstance(found, Tensor) else _marked()
+            if isinstance(found, Tensor):
+                found[place] = torch.nan
+            else:
+                found[place] = _marked()
         return found
 
     def _look(self, module: nn.Module, inputs: Any, output: Any) -> None:

@@ -61,6 +61,19 @@ class Detect(DenseTask):
 
     name = "detect"
     main_metric = "ap"
+    metric_names: ClassVar = {
+        f"{prefix}{name}": f"{title} %"
+        for prefix, what in (("", ""), ("mask_", "Mask "))
+        for name, title in {
+            "ap": f"{what}AP",
+            "ap50": f"{what}AP at 0.50",
+            "ap75": f"{what}AP at 0.75",
+            "ap_small": f"{what}AP, small",
+            "ap_medium": f"{what}AP, medium",
+            "ap_large": f"{what}AP, large",
+            "recall": f"{what}Recall",
+        }.items()
+    }
     kind = "detect"
     default_head = "mask_rcnn"
     default_size = 800
@@ -121,6 +134,14 @@ class Detect(DenseTask):
             max_pixels=data.max_pixels,
         )
         return TaskData(dataset, held, list(learned.labels), preprocess.to_dict(), notes)
+
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open annotated pictures to judge weights by."""
+        self.complete(card)
+        part = find_held_out(self.place(data.source), data, card.labels or None, seed, kept_back)
+        preprocess = self._preprocess(card, data, part.sizes)
+        samples = ObjectDataset(part, preprocess, masks=HEADS[card.head].masks, max_pixels=data.max_pixels)
+        return TaskData(None, samples, list(part.labels), preprocess.to_dict(), list(part.notes))
 
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Sum the head's losses."""
@@ -280,6 +301,23 @@ def open_coco(
         f"validation: {len(out)} of {len(whole.files)} pictures kept back (seed {seed})"
     )
     return pair
+
+
+def find_held_out(
+    source: str, data: DataConfig, labels: list[str] | None, seed: int, kept_back: bool
+) -> CocoIndex:
+    """Open the annotations to judge by: those to validate with; without any, what training kept back, or all.
+
+    Raises:
+        DataError: They cannot be found or used.
+    """
+    parts = find_coco(source)
+    held = parts.get("val")
+    part = held or parts.get("train") or parts["all"]
+    index = read_coco(part.annotations, part.pictures, labels=labels)
+    if held is not None or not kept_back:
+        return index
+    return index.subset(split_indices(len(index.files), data.val_fraction, seed)[1])
 
 
 class DetectMetrics(Metrics):

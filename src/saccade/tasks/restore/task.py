@@ -13,7 +13,10 @@ from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.radar_pairs import RadarPairs
 from saccade.errors import ConfigError, ShapeError
 from saccade.radar.quality import best_scale, compare
-from saccade.tasks.base import Batch, ExportForm, LossContext, Metrics, Task, TaskData
+from saccade.tasks.base import Batch, ExportForm, LossContext, Metrics, Section, Task, TaskData
+from saccade.tasks.evaluation import Evaluation
+from saccade.tasks.restore.report import Baselines, JudgedPairs, compared, sections_of
+from saccade.trust import check_place
 from saccade.weights.card import Card
 from saccade.zoo.loading import identify
 from saccade.zoo.registry import create_model, task_of
@@ -37,6 +40,16 @@ class Restore(Task):
     def shipped_recipe(self, data: str, model: str | None) -> str:
         """The one for pairs of radar images."""
         return "radar_sharpen"
+
+    held_out_settings = ()
+    samples = "pairs"
+    metric_names: ClassVar = {
+        "psnr": "PSNR (dB)",
+        "ssim": "SSIM",
+        "rmse": "RMSE",
+        "mae": "MAE",
+        "gain": "Gain over the input at its best scale (dB)",
+    }
 
     def show_metric(self, value: float) -> str:
         """Print decibels."""
@@ -82,6 +95,31 @@ class Restore(Task):
         note = f"{len(pairs)} pairs to train on, {len(val)} to validate, {fitting['size']} pixels a side"
         return TaskData(pairs, val, [], fitting, [note])
 
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open pairs to judge weights by, checked against their checksums.
+
+        Raises:
+            DataError: Not such a folder, or a damaged one.
+        """
+        check_place(data.source)
+        pairs = RadarPairs(data.source, (1 - data.val_fraction if kept_back else 0.0, 1.0))
+        pairs.check()
+        notes = []
+        if kept_back:
+            notes.append(
+                f"Measured on the {len(pairs)} pairs that training kept back, not on those it learned."
+            )
+        return TaskData(None, JudgedPairs(pairs, card), [], {"size": int(pairs[0]["image"].shape[-1])}, notes)
+
+    def gallery(self, card: Card, keep: int) -> Baselines:
+        """Mark every method that needs no network on the same pairs."""
+        return Baselines(card, keep)
+
+    def report(self, found: Evaluation) -> list[Section]:
+        """Return the table of all methods."""
+        assert isinstance(found.gallery, Baselines)
+        return sections_of(found.gallery)
+
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples into a batch; `target` is (batch, 1, height, width)."""
         return {
@@ -90,6 +128,7 @@ class Restore(Task):
             "index": torch.tensor([sample["index"] for sample in samples], dtype=torch.int64),
             "name": [sample["name"] for sample in samples],
             "skipped": [entry for sample in samples for entry in sample["skipped"]],
+            **compared(samples),
         }
 
     def build(self, card: Card, *, pretrained: bool = False) -> nn.Module:

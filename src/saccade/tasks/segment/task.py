@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,6 +36,11 @@ class Segment(DenseTask):
 
     name = "segment"
     main_metric = "miou"
+    metric_names: ClassVar = {
+        "miou": "Mean IoU %",
+        "macc": "Mean class accuracy %",
+        "aacc": "Pixel accuracy %",
+    }
     kind = "segment"
     default_head = "semantic_fpn"
     default_size = 512
@@ -98,6 +104,12 @@ class Segment(DenseTask):
             return TaskData(None, val, names, preprocess.to_dict(), notes)
         change = build_dense_augmentation(augment, preprocess)
         return TaskData(dataset(learned, augment=change), val, names, preprocess.to_dict(), notes)  # pyright: ignore
+
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open pictures with class maps to judge weights by."""
+        if not kept_back:  # all of a folder that is not divided
+            data = dataclasses.replace(data, val=data.source)
+        return self.open(data, AugmentConfig(), card, seed=seed, train=False)
 
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Sum the head's losses."""
@@ -195,7 +207,7 @@ class SegmentMetrics(Metrics):
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         """Take in logits (batch, classes, H, W)."""
-        metrics: Any = require("torchmetrics.functional.classification", "dense", "to mark class maps")
+        metrics: Any = require("torchmetrics.functional.classification", "dense", "to score class maps")
         for number, truth in enumerate(batch["truth"]):
             shown = tuple(int(side) for side in batch["size"][number])
             answers = class_map(outputs[number], shown, tuple(truth.shape)).cpu()  # pyright: ignore[reportArgumentType]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from saccade.data.clips import ClipSource, open_clip_pair, open_clips
+from saccade.data.clips import ClipSource, is_divided, open_clip_pair, open_clips
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.video_clips import ClipDataset, VideoPreprocess, build_clip_augmentation, collate_clips
 from saccade.errors import ConfigError, did_you_mean
@@ -19,7 +19,9 @@ from saccade.files import within
 from saccade.models.video_frames import HEADS, VideoFrames
 from saccade.models.video_swin import IMAGE_FORMS, VideoSwin, inflate_from_image
 from saccade.tasks.base import Batch, Net, PredictSettings, Samples, TaskData
+from saccade.tasks.classify.report import Mistakes
 from saccade.tasks.classify.task import Classify, ClassifySettings
+from saccade.trust import check_place
 from saccade.weights.card import Card
 from saccade.zoo.registry import create_model, create_video_model, task_of
 
@@ -58,6 +60,9 @@ class Video(Classify):
     def shipped_recipe(self, data: str, model: str | None) -> str:
         """The built-in clips have a recipe with a small network of its own."""
         return "clips_video" if data == "clips" and model is None else "video_small"
+
+    held_out_settings = ("size", "frames", "views")
+    samples = "videos"
 
     def complete(self, card: Card) -> None:
         """Fill in how frames are joined.
@@ -122,6 +127,32 @@ class Video(Classify):
     def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
         """Return None: a picture is no clip."""
         return None
+
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open videos to judge weights by: classes are matched by name.
+
+        Raises:
+            DataError: As `open_clips`, or another number of classes.
+        """
+        check_place(data.source)
+        labels, divided = self._names(card), is_divided(data.source)
+        if kept_back and not divided:
+            source = open_clip_pair(data, seed=seed, labels=labels).val
+            assert isinstance(source, ClipSource)
+            notes = [
+                f"Measured on the {len(source)} videos that training kept back, not on those it learned."
+            ]
+        else:
+            source = open_clips(data.source, part="val" if divided else "all", labels=labels)
+            notes = list(source.notes)
+        self._match(card, list(source.labels), data.source)
+        preprocess = video_preprocess_of(card, data)
+        samples = ClipDataset(source, preprocess, max_pixels=data.max_pixels)
+        return TaskData(None, samples, list(source.labels), preprocess.to_dict(), notes)
+
+    def gallery(self, card: Card, keep: int) -> Mistakes:
+        """Keep the worst mistakes, each with its middle frame."""
+        return Mistakes(video_preprocess_of(card).denormalise, keep)
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples into a batch; see `collate_clips`."""

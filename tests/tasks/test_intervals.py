@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from saccade.engine.evaluate.intervals import bootstrap, wilson
 from saccade.errors import ConfigError
+from saccade.tasks.intervals import bootstrap, wilson
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (3, 10), (10, 10), (950, 1000), (1, 3)])

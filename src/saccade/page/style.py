@@ -1,4 +1,4 @@
-"""The style sheet of the report: one column of readable text, light and dark, from a phone to a wide screen."""
+"""The one style sheet: a column of readable text, light and dark, from a phone to a wide screen."""
 
 CSS = """
 :root{color-scheme:light dark;--paper:#fbfaf7;--card:#fff;--ink:#1d2129;--soft:#4a515e;--mute:#858d9a;
@@ -14,11 +14,13 @@ header{margin-bottom:36px}
 h1{font-size:clamp(30px,5vw,46px);line-height:1.12;letter-spacing:-.022em;font-weight:680;margin:6px 0 10px;
 overflow-wrap:anywhere}
 h2{font-size:22px;letter-spacing:-.012em;font-weight:640;margin:0 0 4px}
+h3{font-size:16px;margin:0 0 2px;overflow-wrap:anywhere}
 section{margin-top:52px}
 p{margin:0 0 14px;color:var(--soft);max-width:70ch}
 p b{color:var(--ink);font-weight:620}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 .tiles{display:grid;grid-template-columns:repeat(4,1fr);gap:12px}
+.tiles.fit{grid-template-columns:repeat(auto-fit,minmax(150px,1fr));margin-top:24px}
 .tile,.card,figure{background:var(--card);border:1px solid var(--line);border-radius:14px}
 .tile{padding:16px 18px 14px;margin:0}
 .tile dt{font-size:13px;color:var(--mute);font-weight:560}
@@ -39,7 +41,16 @@ svg .line{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}
 svg .ideal{stroke:var(--soft);stroke-width:1.4;stroke-dasharray:4 4}
 svg .cell{fill:var(--cell)} svg .count{font-weight:600}
 svg .count.on{fill:var(--on)} svg .count.off{fill:var(--ink)}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:16px;margin-top:16px}
+.charts figure{margin:0}
+.card{margin-top:18px;padding:18px} .card .sub{font-size:13px;color:var(--mute);margin:0 0 12px;max-width:none}
+.strip{display:flex;gap:8px;overflow-x:auto;padding-bottom:6px}
+.strip div{flex:0 0 auto;width:min(300px,78vw)} .strip img{display:block;width:100%;border-radius:8px}
+.strip small{font-size:11.5px;color:var(--mute)}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:22px;margin-top:14px;
+align-items:center}
 .scroll{overflow-x:auto;margin-top:16px;background:var(--card);border:1px solid var(--line);border-radius:14px}
+.card .scroll{border:0;border-top:1px solid var(--line);border-radius:0}
 table{border-collapse:collapse;width:100%;font-size:14.5px}
 th{font-size:12.5px;font-weight:600;color:var(--mute);text-align:right;padding:11px 16px;white-space:nowrap}
 td{padding:8px 16px;text-align:right;border-top:1px solid var(--line);white-space:nowrap}
@@ -47,7 +58,9 @@ th:first-child,td:first-child{text-align:left}
 table.plain th{text-align:left;font-weight:560;white-space:normal;vertical-align:top;border-top:1px solid var(--line)}
 table.plain td{text-align:left;white-space:normal;overflow-wrap:anywhere}
 table.plain tr:first-child>*{border-top:0}
+td.text{white-space:normal;text-align:left;min-width:260px;overflow-wrap:anywhere} th.text{text-align:left}
 td.wide{min-width:150px}
+.dot{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:8px}
 .bar{display:block;position:relative;height:8px;border-radius:4px;background:var(--cell);margin-top:3px}
 .bar i{position:absolute;inset:0 auto 0 0;border-radius:4px;background:var(--a);opacity:.85}
 .bar b{position:absolute;top:-3px;height:14px;border-left:1.5px solid var(--ink);border-right:1.5px solid var(--ink);
@@ -68,3 +81,8 @@ td,th{padding:8px 10px}
 .shots{grid-template-columns:1fr 1fr}}
 @media print{body{background:#fff}section{break-inside:avoid}}
 """
+
+SVG_CSS = (
+    "text{font:13px system-ui,sans-serif;fill:#212529}.h{font-weight:600}.m{fill:#868e96;font-size:12px}"
+)
+"""Of a drawing that is a file of its own, on white."""

@@ -12,6 +12,8 @@ import numpy as np
 
 from saccade.shown import html
 
+GREY = "#8d95a3"
+"""Of what stands in the background, on light and dark."""
 SERIES_COLOURS = ("var(--a)", "var(--b)", "var(--c)", "var(--d)", "var(--e)", "var(--f)")
 
 
@@ -24,6 +26,8 @@ class Series:
     y: Sequence[float]
     notes: Sequence[str] = ()
     """Label of each point; empty: none."""
+    colour: str = ""
+    """Of CSS; empty: the next of `SERIES_COLOURS`."""
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -110,10 +114,19 @@ class _Frame:
         return [t for t in ticks if self.x_range[0] <= t <= self.x_range[1]]
 
 
-def svg(width: float, height: float, body: str, label: str) -> str:
-    """Wrap a drawing: it scales with the page and has a name for screen readers."""
+def svg(width: float, height: float, body: str, label: str, attributes: str = "") -> str:
+    """Wrap a drawing: it scales with the page and has a name for screen readers.
+
+    Args:
+        width: Of the view box.
+        height: Of the view box.
+        body: Elements.
+        label: What it shows.
+        attributes: More of them, as they are.
+    """
+    more = f" {attributes}" if attributes else ""
     return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html(label)}" '
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html(label)}"{more} '
         f'style="max-width:{width:g}px">{body}</svg>'
     )
 
@@ -129,22 +142,34 @@ def padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:
 
 
 def line_chart(
-    series: Sequence[Series], x_label: str, y_label: str, *, percent: bool = False, label: str = ""
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    *,
+    percent: bool = False,
+    from_zero: bool = False,
+    legend: bool = True,
+    label: str = "",
 ) -> str:
-    """Draw lines with a dot at the last point and a legend above.
+    """Draw lines with a dot at the last point; each says its name when pointed at.
 
     Args:
         series: At least one; points that are not finite break the line.
         x_label: What x is, with its unit.
         y_label: What y is, with its unit.
         percent: Write y, a fraction, in per cent.
+        from_zero: y begins at 0 and reaches at least 1.
+        legend: Name the lines above.
         label: For screen readers; the axis names when empty.
     """
-    xs = [float(v) for s in series for v in s.x]
+    xs = [float(v) for one in series for v in one.x]
+    ys = [float(v) for one in series for v in one.y]
     x_range = (min(xs), max(xs)) if xs and min(xs) < max(xs) else padded(xs)
-    frame = _Frame(x_range, padded([float(v) for s in series for v in s.y]), top=34)
-    parts, legend = [frame.axes(x_label, y_label, percent_y=percent)], frame.left
-    for colour, one in zip(SERIES_COLOURS, series, strict=False):
+    y_range = (0.0, max([1.0, *(1.08 * y for y in ys if math.isfinite(y))])) if from_zero else padded(ys)
+    frame = _Frame(x_range, y_range, top=34 if legend else 14)
+    parts, key = [frame.axes(x_label, y_label, percent_y=percent)], frame.left
+    for number, one in enumerate(series):
+        colour = one.colour or SERIES_COLOURS[number % len(SERIES_COLOURS)]
         path, pen, last = [], "M", None
         for x, y in zip(one.x, one.y, strict=True):
             if not math.isfinite(y):
@@ -153,12 +178,15 @@ def line_chart(
             last = (frame.x(x), frame.y(y))
             path.append(f"{pen}{last[0]:.1f} {last[1]:.1f}")
             pen = "L"
-        parts.append(f'<path class="line" style="stroke:{colour}" d="{"".join(path)}"/>')
+        parts.append(
+            f'<g><title>{html(one.name)}</title><path class="line" style="stroke:{colour}" d="{"".join(path)}"/></g>'
+        )
         if last:
             parts.append(f'<circle cx="{last[0]:.1f}" cy="{last[1]:.1f}" r="3.5" style="fill:{colour}"/>')
-        parts.append(f'<rect x="{legend:.0f}" y="9" width="14" height="3" rx="1.5" style="fill:{colour}"/>')
-        parts.append(f'<text class="key" x="{legend + 20:.0f}" y="14">{html(one.name)}</text>')
-        legend += 36 + 6.6 * len(one.name)
+        if legend:
+            parts.append(f'<rect x="{key:.0f}" y="9" width="14" height="3" rx="1.5" style="fill:{colour}"/>')
+            parts.append(f'<text class="key" x="{key + 20:.0f}" y="14">{html(one.name)}</text>')
+            key += 36 + 6.6 * len(one.name)
     return svg(frame.width, frame.height, "".join(parts), label or f"{y_label} over {x_label}")
 
 
@@ -296,14 +324,6 @@ def scatter_chart(groups: Sequence[Series], x_label: str, y_label: str, *, perce
         parts.append(f'<text class="key" x="{legend + 17:.0f}" y="15">{html(group.name)}</text>')
         legend += 36 + 6.6 * len(group.name)
     return svg(frame.width, frame.height, "".join(parts), f"{y_label} over {x_label}")
-
-
-def bar(low: float, value: float, high: float) -> str:
-    """Draw a fraction with its interval on a line from 0 to 1."""
-    return (
-        f'<span class="bar"><i style="width:{100 * value:.2f}%"></i>'
-        f'<b style="left:{100 * low:.2f}%;width:{max(0.3, 100 * (high - low)):.2f}%"></b></span>'
-    )
 
 
 def _place(
