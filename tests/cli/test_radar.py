@@ -141,6 +141,7 @@ def test_dataset_train_eval(tmp_path, capsys, monkeypatch):
         (["dataset", "--out", "x", "--points", "1.5:2"], "pairs.points should be a whole number"),
         (["dataset", "--out", "x", "--methods", "rna"], "no imaging method"),
         (["train", "none"], "no manifest"),
+        (["train", "--seed", "-1"], "run.seed is -1"),
         (["train", "none", "--model", "shvit_s1"], "does not sharpen"),
         (["eval", "none"], "no manifest"),
     ],

@@ -11,7 +11,7 @@ Hidden = Parameter(show=False)
 
 
 def train(
-    data: str | None = None,
+    data: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
     *settings: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     model: str = "srvit_swift",
@@ -49,6 +49,8 @@ def train(
     """
     from saccade.engine.train.begin import carry_out, plan_run
 
+    if data is not None and data.startswith("--"):  # no data, so the first setting came here
+        settings, data = (data, *settings), None
     wanted = {"model": model, "task": "restore"} if resume is None else {}
     flags = recipe_flags(
         settings,

@@ -12,7 +12,7 @@ Hidden = Parameter(show=False)
 
 
 def sparsify(
-    base: str | None = None,
+    base: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
     *settings: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     data: str | None = None,
@@ -61,6 +61,8 @@ def sparsify(
     from saccade.settings import read_flags
     from saccade.trust import trusting
 
+    if base is not None and base.startswith("--"):  # no base, so the first setting came here
+        settings, base = (base, *settings), None
     typed = read_flags(settings, (*OPTIONS, *KNOWN), names_of(sparsify))
     own: dict[str, Any] = {name: typed.pop(name) for name in OPTIONS if name in typed}
     own |= given({"tokens": tokens, "recover": recover or None, "teacher": teacher})

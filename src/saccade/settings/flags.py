@@ -36,7 +36,7 @@ def read_flags(tokens: Sequence[str], known: Iterable[str], others: Iterable[str
         name, equals, value = token.removeprefix("--").partition("=")
         name = name.replace("-", "_")
         if name not in known:
-            raise ConfigError(f"unknown flag --{name}{did_you_mean(name, [*known, *others])}")
+            raise ConfigError(f"unknown flag --{name}{did_you_mean(name, {*known, *others})}")
         if not equals:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
         values[name] = value

@@ -47,7 +47,7 @@ class PlanOptions:
     """Shipped recipe; sparsify_small when left out."""
     config: str = ""
     """Recipe file (YAML), over the shipped recipe."""
-    seconds: Annotated[float, within(above=0)] = 5.0
+    seconds: Annotated[float, within(0)] = 5.0
     """For each of latency and throughput."""
 
 
