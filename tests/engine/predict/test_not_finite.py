@@ -187,7 +187,7 @@ def test_detectors_and_segmenters_name_pictures_that_overflow(dense, pictures, t
         return found
 
     monkeypatch.setattr(FiniteParts, "forward", spoil)
-    assert run("predict", pictures, "--weights", path, "--out", out, "--threads", 1, "--batch", 2) == 0
+    assert run("predict", pictures, "--weights", path, "--out", out, "--threads", 1) == 0
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert [row["name"] for row in rows] == ["a/1.png", "a/2.png", "b/4.png"]
     with next(out.glob("*.skipped.csv")).open(newline="") as file:
