@@ -29,7 +29,7 @@ def contenders(height: int, width: int) -> dict:
     from torch.utils.flop_counter import FlopCounterMode
 
     import saccade
-    from saccade.bench.timing import interleave
+    from saccade.engine.bench.timing import interleave
 
     picture = torch.randn(1, 3, height, width)
     last = picture.contiguous(memory_format=torch.channels_last)
@@ -59,8 +59,8 @@ def measure(size: str, threads: int, seconds: float) -> list[dict]:
     """Time all networks at one size."""
     import torch
 
-    from saccade.bench.machine import describe_machine
-    from saccade.bench.timing import interleave, median_interval, ratio_interval
+    from saccade.engine.bench.machine import describe_machine
+    from saccade.engine.bench.timing import interleave, median_interval, ratio_interval
 
     torch.set_num_threads(threads)
     height, width = (int(side) for side in size.split("x"))

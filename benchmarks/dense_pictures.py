@@ -3,7 +3,7 @@
     python benchmarks/dense_pictures.py --detect RUN --segment RUN [--out docs/images]
 
 RUN are folders of `saccade train --task detect|segment --data scenes`. Writes dense_scenes.png (truth of the world,
-detections, class maps, side by side) and dense_curve.svg (marks on the held-out scenes by epoch).
+detections, class maps, side by side) and dense_curve.svg (metrics on the held-out scenes by epoch).
 """
 
 import argparse
@@ -17,7 +17,7 @@ SHOWN = (0, 1, 3, 4, 6)
 SIDE = 256
 
 
-def marks(run: Path, name: str) -> list[tuple[float, float]]:
+def metrics(run: Path, name: str) -> list[tuple[float, float]]:
     """Read (epoch, mark in per cent) of the better of network and average from a run's table."""
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -31,7 +31,7 @@ def marks(run: Path, name: str) -> list[tuple[float, float]]:
 def draw_scenes(detect: Path, segment: Path, path: Path) -> None:
     """Put pictures, detections and class maps of a few scenes into rows."""
     from saccade.data.scenes import scenes_folder
-    from saccade.predict.dense import predict_dense
+    from saccade.engine.predict import predict
 
     names = [f"{number:05d}.png" for number in SHOWN]
     source = scenes_folder() / "images" / "val"
@@ -43,7 +43,7 @@ def draw_scenes(detect: Path, segment: Path, path: Path) -> None:
             (home / "in" / name).write_bytes((source / name).read_bytes())
         for row, weights in enumerate((None, detect, segment)):
             if weights is not None:
-                predict_dense(str(home / "in"), weights, home / str(row), threshold=0.5)
+                predict(str(home / "in"), weights, home / str(row), threshold=0.5)
             for column, name in enumerate(names):
                 file = home / "in" / name if weights is None else home / str(row) / "drawn" / name
                 way = Image.Resampling.NEAREST if weights is None else Image.Resampling.LANCZOS
@@ -54,7 +54,7 @@ def draw_scenes(detect: Path, segment: Path, path: Path) -> None:
 
 
 def draw_curve(detect: Path, segment: Path, path: Path) -> None:
-    """Plot marks by epoch."""
+    """Plot metrics by epoch."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -67,7 +67,7 @@ def draw_curve(detect: Path, segment: Path, path: Path) -> None:
         (segment, "miou", "class maps, mIoU"),
     )
     for run, name, label in lines:
-        points = marks(run, name)
+        points = metrics(run, name)
         axes.plot(*zip(*points, strict=True), marker="o", label=f"{label} (last {points[-1][1]:.1f} %)")
     axes.set_xlabel("epochs of 2000 scenes")
     axes.set_ylabel("per cent, 400 held-out scenes")

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from export_speed import export_both, interleave
 
-from saccade.bench.machine import describe_machine
-from saccade.export import int8
-from saccade.export.onnx import OnnxSession
-from saccade.export.openvino import OpenVinoSession
-from saccade.export.session import Session
-from saccade.registry import create_model
+from saccade.engine.bench.machine import describe_machine
+from saccade.engine.export import int8
+from saccade.engine.export.onnx import OnnxSession
+from saccade.engine.export.openvino import OpenVinoSession
+from saccade.engine.export.session import Session
+from saccade.zoo.registry import create_model
 
 RESULTS = Path(__file__).parent / "results" / "export_int8.csv"
 BASE = "timm's folded export, onnxruntime float32"

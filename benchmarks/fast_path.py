@@ -30,9 +30,9 @@ def measure(name: str, batches: list[int], seconds: float) -> list[dict]:
     from torch import nn
 
     import saccade
-    from saccade.bench.machine import describe_machine
-    from saccade.bench.timing import interleave, median_interval, ratio_interval
-    from saccade.runtime.eager import CompiledSession
+    from saccade.engine.bench.machine import describe_machine
+    from saccade.engine.bench.timing import interleave, median_interval, ratio_interval
+    from saccade.engine.sessions.eager import CompiledSession
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -24,9 +24,9 @@ import torch
 from PIL import Image, ImageDraw
 from timm.data.transforms_factory import create_transform
 
-from saccade.bench.machine import describe_machine
 from saccade.data.decode import jpeg_decoder
 from saccade.data.preprocess import Preprocess
+from saccade.engine.bench.machine import describe_machine
 from saccade.files import write_text
 
 BASELINE = "timm"

@@ -244,7 +244,7 @@ def main() -> None:
     options = parser.parse_args()
     import cv2
 
-    from saccade.bench.machine import describe_machine
+    from saccade.engine.bench.machine import describe_machine
 
     cv2.setNumThreads(1)
     done = {}

@@ -2,7 +2,7 @@
 
 Clips of the synthetic world: worlds are drawn, rendered, measured, and their frames written with boxes drawn in. The
 run is killed by SIGKILL once, a third of the way, and started again; its files are then compared with those of a run
-that nobody killed. One clip in a hundred is broken on purpose.
+that nobody killed. One clip in a hundred is unreadable on purpose.
 
     python benchmarks/kinematics_scale.py --clips 2000 --kill
     python benchmarks/kinematics_scale.py --clips 2000 --engine ray
@@ -45,7 +45,7 @@ def compile_kernel() -> None:
 def draw(_state: None, seed: int) -> Clip:
     """Render a clip."""
     if seed % 100 == 99:
-        raise DataError(f"clip {seed}: broken on purpose, for the dead-letter table")
+        raise DataError(f"clip {seed}: unreadable on purpose, for the dead-letter table")
     return render(make_world(seed, seconds=SECONDS), TIMES, SIZE)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from table import append
 
-from saccade.bench.machine import describe_machine
+from saccade.engine.bench.machine import describe_machine
 from saccade.radar import Array, Grid, Waveform, make_path, reconstruct, simulate
 from saccade.radar.backproject import project
 from saccade.radar.focusing import focus

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from table import append
 
-from saccade.bench.machine import describe_machine
-from saccade.predict.sharpen import enhance
+from saccade.engine.bench.machine import describe_machine
+from saccade.engine.predict.sharpen import enhance
 from saccade.radar import Array, Grid, RadarImage, Waveform, make_path, reconstruct, simulate
 from saccade.radar.arithmetic import widest_vectors
 from saccade.radar.backproject import project, reference

@@ -120,8 +120,8 @@ def train_base(name: str, seed: int, work: Path) -> tuple[Path, dict[str, Any]]:
 
 def train_form(name: str, form: str, start: str, seed: int, work: Path) -> dict[str, Any]:
     """Train one form from scratch, or convert the base and fine-tune it."""
-    from saccade.train.convert import ConvertPlan, sparsify_and_tune
-    from saccade.train.recipe import build_recipe
+    from saccade.engine.train.convert import ConvertPlan, sparsify_and_tune
+    from saccade.engine.train.recipe import build_recipe
 
     family, folder = FAMILIES[name], work / f"{name}-{form}-{start}-{seed}"
     if start == "scratch":
@@ -148,8 +148,8 @@ def train_form(name: str, form: str, start: str, seed: int, work: Path) -> dict[
 
 def run_training(recipe: str, flags: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train by settings into a folder, or go on, or find it done."""
-    from saccade.train.loop import train
-    from saccade.train.recipe import build_recipe, load_recipe
+    from saccade.engine.train.loop import train
+    from saccade.engine.train.recipe import build_recipe, load_recipe
 
     if not finished(folder):
         resume = (folder / "recipe.yaml").exists()
@@ -172,9 +172,9 @@ def note(folder: Path, begun: float) -> None:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """Read accuracy, cost and settings of a finished run: the only look at the held-out pictures is the last."""
-    from saccade.bench.cost import count_macs, count_params
-    from saccade.train.recipe import load_recipe
-    from saccade.weights import load_model
+    from saccade.engine.bench.cost import count_macs, count_params
+    from saccade.engine.train.recipe import load_recipe
+    from saccade.tasks.open import load_model
 
     model, card = load_model(folder)
     recipe = load_recipe(folder / "recipe.yaml")
@@ -190,7 +190,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 def machine_fields() -> dict[str, Any]:
     """Columns that say where a row was measured."""
-    from saccade.bench.machine import describe_machine
+    from saccade.engine.bench.machine import describe_machine
 
     machine = describe_machine()
     return {
@@ -251,7 +251,7 @@ def measure_speed(args: argparse.Namespace) -> None:
     import torch
 
     import saccade
-    from saccade.bench.timing import interleave, median_interval, ratio_interval
+    from saccade.engine.bench.timing import interleave, median_interval, ratio_interval
     from saccade.errors import SaccadeError
 
     torch.set_num_threads(1)

@@ -23,13 +23,13 @@ import torch
 from table import append
 
 import saccade
-from saccade.bench.cost import count_macs
-from saccade.bench.machine import describe_machine
-from saccade.bench.timing import interleave, median_interval, ratio_interval
-from saccade.export.form import portable
-from saccade.export.onnx import OnnxSession, write_onnx
-from saccade.export.openvino import OpenVinoSession, write_openvino
-from saccade.runtime.eager import CompiledSession
+from saccade.engine.bench.cost import count_macs
+from saccade.engine.bench.machine import describe_machine
+from saccade.engine.bench.timing import interleave, median_interval, ratio_interval
+from saccade.engine.export.form import portable
+from saccade.engine.export.onnx import OnnxSession, write_onnx
+from saccade.engine.export.openvino import OpenVinoSession, write_openvino
+from saccade.engine.sessions.eager import CompiledSession
 
 RESULTS = Path(__file__).parent / "results" / "stvit_speed.csv"
 PAIRS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -17,9 +17,9 @@ from table import append
 from torch.utils.flop_counter import FlopCounterMode
 
 import saccade
-from saccade.bench.machine import describe_machine
-from saccade.bench.timing import interleave, median_interval, ratio_interval
-from saccade.registry import input_shape
+from saccade.engine.bench.machine import describe_machine
+from saccade.engine.bench.timing import interleave, median_interval, ratio_interval
+from saccade.zoo.registry import input_shape
 
 RESULTS = Path(__file__).parent / "results" / "video_speed.csv"
 

@@ -20,10 +20,10 @@ import transformers
 from table import append
 from torch.utils.flop_counter import FlopCounterMode
 
-from saccade.bench.machine import describe_machine
-from saccade.bench.timing import median_interval, ratio_interval
-from saccade.vlm import EyesConfig, register
-from saccade.vlm.eyes_model import SaccadeVLConfig
+from saccade.engine.bench.machine import describe_machine
+from saccade.engine.bench.timing import median_interval, ratio_interval
+from saccade.tasks.answer.vlm import EyesConfig, register
+from saccade.tasks.answer.vlm.eyes_model import SaccadeVLConfig
 
 RESULTS = Path(__file__).parent / "results" / "vlm_prefill.csv"
 QWEN2_7B: dict[str, Any] = {

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="128,256")
     parser.add_argument("--threads", default="1,2")
     options = parser.parse_args()
-    from saccade.bench.machine import describe_machine
+    from saccade.engine.bench.machine import describe_machine
     from saccade.worlds import make_world, render
 
     worlds = [make_world(seed) for seed in range(WORLDS)]

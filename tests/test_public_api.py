@@ -22,14 +22,20 @@ PUBLIC = {
     "load_model",
     "open_predictor",
     "load_weights",
+    "register_task",
     "save_weights",
     "sparsify",
+    "bench",
+    "export",
+    "verify",
+    "train",
+    "predict",
 }
 
 
 def test_public_names_are_exactly_these():
     assert set(saccade.__all__) == PUBLIC
-    assert set(dir(saccade)) == PUBLIC | {"kinematics", "radar"}  # public packages
+    assert set(dir(saccade)) == PUBLIC | {"kinematics", "radar", "vlm", "worlds"}  # public packages
 
 
 def test_every_list_of_public_names_agrees():
@@ -59,7 +65,8 @@ def test_unknown_names_are_refused():
 
 
 @pytest.mark.parametrize(
-    "module", ["saccade.weights", "saccade.data", "saccade.tasks", "saccade.runtime", "saccade.export"]
+    "module",
+    ["saccade.weights", "saccade.data", "saccade.tasks", "saccade.engine.sessions", "saccade.engine.export"],
 )
 def test_dunder_all_of_rooms_is_true(module):
     room = __import__(module, fromlist=["x"])

@@ -75,8 +75,8 @@ def _pictures(home: Path, here: Path) -> None:
 
 def _run(home: Path, here: Path, epochs: int = 2) -> None:
     """Train; with two epochs the second stops at its first step, so that there is something to go on with."""
-    from saccade.train.loop import Run, train
-    from saccade.train.recipe import build_recipe
+    from saccade.engine.train.loop import Run, train
+    from saccade.engine.train.recipe import build_recipe
 
     photos = home / "photos" / "photos"
     settings = {"data.source": str(photos), "data.val": str(photos), **TINY, "schedule.epochs": epochs}
@@ -107,7 +107,7 @@ def _bundle(home: Path, here: Path) -> None:
 
 
 def _pth(_: Path, here: Path) -> None:
-    from saccade.registry import create_model
+    from saccade.zoo.registry import create_model
 
     torch.manual_seed(0)
     state = create_model("shvit_s1", num_classes=3).state_dict()
@@ -162,18 +162,18 @@ def _radar(_: Path, here: Path) -> None:
 
 
 def _motion(_: Path, here: Path) -> None:
-    from tests.vlm.questions import make_stkit
+    from tests.tasks.answer.questions import make_stkit
 
     (here / "set").mkdir()
     make_stkit(here / "set")
 
 
 def _vlm(home: Path, here: Path) -> None:
-    from tests.vlm.questions import make_stkit
-    from tests.vlm.tiny import make_base
+    from tests.tasks.answer.questions import make_stkit
+    from tests.tasks.answer.tiny import make_base
 
-    from saccade.train.loop import train
-    from saccade.train.recipe import build_recipe
+    from saccade.engine.train.loop import train
+    from saccade.engine.train.recipe import build_recipe
 
     (here / "set").mkdir()
     made = make_stkit(here / "set")
@@ -192,7 +192,7 @@ def _vlm(home: Path, here: Path) -> None:
 
 def _journal(home: Path, here: Path) -> None:
     """A prediction that stopped half-way: the journal holds half of its rows."""
-    from saccade.predict.journal import Journal
+    from saccade.files.journal import Journal
 
     _pictures(home, here)
     part, finish = here / "rows.csv.part", Journal.finish

@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-from saccade.bench.cost import count_macs
+from saccade.engine.bench.cost import count_macs
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "tome.py"
 

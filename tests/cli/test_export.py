@@ -12,8 +12,9 @@ def run_folder(tmp_path):
     """A run folder as training leaves it."""
     import torch
 
-    from saccade.registry import create_model
-    from saccade.weights import Card, save_weights
+    from saccade.weights import Card
+    from saccade.zoo.loading import save_weights
+    from saccade.zoo.registry import create_model
 
     torch.manual_seed(0)
     model = create_model("efficientvim_m1", num_classes=10).eval()
@@ -33,8 +34,8 @@ def test_one_json_object_and_the_bundle_in_the_run_folder(run_folder, capsys):
 
 
 def test_a_failed_check_is_exit_1(run_folder, monkeypatch, capsys):
-    monkeypatch.setattr("saccade.export.verify.FLOOR", 0.0)
-    monkeypatch.setattr("saccade.export.verify.ROUNDING_MULTIPLE", 0.0)
+    monkeypatch.setattr("saccade.engine.export.verify.FLOOR", 0.0)
+    monkeypatch.setattr("saccade.engine.export.verify.ROUNDING_MULTIPLE", 0.0)
     assert main(["export", "--weights", str(run_folder), "--to", "torch"]) == 1
     assert "the file was removed" in capsys.readouterr().err
     assert not (run_folder / "export").exists()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from saccade.cli.main import main
 from saccade.kinematics.records import read_questions, read_tracks, write_records
-from saccade.vlm.data import Exchanges
+from saccade.tasks.answer.vlm.data import Exchanges
 
 from ..kinematics import layouts
 from ..kinematics.tracks import many
@@ -166,13 +166,13 @@ def test_variants_and_lmms_eval(labels, tmp_path, capsys):
 
 def test_clips_without_pictures_are_listed_and_the_rest_goes_on(labels, tmp_path, capsys):
     tracks = list(read_tracks(labels))
-    broken = [
+    skipped = [
         {**track.to_dict(), "image_paths": ["none.jpg"] * 20}
         for track in tracks
         if track.clip_id == "clip000"
     ]
     good = [track.to_dict() for track in tracks if track.clip_id != "clip000"]
-    (tmp_path / "tracks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*broken, *good]))
+    (tmp_path / "tracks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*skipped, *good]))
     out = tmp_path / "out" / "q.jsonl"
     command = ["kinematics", "questions", str(tmp_path), "--out", str(out), "--size", "64", "--frames", "2"]
     assert main([*command, "--per-clip", "1"]) == 0
@@ -191,9 +191,15 @@ def test_clips_without_pictures_are_listed_and_the_rest_goes_on(labels, tmp_path
         (["label", "nuplan", "x", "--out", "y", "--version", "v1"], "--version belongs to nuscenes"),
         (["label", "nuplan", "x", "--out", "y", "--form", "csv"], "expected jsonl or parquet"),
         (["label", "nuplan", "x", "--out", "y", "--label.min-steps-m", "1"], "label.min_step_m"),
-        (["label", "nuplan", "x", "--out", "y", "--label.dt", "fast"], "--label.dt is 'fast'"),
-        (["label", "nuplan", "x", "--out", "y", "--label.dt", "0"], "dt above 0"),
-        (["label", "nuplan", "x", "--out", "y", "--label.max-points", "1000000000"], "max_points <= 100000"),
+        (
+            ["label", "nuplan", "x", "--out", "y", "--label.dt", "fast"],
+            "--label.dt should be a number, not 'fast'",
+        ),
+        (["label", "nuplan", "x", "--out", "y", "--label.dt", "0"], "dt is 0 but should be above 0"),
+        (
+            ["label", "nuplan", "x", "--out", "y", "--label.max-points", "1000000000"],
+            "between 2 and 100000",
+        ),
         (["label", "world", "--out", "y", "--clips", "0"], "expected 1 to 1000000 clips"),
         (["questions", "x", "--out", "y.jsonl", "--per-task", "0"], "per_task is 0; expected at least 1"),
         (["questions", "x", "--out", "y.jsonl", "--seed", "-1"], "seed is -1; expected at least 0"),

@@ -31,7 +31,7 @@ def home(tmp_path_factory):
     """One world as a video, and one that is none."""
     folder = tmp_path_factory.mktemp("home")
     write_world(folder, 5, 0.5 * np.arange(7), name="street")
-    (folder / "videos" / "broken.mp4").write_bytes(b"")
+    (folder / "videos" / "skipped.mp4").write_bytes(b"")
     return folder
 
 
@@ -56,8 +56,8 @@ def test_from_videos_to_questions(home, tmp_path, capsys):
     assert plan["config_hash"] == printed["config_hash"]
     assert plan["depth"] == str(home / "depths")
     rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
-    assert "broken.mp4: the file cannot be read as a video" in next(
-        row["reason"] for row in rejected if row["clip_id"] == "broken.mp4"
+    assert "skipped.mp4: the file cannot be read as a video" in next(
+        row["reason"] for row in rejected if row["clip_id"] == "skipped.mp4"
     )
     before = (out / "tracks.parquet").read_bytes()
     assert main([*command(home, out), "--workers", "0", "--json"]) == 0
@@ -84,8 +84,8 @@ def test_what_cannot_be_done_is_one_sentence(home, tmp_path, capsys):
         ),
         (["--masks", str(home / "nowhere"), "--depth", str(home / "depths")], "expected a folder of masks"),
         (["--pseudo.max-speed", "3"], "unknown flag --pseudo.max_speed; did you mean"),
-        (["--pseudo.smooth", "perhaps"], "--pseudo.smooth is 'perhaps'; expected a value such as True"),
-        (["--find.every", "0"], "every 0"),
+        (["--pseudo.smooth", "perhaps"], "--pseudo.smooth should be true or false, not 'perhaps'"),
+        (["--find.every", "0"], "find.every is 0 but should be at least 1"),
         (["--workers", "-1"], "--workers is -1"),
         (
             ["--engine", "spark", "--masks", str(home / "masks"), "--depth", str(home / "depths")],

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from saccade.cli.main import main
-from saccade.registry import create_model
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
+from saccade.zoo.registry import create_model
 
 LABELS = ["blue", "green", "red"]
 COLOURS = {"red": (220, 40, 30), "green": (40, 200, 60), "blue": (30, 60, 220)}
@@ -83,7 +84,7 @@ def test_predict_writes_every_picture_in_order(capsys, room, tmp_path):
     code, text, notes = predict(capsys, room, out, "--json", "--threads", 2, "--batch", 3, "--topk", 2)
     assert code == 0, notes
     said = json.loads(text)
-    assert (said["rows"], said["broken"], said["backend"], said["size"]) == (12, 1, "torch", 32)
+    assert (said["rows"], said["skipped"], said["backend"], said["size"]) == (12, 1, "torch", 32)
     assert said["images_per_s"] > 0
     rows = read(out)
     assert [row["name"].replace("\\", "/") for row in rows] == [
@@ -91,8 +92,8 @@ def test_predict_writes_every_picture_in_order(capsys, room, tmp_path):
     ]
     assert list(rows[0]) == ["name", "label", "confidence", "label_2", "confidence_2"]
     assert [row["label"] for row in rows] == [label for label in LABELS for _ in range(4)]
-    (broken,) = read(tmp_path / "p.broken.csv")
-    assert broken["name"].endswith("9.jpg")
+    (skipped,) = read(tmp_path / "p.skipped.csv")
+    assert skipped["name"].endswith("9.jpg")
     assert "9.jpg" in notes
     assert not (tmp_path / "p.csv.part").exists()
 
@@ -100,7 +101,7 @@ def test_predict_writes_every_picture_in_order(capsys, room, tmp_path):
 def test_predict_goes_on_where_it_stopped(capsys, room, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole.csv", tmp_path / "p.csv"
     assert predict(capsys, room, whole, "--threads", 1, "--batch", 2)[0] == 0
-    from saccade.predict.journal import Journal
+    from saccade.files.journal import Journal
 
     append, calls = Journal.append, []
 
@@ -136,7 +137,7 @@ def test_eval_measures_and_reports(capsys, room):
     code, text, notes = run(capsys, "eval", "--weights", room / "run", "--backend", "torch", "--json")
     assert code == 0, notes
     said = json.loads(text)
-    assert (said["count"], said["broken"], said["top1"]) == (12, 1, 1.0)
+    assert (said["count"], said["skipped"], said["top1"]) == (12, 1, 1.0)
     assert 0.7 < said["top1_interval"][0] < said["top1_interval"][1] == 1
     page = (room / "run" / "report.html").read_text()
     assert "9.jpg" in page
@@ -189,7 +190,7 @@ def test_eval_measures_what_training_kept_back(capsys, room, tmp_path):
         capsys, "eval", "--weights", run_folder, "--data", room / "val", "--backend", "torch", "--json"
     )
     assert code == 0, notes
-    assert json.loads(out)["count"] + json.loads(out)["broken"] == 3
+    assert json.loads(out)["count"] + json.loads(out)["skipped"] == 3
     assert "that training kept back" in notes
 
 
@@ -214,7 +215,7 @@ def test_explain_draws(capsys, room, tmp_path):
         ("predict {empty} --weights {run}", "the folder is empty"),
         ("predict {val} --weights {run} --backend onx", "did you mean 'onnx'"),
         ("predict {val} --weights {run} --out p.xls", ".csv, .jsonl or .npz"),
-        ("predict {val} --weights {run} --topk 9", "expected 1 to 5"),
+        ("predict {val} --weights {run} --topk 9", "between 1 and 5"),
         ("predict {val} --weights {run} --precision int8", "int8"),
         ("predict {val} --weights {junk}", "junk.safetensors"),
         ("predict {val} --weights shvit_s9", "shvit_s"),

@@ -1,4 +1,4 @@
-"""Places of videos, which frames are taken, views, and what is broken."""
+"""Places of videos, which frames are taken, views, and what is unreadable."""
 
 import numpy as np
 import pytest
@@ -174,7 +174,7 @@ def test_broken_short_and_empty_videos_are_listed(folder, tmp_path):
     dataset = ClipDataset(source, VideoPreprocess(**PLAIN, frames=4))
     batch = collate_clips([dataset[i] for i in range(len(dataset))])
     assert batch["image"].shape[0] == 4
-    reasons = dict(batch["broken"])
+    reasons = dict(batch["skipped"])
     assert set(reasons) == {"a/3.mp4", "a/4.mp4", "b/5.mp4", "b/6.mp4"}
     assert "2 frames and the network takes 4; lower --frames" in reasons["b/5.mp4"]
     assert all(name.split("/")[1] in reason for name, reason in reasons.items())
@@ -182,11 +182,11 @@ def test_broken_short_and_empty_videos_are_listed(folder, tmp_path):
         source, dataset.preprocess, augment=build_clip_augmentation(AugmentConfig(), dataset.preprocess)
     )
     stood_in = learning[2]
-    assert [name for name, _ in stood_in["broken"]] == ["a/3.mp4", "a/4.mp4"]
+    assert [name for name, _ in stood_in["skipped"]] == ["a/3.mp4", "a/4.mp4"]
     assert stood_in["name"] == "b/0.mp4"
     nothing = collate_clips([dataset[2]])
     assert len(nothing["index"]) == 0
-    assert len(nothing["broken"]) == 1
+    assert len(nothing["skipped"]) == 1
 
 
 def test_preprocess_refuses_what_is_out_of_range():

@@ -48,7 +48,7 @@ def test_samples_and_batches(photos):
     dataset = ImageDataset(open_source(str(photos)), SMALL)
     sample = dataset[12]
     assert sample["image"].shape == (3, 24, 24)
-    assert (sample["label"], sample["index"], sample["name"], sample["broken"]) == (
+    assert (sample["label"], sample["index"], sample["name"], sample["skipped"]) == (
         1,
         12,
         "class10/2.jpg",
@@ -62,7 +62,7 @@ def test_samples_and_batches(photos):
     assert batch["image"].shape == (2, 3, 24, 24)
     assert batch["label"].tolist() == [0, 1]
     assert batch["label"].dtype == batch["index"].dtype == torch.int64
-    assert batch["broken"] == []
+    assert batch["skipped"] == []
 
 
 def test_augmentation_depends_on_the_key_alone(photos):
@@ -120,8 +120,8 @@ def test_broken_images_in_training_are_replaced(damaged):
     dataset = training(open_source(str(damaged)))
     sample = dataset[SampleKey(1, 11)]
     assert (sample["index"], sample["name"], sample["label"]) == (3, "a/3.jpg", 0)
-    assert [name for name, _ in sample["broken"]] == ["a/1.jpg", "a/2.jpg"]
-    assert "truncated" in sample["broken"][0][1]
+    assert [name for name, _ in sample["skipped"]] == ["a/1.jpg", "a/2.jpg"]
+    assert "truncated" in sample["skipped"][0][1]
     assert torch.equal(sample["image"], dataset[SampleKey(3, 11)]["image"])
     for path in damaged.rglob("*.jpg"):
         path.write_bytes(b"gone")
@@ -133,7 +133,7 @@ def test_broken_images_in_evaluation_are_left_out(damaged):
     dataset = ImageDataset(open_source(str(damaged)), SMALL)
     batches = list(build_loader(dataset, OrderedSampler(8, batch=3), workers=0))
     assert [batch["index"].tolist() for batch in batches] == [[0], [3, 4, 5], [6, 7]]
-    assert [name for name, _ in batches[0]["broken"]] == ["a/1.jpg", "a/2.jpg"]
+    assert [name for name, _ in batches[0]["skipped"]] == ["a/1.jpg", "a/2.jpg"]
     nothing = collate([dataset[1], dataset[2]])
     assert nothing["image"].shape == (0, 3, 24, 24)
     assert nothing["label"].shape == (0,)
@@ -141,7 +141,7 @@ def test_broken_images_in_evaluation_are_left_out(damaged):
 
 def test_large_images_count_as_broken(photos):
     dataset = ImageDataset(open_source(str(photos)), SMALL, max_pixels=100)
-    assert "more than the 100 allowed" in dataset[0]["broken"][0][1]
+    assert "more than the 100 allowed" in dataset[0]["skipped"][0][1]
 
 
 def test_workers_order_and_resume_do_not_matter(photos):
@@ -238,11 +238,11 @@ def test_streams_survive_damage(tmp_path):
     stream = open_source(str(tmp_path / "{a,b}.tar.gz"))
     batches = list(build_loader(make_dataset(stream, SMALL), OrderedSampler(10, batch=10), workers=0))
     assert len(batches[0]["name"]) == 4
-    assert {name.rpartition("/")[2] for name, _ in batches[0]["broken"]} == {"0", "b.tar.gz"}
+    assert {name.rpartition("/")[2] for name, _ in batches[0]["skipped"]} == {"0", "b.tar.gz"}
     dataset = make_dataset(stream, SMALL, augment=build_augmentation(STRONG, SMALL))
     batches = list(build_loader(dataset, EpochSampler(10, batch=5), workers=0))
     assert [len(batch["name"]) for batch in batches] == [5, 5]
-    assert any(name == "0" for batch in batches for name, _ in batch["broken"])
+    assert any(name == "0" for batch in batches for name, _ in batch["skipped"])
     (tmp_path / "a.tar.gz").write_bytes(b"")
     with pytest.raises(DataError, match="no readable shard"):
         list(build_loader(dataset, EpochSampler(10, batch=5), workers=0))

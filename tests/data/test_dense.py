@@ -1,4 +1,4 @@
-"""Dense data sets: layouts, batches, changes of pictures with all that lies on them, broken files."""
+"""Dense data sets: layouts, batches, changes of pictures with all that lies on them, unreadable files."""
 
 import json
 
@@ -137,7 +137,7 @@ def test_broken_pictures(scenes, tmp_path):
     (tmp_path / "damaged.png").write_bytes(dataset.content.files[0].read_bytes()[:300])
     sample = dataset[1]
     assert sample["image"].ndim == 1
-    assert "damaged" in sample["broken"][0][1]
+    assert "damaged" in sample["skipped"][0][1]
     batch = collate_dense([dataset[0], sample, dataset[2]], SMALL)
     assert len(batch["image"]) == len(batch["truth"]) == 2
     dataset.augment = build_dense_augmentation(AugmentConfig(), SMALL)
@@ -149,7 +149,7 @@ def test_annotations_of_another_picture_are_refused(scenes, tmp_path):
     dataset = objects(scenes)
     Image.new("RGB", (64, 128)).save(tmp_path / "turned.png")
     dataset.content.files[0] = tmp_path / "turned.png"
-    assert "64 x 128" in dataset[0]["broken"][0][1]
+    assert "64 x 128" in dataset[0]["skipped"][0][1]
 
 
 def maps_folder(home, names=None, zero=0):

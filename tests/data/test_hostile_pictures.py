@@ -25,12 +25,12 @@ from saccade.data.decode import decode_rgb, load_rgb
 from saccade.data.dense import read_map
 from saccade.data.preprocess import Preprocess
 from saccade.data.whole import WholePreprocess
+from saccade.engine.predict.pipeline import read_batch
 from saccade.errors import DataError
 from saccade.files import pictures
 from saccade.files.pictures import FORMATS, MAX_ASPECT, open_picture
 from saccade.kinematics.draw import open_image
 from saccade.kinematics.lift.given import MaskFolder
-from saccade.predict.pipeline import read_batch
 from saccade.radar.scene import silhouette
 
 from .pictures import encode, photo
@@ -132,22 +132,22 @@ def test_predictions_of_the_sound_pictures_survive(tmp_path, capsys):
         "cat/sound.jpg",
         "dog/sound.jpg",
     ]
-    broken = (tmp_path / "found.broken.csv").read_text()
+    skipped = (tmp_path / "found.skipped.csv").read_text()
     for name in (*HOSTILE, "pipe.jpg", "zeros.jpg", "gone.jpg", "round.jpg"):
-        assert name in broken
+        assert name in skipped
     assert "1 links lead nowhere and are left out (first: dog/round)" in capsys.readouterr().err
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begin < 800 << 10  # kilobytes
 
 
 def test_data_check_counts_what_it_exists_to_find(tmp_path):
     report = check_data(str(hostile_folder(tmp_path)), threads=2)
-    broken = {finding.name: finding.detail for finding in report.findings if finding.kind == "broken"}
-    assert set(broken) == {
+    skipped = {finding.name: finding.detail for finding in report.findings if finding.kind == "unreadable"}
+    assert set(skipped) == {
         *(f"cat/{name}" for name in (*HOSTILE, "pipe.jpg", "zeros.jpg")),
         "dog/gone.jpg",
         "dog/round.jpg",
     }
-    assert "60000 x 1 pixels" in broken["cat/thin.png"]
+    assert "60000 x 1 pixels" in skipped["cat/thin.png"]
     assert any("links lead nowhere" in finding.detail for finding in report.findings)
 
 
@@ -166,7 +166,7 @@ def test_convert_leaves_out_what_cannot_be_read(tmp_path, form, capsys):
 def test_convert_links_to_files_only(tmp_path):
     written = write_parts(open_parts(str(hostile_folder(tmp_path / "from"))), tmp_path / "to", link=True)
     assert written.counts == {"": 8}  # an empty file is one
-    assert {name.rpartition("/")[2] for name, _ in written.broken} == {
+    assert {name.rpartition("/")[2] for name, _ in written.skipped} == {
         "pipe.jpg",
         "zeros.jpg",
         "gone.jpg",
@@ -198,9 +198,9 @@ def test_memory_running_out_over_one_picture_loses_that_one_only(tmp_path):
     source = open_source(str(tmp_path), classes=False)
     batch = read_batch(source, Exhausting(8), range(3))
     assert batch["name"] == ["b.png", "c.png"]
-    assert batch["broken"] == [("a.png", "a.png: not enough memory to decode it")]
+    assert batch["skipped"] == [("a.png", "a.png: not enough memory to decode it")]
     samples = [ImageDataset(source, Exhausting(8))[place] for place in range(3)]
-    assert [len(sample["broken"]) for sample in samples] == [1, 0, 0]
+    assert [len(sample["skipped"]) for sample in samples] == [1, 0, 0]
 
 
 def test_sixteen_bits_are_reduced_without_wide_copies():

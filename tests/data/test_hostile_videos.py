@@ -14,7 +14,7 @@ from saccade.data.video_clips import ClipDataset, VideoPreprocess
 from saccade.errors import DataError
 from saccade.kinematics import video
 from saccade.kinematics.video import frame_times, read_frames, video_facts
-from saccade.vlm.clips import clip_frames
+from saccade.tasks.answer.vlm.clips import clip_frames
 
 from .videos import write_video
 
@@ -29,7 +29,11 @@ def test_what_is_no_file_is_left_out_of_evaluation(tmp_path):
     source = open_clips(str(tmp_path), classes=False)
     assert source.notes == [f"{tmp_path}: 1 links lead nowhere and are left out (first: round)"]
     samples = [ClipDataset(source, VideoPreprocess(size=16, frames=4))[k] for k in range(3)]
-    assert [[name for name, _ in sample["broken"]] for sample in samples] == [[], ["pipe.mp4"], ["round.mp4"]]
+    assert [[name for name, _ in sample["skipped"]] for sample in samples] == [
+        [],
+        ["pipe.mp4"],
+        ["round.mp4"],
+    ]
 
 
 def test_links_among_folders_of_videos_end(tmp_path):

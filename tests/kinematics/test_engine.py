@@ -67,8 +67,8 @@ def test_processes_give_what_one_process_gives(tmp_path):
 def test_a_second_run_does_nothing_and_another_configuration_does_all(tmp_path):
     run_clips(jobs(range(4)), STAGES, tmp_path, config_hash="c", workers=0)
     before = digest(tmp_path)
-    broken = [Stage("draw", engine_jobs.die), Stage("measure", engine_jobs.measure)]
-    again = run_clips(jobs(range(4)), broken, tmp_path, config_hash="c", workers=0)
+    skipped = [Stage("draw", engine_jobs.die), Stage("measure", engine_jobs.measure)]
+    again = run_clips(jobs(range(4)), skipped, tmp_path, config_hash="c", workers=0)
     assert again.found == 4
     assert digest(tmp_path) == before
     more = run_clips(jobs(range(6)), STAGES, tmp_path, config_hash="c", workers=0)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from saccade.engine.predict.geometry_answers import answers_of_tracks
 from saccade.errors import ConfigError, DataError
 from saccade.kinematics.answers import MULTI_STEP, TASKS, parse_answer
 from saccade.kinematics.blind import fit_blind
@@ -26,7 +27,6 @@ from saccade.kinematics.schema import question_schema
 from saccade.kinematics.scoring import score
 from saccade.kinematics.settings import DEFAULT
 from saccade.kinematics.variants import make_variant
-from saccade.predict.geometry_answers import answers_of_tracks
 
 from .tracks import many
 from .turning_direction import TurningDirection

@@ -118,8 +118,8 @@ def test_bad_input(labels, tmp_path):
     assert read_rejected(tmp_path / "nothing.jsonl") == []
     (labels / "rejected.jsonl").unlink()
     lines = (labels / "tracks.jsonl").read_text().splitlines()
-    broken = json.dumps({**json.loads(lines[0]), "track_id": "new", "timestamps_s": []})
-    (labels / "tracks.jsonl").write_text("\n".join([*lines, broken]) + "\n")
+    skipped = json.dumps({**json.loads(lines[0]), "track_id": "new", "timestamps_s": []})
+    (labels / "tracks.jsonl").write_text("\n".join([*lines, skipped]) + "\n")
     assert write_report(labels, labels / "page.html", clips=1, size=96)["rejected"] == 1
     (labels / "tracks.jsonl").write_text("")
     with pytest.raises(DataError, match="no track"):

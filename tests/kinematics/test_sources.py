@@ -1,4 +1,4 @@
-"""Readers: the true layouts, a camera that moves, images that are later than the LiDAR, and what is broken."""
+"""Readers: the true layouts, a camera that moves, images that are later than the LiDAR, and what is unreadable."""
 
 import json
 import os
@@ -154,7 +154,7 @@ def change(path, edit):
         (
             "sample_annotation",
             lambda rows: rows[2].update(next=""),
-            "last_annotation_token.*a link next is broken",
+            "last_annotation_token.*a link next is unreadable",
         ),
         ("sample_annotation", lambda rows: rows[2].update(next="ann0-1"), "leads back to itself"),
         (

@@ -10,9 +10,9 @@ import timm
 import torch
 
 import saccade
-from saccade.dense import build_dense
-from saccade.explain import class_map
-from saccade.registry import create_model, create_video_model
+from saccade.engine.explain import class_map
+from saccade.tasks.dense.nets import build_dense
+from saccade.zoo.registry import create_model, create_video_model
 
 SWIN = {"depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 1, 1, 1), "strict_img_size": False}
 CHANNELS_LAST = {

@@ -11,7 +11,8 @@ from tests import golden
 import saccade
 from saccade.errors import ConfigError, ShapeError
 from saccade.models.srvit import SRViT
-from saccade.weights import load_model, load_weights, save_weights
+from saccade.tasks.open import load_model
+from saccade.zoo.loading import load_weights, save_weights
 
 PUBLISHED = {"srvit_a": 69_122, "srvit_b": 45_866, "srvit_c": 44_474, "srvit_d": 60_898, "srvit_s": 9_018}
 
@@ -85,7 +86,7 @@ class TestSwift:
         return model
 
     def test_costs_what_was_promised(self):
-        from saccade.bench.cost import count_macs, count_params
+        from saccade.engine.bench.cost import count_macs, count_params
 
         with torch.device("meta"):
             model = saccade.create_model("srvit_swift").eval()

@@ -5,7 +5,7 @@ import torch
 from tests import golden
 
 import saccade
-from saccade.bench.cost import count_macs
+from saccade.engine.bench.cost import count_macs
 from saccade.errors import ConfigError, ShapeError, WeightsError
 from saccade.models.stvit_deit import STViTDeiT, STViTDeiTConfig
 

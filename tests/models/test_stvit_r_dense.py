@@ -7,7 +7,7 @@ from torch import nn
 import saccade
 from saccade.models.stvit_r_dense import FoldedSTViTRDense, STViTRDense
 from saccade.nn.stvit_r import STViTSwinConfig
-from saccade.registry import create_model
+from saccade.zoo.registry import create_model
 
 
 @pytest.mark.parametrize("options", [{}, {"compat": True}, {"relative_pos": True, "conv_pos": True}])

@@ -5,7 +5,7 @@ import torch
 from tests import golden
 
 import saccade
-from saccade.bench.cost import count_macs
+from saccade.engine.bench.cost import count_macs
 from saccade.errors import ConfigError, ShapeError, WeightsError
 from saccade.models.stvit_r_dense import STViTRDense
 from saccade.models.stvit_r_swin import STViTRSwin
@@ -159,7 +159,7 @@ def test_dense_costs_less_than_swin_where_the_release_costs_more():
 
 @pytest.mark.parametrize(("name", "published"), [("tiny", 3.41), ("small", 6.51), ("base", 11.47)])
 def test_stvit_swin_layout_gives_the_published_reduction(name, published):
-    from saccade.weights.cards import FACTS
+    from saccade.zoo.facts import FACTS
 
     assert FACTS[f"stvit_swin_{name}"].macs / 1e9 == pytest.approx(published, abs=0.006)
 
@@ -335,12 +335,13 @@ def test_folded_classifier_equals_the_golden():
 
 @pytest.mark.parametrize("kind", [pytest.param("swin", marks=pytest.mark.slow), "r"])
 def test_folded_form_exports(kind, tmp_path):
-    from saccade.export.form import portable
-    from saccade.export.onnx import OnnxSession, write_onnx
+    from saccade.engine.export.onnx import OnnxSession, write_onnx
+    from saccade.nn.fold import fold
+    from saccade.tasks.base import ExportForm
 
     model = randomise(build(kind, tokens_per_window=4))
     x = torch.randn(2, 3, 160, 96)  # neither side a multiple of a window in the third stage
-    write_onnx(portable(model, x), x, tmp_path / "a.onnx")
+    write_onnx(ExportForm(fold(model), {"image": x}, ("output",)), tmp_path / "a.onnx")
     session = OnnxSession(tmp_path / "a.onnx", threads=1)
     with torch.no_grad():
         assert torch.allclose(session(x), model(x), rtol=1e-3, atol=1e-4)

@@ -5,7 +5,7 @@ import torch
 
 import saccade
 from saccade.errors import ConfigError, ShapeError
-from saccade.registry import create_model, create_video_model
+from saccade.zoo.registry import create_model, create_video_model
 
 
 def build(name="shvit_s1", head="", seed=0, **options):

@@ -1,4 +1,4 @@
-"""Scans and images on disk, what files from elsewhere meet, pictures, and marks."""
+"""Scans and images on disk, what files from elsewhere meet, pictures, and metrics."""
 
 import dataclasses
 import json
@@ -238,7 +238,7 @@ class TestPictures:
         assert list(tmp_path.iterdir()) == []
 
 
-class TestMarks:
+class TestMetrics:
     def test_equal_images_and_known_errors(self):
         truth = np.random.default_rng(0).uniform(0, 1, (32, 24))
         same = compare(truth, truth)

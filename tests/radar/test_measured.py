@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saccade.predict.sharpen import enhance
+from saccade.engine.predict.sharpen import enhance
 from saccade.radar import Grid, RadarImage
 from saccade.radar.matlab import read_variables
 from saccade.radar.quality import compare, rescale
@@ -29,10 +29,10 @@ def test_a_published_simulation_gains_likeness():
     found = read_variables(FOLDER / "test102.mat").arrays
     low, truth, theirs = (np.asarray(found[name], np.float64) for name in ("lr", "hr", "sr"))
     ours = enhance(RadarImage(low, plane(256, 0.2 / 256), "empm")).values
-    marks = compare(ours, truth)
-    assert marks["ssim"] > 0.95
-    assert marks["psnr"] > compare(0 * truth, truth)["psnr"] + 5
-    assert marks["mae"] < 0.4 * compare(rescale(low, truth, "best"), truth)["mae"]
+    metrics = compare(ours, truth)
+    assert metrics["ssim"] > 0.95
+    assert metrics["psnr"] > compare(0 * truth, truth)["psnr"] + 5
+    assert metrics["mae"] < 0.4 * compare(rescale(low, truth, "best"), truth)["mae"]
     assert compare(theirs, truth)["psnr"] == pytest.approx(35.27, abs=0.02)
 
 

@@ -11,15 +11,17 @@ from tests import golden
 
 from saccade.data.dataset import SampleKey
 from saccade.data.radar_pairs import MANIFEST, RadarPairs, make_pairs, read_manifest
+from saccade.engine.evaluate.evaluate import evaluate
+from saccade.engine.predict.sharpen import PEAK, enhance, pixel_notes, sharpen, shipped_weights
 from saccade.errors import ConfigError, DataError, ShapeError, WeightsError
-from saccade.evaluate.sharpening import mark_pairs, plot_pairs
-from saccade.predict.sharpen import PEAK, enhance, pixel_notes, sharpen, shipped_weights
 from saccade.radar import Grid, RadarImage, Scene
 from saccade.radar.dataset import PairConfig, draw_scene, ideal_image, make_pair
-from saccade.registry import create_model
 from saccade.tasks.base import LossContext
-from saccade.tasks.restore import Restore
-from saccade.weights import Card, load_model, save_weights
+from saccade.tasks.open import load_model
+from saccade.tasks.restore.task import Restore
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
+from saccade.zoo.registry import create_model
 
 SMALL = PairConfig(nx=12, ny=2, size=48, points=(1, 3), solid_size=(0.01, 0.02))
 
@@ -163,24 +165,24 @@ class TestTask:
         parts = task.loss(lambda x: batch["target"] + 0.5, batch, LossContext(0.0))
         assert parts["loss_absolute"].item() == pytest.approx(0.5)
         assert parts["loss"].item() == pytest.approx(0.5 + 4 * 0.25)
-        marks, other = task.marks(self.card), task.marks(self.card)
-        assert marks.compute() == {"count": 0.0}
-        marks.update(batch["target"], batch)
+        metrics, other = task.metrics(self.card), task.metrics(self.card)
+        assert metrics.compute() == {"count": 0.0}
+        metrics.update(batch["target"], batch)
         other.update(torch.zeros_like(batch["target"]), batch)
-        perfect, black = marks.compute(), other.compute()
+        perfect, black = metrics.compute(), other.compute()
         assert perfect["psnr"] == 100
         assert perfect["count"] == 3
         assert black["psnr"] < 40
         assert black["gain"] < perfect["gain"]
-        marks.merge([other])
-        assert marks.compute()["psnr"] == pytest.approx((100 + black["psnr"]) / 2)
-        rows = task.rows(batch["target"], batch, self.card)
+        metrics.merge([other])
+        assert metrics.compute()["psnr"] == pytest.approx((100 + black["psnr"]) / 2)
+        rows = task.rows(batch["target"], batch, self.card, None)
         assert rows[0]["name"] == "pair-000000"
         assert rows[0]["psnr"] == 100
         with pytest.raises(ShapeError, match="image for an image"):
-            marks.update(batch["target"][:, :, :3], batch)
-        assert task.show_mark(31.234) == "31.23 dB"
-        assert task.example_inputs(self.card, batch=2)[0].shape == (2, 1, 200, 200)
+            metrics.update(batch["target"][:, :, :3], batch)
+        assert task.show_metric(31.234) == "31.23 dB"
+        assert task.example(self.card, batch=2)[0].shape == (2, 1, 200, 200)
 
     def test_other_networks_are_refused(self, folder):
         from saccade.data.config import AugmentConfig, DataConfig
@@ -189,21 +191,22 @@ class TestTask:
             Restore().open(DataConfig(source=str(folder)), AugmentConfig(), Card("shvit_s1"), seed=0)
 
     def test_it_learns(self, folder, tmp_path):
-        from saccade.train.loop import train
-        from saccade.train.recipe import build_recipe
+        from saccade.engine.train.loop import train
+        from saccade.engine.train.recipe import build_recipe
 
         flags = {"data.source": str(folder), "data.val": str(folder), "data.batch": 3, "schedule.epochs": 12,
                  "augment.hflip": 0.0, "ema.decay": 0.0, "run.threads": 1, "run.device": "cpu"}  # fmt: skip
         recipe, _ = build_recipe("radar_sharpen", "", flags)
         lines = []
         result = train(recipe, tmp_path / "run", say=lines.append)
-        assert result.marks["psnr"] > 20
+        assert result.metrics["psnr"] > 20
         assert any(" dB" in line for line in lines)
         first = float(next(line for line in lines if "epoch 1/12" in line).split("psnr ")[1].split()[0])
-        assert result.marks["psnr"] > first + 1
-        found = mark_pairs(folder, tmp_path / "run")
-        ours = next(row for row in found.table if row["method"] == "srvit_swift")
-        assert ours["psnr"] == pytest.approx(result.marks["psnr"], abs=1e-3)
+        assert result.metrics["psnr"] > first + 1
+        found = evaluate(tmp_path / "run", str(folder))
+        ours = next(row for row in found.gallery.table() if row["method"] == "srvit_swift")
+        assert found.metrics["psnr"] == pytest.approx(ours["psnr"], abs=1e-4)
+        assert ours["psnr"] == pytest.approx(result.metrics["psnr"], abs=1e-3)
         assert load_model(tmp_path / "run")[1].task == "restore"
 
 
@@ -267,16 +270,19 @@ class TestEnhance:
 
 def test_marks_are_given_beside_what_needs_no_network(folder, tmp_path):
     done = []
-    found = mark_pairs(folder, done=done.append)
-    assert done == [1, 2, 3, 4, 5, 6]
-    assert {(row["method"], row["scaling"]) for row in found.table} == {
+    found = evaluate(
+        shipped_weights(), str(folder), batch=4, progress=lambda count, total: done.append((count, total))
+    )
+    assert done == [(4, 6), (6, 6)]
+    table = found.gallery.table()
+    assert {(row["method"], row["scaling"]) for row in table} == {
         ("srvit_swift", "none"), ("all zero", "none"), ("empm", "minmax"), ("empm", "best"), ("rma", "minmax"),
         ("rma", "best"),
     }  # fmt: skip
-    rows = {(row["method"], row["scaling"]): row for row in found.table}
+    rows = {(row["method"], row["scaling"]): row for row in table}
     assert rows["empm", "best"]["psnr"] >= rows["all zero", "none"]["psnr"] - 1e-9
-    assert all(row["pairs"] == 6 for row in found.table)
-    found.write_samples(tmp_path / "samples.csv")
-    assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 6 * 6
-    plot_pairs(folder, None, tmp_path / "panel.png")
+    assert all(row["pairs"] == 6 for row in table)
+    assert len(found.gallery.samples) == 6 * 6
+    assert "rma" in found.sections[0].html
+    found.gallery.plot(tmp_path / "panel.png")
     assert (tmp_path / "panel.png").stat().st_size > 5000

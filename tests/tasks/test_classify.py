@@ -1,4 +1,4 @@
-"""Losses against formulas written out, marks against torchmetrics and against parts merged."""
+"""Losses against formulas written out, metrics against torchmetrics and against parts merged."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from saccade.data.config import AugmentConfig
 from saccade.errors import ConfigError, ShapeError
 from saccade.tasks import get_task
 from saccade.tasks.base import LossContext
-from saccade.tasks.classify import Classify, ClassifyMarks, preprocess_of
+from saccade.tasks.classify.task import Classify, ClassifyMetrics, ClassifySettings, preprocess_of
 from saccade.weights import Card
 
 TASK = Classify()
@@ -103,9 +103,9 @@ def filled(logits, labels, pieces):
     """Accumulators of consecutive pieces of a data set."""
     parts = []
     for some in torch.arange(len(labels)).chunk(pieces):
-        marks = ClassifyMarks(logits.shape[1])
-        marks.update(logits[some], {"label": labels[some], "index": some})
-        parts.append(marks)
+        metrics = ClassifyMetrics(logits.shape[1])
+        metrics.update(logits[some], {"label": labels[some], "index": some})
+        parts.append(metrics)
     return parts
 
 
@@ -141,15 +141,17 @@ def test_parts_merged_in_any_order_are_the_whole():
 
 
 def test_empty_and_misshapen():
-    marks = ClassifyMarks(5)
-    assert marks.compute() == {"count": 0.0}
+    metrics = ClassifyMetrics(5)
+    assert metrics.compute() == {"count": 0.0}
     with pytest.raises(ShapeError, match=r"outputs of shape \(2, 4\) for 2 samples of 5 classes"):
-        marks.update(torch.zeros(2, 4), {"label": torch.zeros(2, dtype=torch.long), "index": torch.arange(2)})
+        metrics.update(
+            torch.zeros(2, 4), {"label": torch.zeros(2, dtype=torch.long), "index": torch.arange(2)}
+        )
 
 
 def test_rows_name_the_answers_in_order():
     card = Card(model="shvit_s1", num_classes=3, labels=["cat", "dog", "owl"])
-    rows = TASK.rows(torch.tensor([[0.0, 2.0, 1.0]]), {"name": ["x.jpg"]}, card)
+    rows = TASK.rows(torch.tensor([[0.0, 2.0, 1.0]]), {"name": ["x.jpg"]}, card, ClassifySettings(topk=3))
     assert [rows[0][k] for k in ("name", "label", "label_2", "label_3")] == ["x.jpg", "dog", "owl", "cat"]
     assert rows[0]["confidence"] == pytest.approx(torch.tensor([0.0, 2.0, 1.0]).softmax(0)[1].item())
 
@@ -169,10 +171,10 @@ def test_the_transform_follows_card_then_model():
     assert preprocess_of(Card(model="timm/test_vit2")).size == 160
     card = Card(model="shvit_s4", preprocess={"size": 64, "crop_pct": 1.0})
     assert preprocess_of(card).crop_pct == 1.0
-    assert TASK.example_inputs(card, batch=2)[0].shape == (2, 3, 64, 64)
+    assert TASK.example(card, batch=2)[0].shape == (2, 3, 64, 64)
 
 
 def test_inputs_are_made_and_models_built():
     card = Card(model="shvit_s1", num_classes=7, options={"distilled": True})
-    model = TASK.build_model(card)
+    model = TASK.build(card)
     assert [o.shape for o in model(torch.randn(2, 3, 32, 32))] == [(2, 7), (2, 7)]

@@ -1,4 +1,4 @@
-"""Detection as a task: COCO's marks against pycocotools, losses, splits, and what is refused."""
+"""Detection as a task: COCO's metrics against pycocotools, losses, splits, and what is refused."""
 
 import contextlib
 import io
@@ -13,11 +13,11 @@ from pycocotools.cocoeval import COCOeval
 
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.scenes import scenes_folder
-from saccade.dense.paste import to_file
 from saccade.errors import ConfigError, DataError
 from saccade.tasks import get_task
 from saccade.tasks.base import LossContext
-from saccade.tasks.detect import DetectMarks
+from saccade.tasks.dense.nets.paste import to_file
+from saccade.tasks.detect.task import DetectMetrics, DetectSettings
 from saccade.weights import Card
 
 SMALL = {"width": 16, "fc_width": 16, "mask_width": 8, "mask_convs": 1, "samples": 8, "proposals": 20}
@@ -55,18 +55,18 @@ def noisy_answers(batch, rng):
 
 def test_marks_equal_pycocotools(scenes):
     task, card, found = opened(scenes)
-    marks = task.marks(card)
+    metrics = task.metrics(card)
     rng = np.random.default_rng(3)
     for start in (0, 3):
         batch = task.collate([found.val[i] for i in range(start, start + 3)])
-        marks.update(noisy_answers(batch, rng), batch)
-    values = marks.compute()
+        metrics.update(noisy_answers(batch, rng), batch)
+    values = metrics.compute()
     reference = COCO()
     reference.dataset = json.loads(
         json.dumps(
             {
-                "images": marks.pictures,
-                "annotations": [{"id": n + 1, **entry} for n, entry in enumerate(marks.truth)],
+                "images": metrics.pictures,
+                "annotations": [{"id": n + 1, **entry} for n, entry in enumerate(metrics.truth)],
                 "categories": [{"id": n, "name": name} for n, name in enumerate(card.labels)],
             }
         )
@@ -75,7 +75,7 @@ def test_marks_equal_pycocotools(scenes):
     with contextlib.redirect_stdout(io.StringIO()):
         reference.createIndex()
         for kind, prefix in (("bbox", ""), ("segm", "mask_")):
-            run = COCOeval(reference, reference.loadRes([dict(entry) for entry in marks.found]), kind)
+            run = COCOeval(reference, reference.loadRes([dict(entry) for entry in metrics.found]), kind)
             run.evaluate()
             run.accumulate()
             run.summarize()
@@ -86,7 +86,7 @@ def test_marks_equal_pycocotools(scenes):
                     assert prefix + name not in values
             assert values[f"{prefix}recall"] == pytest.approx(run.stats[8], abs=1e-9)
     assert 0.1 < values["ap50"] < 1
-    rows = marks.per_class()
+    rows = metrics.per_class()
     assert [row["label"] for row in rows] == card.labels
     present = [row["ap"] for row in rows if row["ap"] is not None]
     assert np.mean(present) == pytest.approx(values["ap"])
@@ -105,16 +105,16 @@ def test_perfect_answers_get_full_marks_and_none_get_none(scenes):
             {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "scores": torch.zeros(0)}
         )
     for answers, ap in ((perfect, 1.0), (nothing, 0.0)):
-        marks = task.marks(card)
-        marks.update(answers, batch)
-        values = marks.compute()
+        metrics = task.metrics(card)
+        metrics.update(answers, batch)
+        values = metrics.compute()
         assert values["ap"] == pytest.approx(ap)
         assert values["count"] == 4
 
 
 def test_marks_of_two_processes_join_and_count_a_picture_once(scenes):
     task, card, found = opened(scenes, head="retinanet")
-    whole, parts = task.marks(card), [task.marks(card), task.marks(card)]
+    whole, parts = task.metrics(card), [task.metrics(card), task.metrics(card)]
     rng = np.random.default_rng(0)
     for number, indices in enumerate([(0, 1), (2, 3)]):
         batch = task.collate([found.val[i] for i in indices])
@@ -148,18 +148,20 @@ def test_masks_and_boxes_go_back_to_the_file():
 def test_a_step_of_training(scenes):
     task, card, found = opened(scenes)
     card.head_options = SMALL
-    model = task.build_model(card)
+    model = task.build(card)
     batch = task.collate([found.train[i] for i in range(2)])
     parts = task.loss(model, batch, LossContext(0.0))
     total = sum(value for name, value in parts.items() if name != "loss")
     assert float(parts["loss"].detach()) == pytest.approx(float(total.detach()), rel=1e-5)
     parts["loss"].backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
-    rows = task.rows(
-        noisy_answers(task.collate([found.val[0]]), np.random.default_rng(1)), {"name": ["x"]}, card
-    )
-    assert rows[0]["name"] == "x"
-    assert rows[0]["label"] in card.labels
+    one = task.collate([found.val[0]])
+    (row,) = task.rows(noisy_answers(one, np.random.default_rng(1)), one, card, DetectSettings(threshold=0.0))
+    assert row["name"] == found.val.names[0]
+    assert (row["height"], row["width"]) == one["truth"][0]["size"]
+    assert {entry["label"] for entry in row["detections"]} <= set(card.labels)
+    scores = [entry["score"] for entry in row["detections"]]
+    assert len(scores) == len(one["truth"][0]["boxes"]) or len(scores) > 0
 
 
 def test_one_file_is_split(scenes, tmp_path):
@@ -214,7 +216,7 @@ def test_adopts_a_classifier(scenes):
 
     task, card, _ = opened(scenes, head="retinanet")
     old = create_model("shvit_s1", num_classes=7)
-    model = task.build_model(card)
+    model = task.build(card)
     task.adopt(model, old, Card("shvit_s1", num_classes=7))
     wanted = old.state_dict()
     shared = {name: value for name, value in model.backbone.state_dict().items() if name in wanted}
@@ -225,4 +227,4 @@ def test_adopts_a_classifier(scenes):
 
 
 def test_no_marks_without_pictures():
-    assert DetectMarks(["a"]).compute()["count"] == 0
+    assert DetectMetrics(["a"]).compute()["count"] == 0

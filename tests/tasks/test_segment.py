@@ -1,4 +1,4 @@
-"""Segmentation as a task: marks by hand, sizes, losses, and what is refused."""
+"""Segmentation as a task: metrics by hand, sizes, losses, and what is refused."""
 
 import pytest
 import torch
@@ -7,9 +7,11 @@ from torchmetrics.functional.segmentation import mean_iou
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.scenes import scenes_folder
 from saccade.errors import ConfigError, DataError
-from saccade.tasks import get_task, segment
+from saccade.tasks import get_task
 from saccade.tasks.base import LossContext
-from saccade.tasks.segment import SegmentMarks, class_map
+from saccade.tasks.dense.task import DenseSettings
+from saccade.tasks.segment import task as segment
+from saccade.tasks.segment.task import SegmentMetrics, class_map
 from saccade.weights import Card
 
 
@@ -37,38 +39,38 @@ def test_marks_by_hand():
     truth = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 255]])
     answers = torch.tensor([[0, 0, 1, 0], [0, 1, 1, 1]])
     logits = torch.nn.functional.one_hot(answers, 3).permute(2, 0, 1).float()
-    marks = SegmentMarks(["a", "b", "c"])
-    marks.update(logits[None], batch_of([truth]))
-    values = marks.compute()
+    metrics = SegmentMetrics(["a", "b", "c"])
+    metrics.update(logits[None], batch_of([truth]))
+    values = metrics.compute()
     assert values["aacc"] == pytest.approx(5 / 7)
     assert values["macc"] == pytest.approx((3 / 4 + 2 / 3) / 2)
     assert values["miou"] == pytest.approx((3 / 5 + 2 / 4) / 2)
     assert values["count"] == 1
-    assert marks.per_class()[2]["iou"] is None
+    assert metrics.per_class()[2]["iou"] is None
 
 
 def test_marks_equal_torchmetrics():
     generator = torch.Generator().manual_seed(2)
     truths = [torch.randint(0, 4, (9, 11), generator=generator) for _ in range(3)]
     logits = torch.randn(3, 4, 9, 11, generator=generator)
-    marks = SegmentMarks(list("abcd"))
-    marks.update(logits, batch_of(truths))
+    metrics = SegmentMetrics(list("abcd"))
+    metrics.update(logits, batch_of(truths))
     joined = torch.cat([truth.flatten() for truth in truths])[None]
     expected = mean_iou(logits.argmax(1).flatten()[None], joined, num_classes=4, input_format="index")
-    assert marks.compute()["miou"] == pytest.approx(float(expected), abs=1e-6)
+    assert metrics.compute()["miou"] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_marks_join():
     generator = torch.Generator().manual_seed(0)
     truths = [torch.randint(0, 3, (6, 6), generator=generator) for _ in range(2)]
     logits = torch.randn(2, 3, 6, 6, generator=generator)
-    whole, first, second = (SegmentMarks(list("abc")) for _ in range(3))
+    whole, first, second = (SegmentMetrics(list("abc")) for _ in range(3))
     whole.update(logits, batch_of(truths))
     first.update(logits[:1], batch_of(truths[:1]))
     second.update(logits[1:], batch_of(truths[1:]) | {"index": torch.tensor([1])})
     first.merge([second])
     assert first.compute() == whole.compute()
-    assert SegmentMarks(["a"]).compute() == {"count": 0.0}
+    assert SegmentMetrics(["a"]).compute() == {"count": 0.0}
 
 
 def test_the_padding_is_cut_off_and_the_file_size_restored():
@@ -82,16 +84,15 @@ def test_the_padding_is_cut_off_and_the_file_size_restored():
 
 def test_a_step_of_training_and_rows(scenes):
     task, card, found = opened(scenes, size=64)
-    model = task.build_model(card)
+    model = task.build(card)
     parts = task.loss(model, task.collate([found.train[i] for i in range(2)]), LossContext(0.0))
     parts["loss"].backward()
     assert torch.isfinite(parts["loss"])
     batch = task.collate([found.val[i] for i in range(2)])
     with torch.no_grad():
-        rows = task.rows(model.eval()(batch["image"]), batch, card)
+        rows = task.rows(model.eval()(batch["image"]), batch, card, DenseSettings())
     assert [row["name"] for row in rows] == batch["name"]
-    shares = [value for name, value in rows[0].items() if name != "name"]
-    assert sum(shares) == pytest.approx(1, abs=0.02)
+    assert sum(rows[0]["shares"].values()) == pytest.approx(1, abs=0.02)
 
 
 def test_a_folder_without_parts_is_split(scenes, tmp_path):
@@ -130,7 +131,7 @@ def test_numbers_beyond_the_classes_are_named(scenes, tmp_path):
         (tmp_path / name).symlink_to(f"{scenes}/{source}")
     task, card = get_task("segment"), Card("shvit_s1", labels=list("abc"))
     found = task.open(DataConfig(source=str(tmp_path)), AugmentConfig(), card, seed=0)
-    assert "beyond the 3 classes" in found.val[0]["broken"][0][1]
+    assert "beyond the 3 classes" in found.val[0]["skipped"][0][1]
 
 
 def test_class_maps_of_large_files_are_the_same_in_pieces(monkeypatch):

@@ -9,16 +9,18 @@ import torch
 
 from saccade.cli.main import main
 from saccade.data.config import AugmentConfig, DataConfig
+from saccade.engine.evaluate.evaluate import evaluate
+from saccade.engine.predict import predict
+from saccade.engine.train.loop import train
+from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError, DataError
-from saccade.evaluate.video import evaluate_video
 from saccade.models.video_swin import VideoSwin
-from saccade.predict.video import predict_video
-from saccade.registry import create_model
 from saccade.tasks import LossContext, get_task
-from saccade.tasks.video import video_preprocess_of
-from saccade.train.loop import train
-from saccade.train.recipe import build_recipe
-from saccade.weights import Card, load_model, save_weights
+from saccade.tasks.open import load_model
+from saccade.tasks.video.task import VideoSettings, video_preprocess_of
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
+from saccade.zoo.registry import create_model
 
 from ..data.videos import write_video
 
@@ -69,7 +71,7 @@ def test_learns_what_no_frame_shows(run):
     assert (card.preprocess["frames"], card.preprocess["size"]) == (4, 16)
     assert card.numbers["top1"] == 1.0
     assert card.numbers["count"] == 4
-    assert (run / "broken.csv").read_text().count("\nup/9.mp4,") == 1
+    assert (run / "skipped.csv").read_text().count("\nup/9.mp4,") == 1
 
 
 def test_eval_and_its_views(run, folder, capsys):
@@ -78,9 +80,9 @@ def test_eval_and_its_views(run, folder, capsys):
     assert (values["top1"], values["count"], values["views"]) == (1.0, 4, "4x3")
     assert (run / "report.html").is_file()
     with pytest.raises(DataError, match="not one of the 2 classes"):
-        evaluate_video(run, str(folder.parent), threads=1)
+        evaluate(run, str(folder.parent), threads=1)
     with pytest.raises(ConfigError, match="run with torch in float32"):
-        evaluate_video(run, backend="onnx")
+        evaluate(run, backend="onnx")
 
 
 def test_views_are_averaged_as_probabilities(run, folder):
@@ -90,13 +92,13 @@ def test_views_are_averaged_as_probabilities(run, folder):
     batch = task.collate([data.val[0], data.val[2]])
     assert batch["image"].shape == (24, 4, 3, 16, 16)
     with torch.no_grad():
-        joined = task.outputs(model, batch, "cpu")
+        joined = task.run(model, batch)
         shares = model(batch["image"]).softmax(1).view(2, 12, 2).mean(1)
     assert torch.allclose(joined.exp(), shares, atol=1e-6)
-    marks = task.marks(card)
-    marks.update(joined, batch)
-    assert marks.compute()["count"] == 2
-    assert [row["label"] for row in task.rows(joined, batch, card)] == ["down", "up"]
+    metrics = task.metrics(card)
+    metrics.update(joined, batch)
+    assert metrics.compute()["count"] == 2
+    assert [row["label"] for row in task.rows(joined, batch, card, VideoSettings())] == ["down", "up"]
 
 
 def test_predict_writes_a_row_for_each_video_and_resumes(run, folder, tmp_path, monkeypatch):
@@ -109,10 +111,10 @@ def test_predict_writes_a_row_for_each_video_and_resumes(run, folder, tmp_path, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_video(str(folder / "val"), run, out, batch=2, threads=1, progress=stop)
-    done = predict_video(str(folder / "val"), run, out, batch=2, threads=1, topk=1)
+        predict(str(folder / "val"), run, out, batch=2, threads=1, progress=stop)
+    done = predict(str(folder / "val"), run, out, batch=2, threads=1, topk=1)
     assert (done.resumed, done.rows) == (4, 4)
-    assert [name for name, _ in done.broken] == ["up/9.mp4"]
+    assert [name for name, _ in done.skipped] == ["up/9.mp4"]
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert all(row["name"].startswith(row["label"]) for row in rows)
@@ -145,17 +147,12 @@ def test_a_run_continues_from_a_classifier(folder, tmp_path):
         train(build_recipe("video_small", "", flags | {"model.name": "shvit_s2"})[0], tmp_path / "no")
 
 
-def test_bench_refuses_networks_of_clips(run, capsys):
-    assert main(["bench", "--models", str(run), "--threads", "1"]) == 2
-    assert "networks of single pictures, and" in capsys.readouterr().err
-
-
 def test_weights_of_the_image_form_are_spread_over_time():
     task = get_task("video")
     card = Card(
         "stvit_video_swin_tiny", {"dim": 24, "heads": [1, 2, 4, 8], "image_blocks": 4}, 3, task="video"
     )
-    model = task.build_model(card)
+    model = task.build(card)
     assert isinstance(model, VideoSwin)
     found = Card("stvit_swin_tiny", {}, 3)
     assert task.takes(found, card)
@@ -174,9 +171,9 @@ def test_rates_loss_and_example_inputs():
     task = get_task("video")
     card = Card("video_swin_tiny", {**SMALL, "head_rate": 10.0}, 3, task="video")
     card.preprocess = {"size": 16, "frames": 6}
-    (x,) = task.example_inputs(card, batch=2)
+    (x,) = task.example(card, batch=2)
     assert x.shape == (2, 6, 3, 16, 16)
-    model = task.build_model(card)
+    model = task.build(card)
     assert model.rate_scales() == {"head.weight": 10.0, "head.bias": 10.0}
     loss = task.loss(model, {"image": x, "label": torch.tensor([0, 2])}, LossContext(0.0))["loss"]
     assert loss.item() == pytest.approx(float(np.log(3)), abs=0.2)

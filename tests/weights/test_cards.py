@@ -8,8 +8,8 @@ import torch
 
 import saccade
 from saccade.errors import ConfigError
-from saccade.registry import input_shape
-from saccade.weights.cards import FACTS, find_published
+from saccade.zoo.facts import FACTS, find_published
+from saccade.zoo.registry import input_shape
 
 
 def test_every_model_of_ours_has_its_facts():

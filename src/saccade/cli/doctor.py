@@ -23,7 +23,7 @@ def doctor(*, cache: bool = False, json: bool = False) -> None:
         return
     import dataclasses
 
-    from saccade.doctor import examine
+    from saccade.engine.doctor import examine
     from saccade.errors import CheckFailed
 
     findings = examine()
@@ -36,7 +36,7 @@ def doctor(*, cache: bool = False, json: bool = False) -> None:
 
 def _show_cache(json: bool) -> None:
     """List the cache and prune it."""
-    from saccade.export.cache import cache_limit, list_cache, prune_bundles
+    from saccade.engine.export.cache import cache_limit, list_cache, prune_bundles
     from saccade.files import cache_dir
 
     kept, limit = list_cache(), cache_limit()

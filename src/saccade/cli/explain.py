@@ -36,7 +36,7 @@ def explain(
         size: Side of the square input in pixels; 0: that of the weights. Larger gives finer maps.
         json: Print one JSON object.
     """
-    from saccade.explain.run import explain as run
+    from saccade.engine.explain.run import explain as run
 
     out = out or Path(f"{picture.stem}.explain.png")
     found = run(picture, weights, out, method=method, target=target, per_block=blocks, size=size)

@@ -36,7 +36,7 @@ COMMANDS = {
     "radar": ("saccade.cli.radar:app", "From a hand-held millimetre-wave scan to a sharp image."),
     "kinematics": (
         "saccade.cli.kinematics:app",
-        "How far, how fast, which way: labels, questions about motion, and marks for answers.",
+        "How far, how fast, which way: labels, questions about motion, and metrics for answers.",
     ),
     "vlm": (
         "saccade.cli.vlm:app",

@@ -33,7 +33,7 @@ def tokens(
         size: Side of the square input in pixels; 0: that of the weights. Larger gives finer maps.
         json: Print one JSON object.
     """
-    from saccade.explain.tokens import draw_tokens
+    from saccade.engine.explain.tokens import draw_tokens
 
     plot = plot or Path(f"{picture.stem}.tokens.png")
     found = draw_tokens(picture, model, plot, size=size)

@@ -34,9 +34,10 @@ def score(
 ) -> None:
     """Let a model answer a benchmark and mark it, always beside what it has to beat.
 
-    Those are the best constant or majority of the training questions, the same model with blank frames, and the base
-    before tuning. A run that was stopped goes on where it was. Less common: --pictures FOLDER, --tokens, --threads,
-    --seed, --endpoint-model NAME, --restart, --trust-remote-code.
+    Those are the best constant or majority of the training questions, the same model with blank frames, the base
+    before tuning and, for a model that takes boxes as channels, its boxes alone and its pixels alone. A run that was
+    stopped goes on where it was. Less common: --pictures FOLDER, --tokens, --threads, --seed, --endpoint-model NAME,
+    --restart, --trust-remote-code.
 
     Example: saccade vlm score --model runs/vlm --bench bench.jsonl --labels labels
 
@@ -62,8 +63,8 @@ def score(
         allow_address: Fetch a base that a tuned run names by its hub id.
         json: Print one JSON object.
     """
+    from saccade.engine.predict.compare_answers import compare_answers, training_questions
     from saccade.errors import ConfigError
-    from saccade.predict.compare_answers import compare_answers, training_questions
 
     if bool(model) == bool(endpoint):
         raise ConfigError("say what to measure: --model RUN or --endpoint URL, and not both")
@@ -76,7 +77,7 @@ def score(
     adapter, untuned = None, None
     facts: dict[str, Any] = {"size": size, "tokens": tokens, "labels": bool(labels)}
     if endpoint:
-        from saccade.vlm.endpoint import Endpoint
+        from saccade.tasks.answer.vlm.endpoint import Endpoint
 
         answers = Endpoint(endpoint, endpoint_model, size=size or 448, max_new_tokens=tokens)
         facts["endpoint"] = answers.url
@@ -84,8 +85,8 @@ def score(
     else:
         import torch
 
+        from saccade.tasks.answer.vlm.answering import is_run, open_answerer
         from saccade.trust import trusting
-        from saccade.vlm.answering import is_run, open_answerer
 
         if threads:
             torch.set_num_threads(threads)

@@ -36,7 +36,7 @@ class Written:
 
     counts: dict[str, int]
     """Images in each part."""
-    broken: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
     """(name, reason) of the images that cannot be read and were left out."""
 
 
@@ -144,12 +144,12 @@ def _write_held(
                     _write_folder(part, source, temporary / part, link, count)
             else:
                 _write_shards(parts, temporary, seed, shard_bytes, count)
-            if count.broken and len(count.broken) == count.total:
+            if count.skipped and len(count.skipped) == count.total:
                 raise DataError(
-                    f"none of {count.total} images can be read, the first being {count.broken[0][1]}"
+                    f"none of {count.total} images can be read, the first being {count.skipped[0][1]}"
                 )
     counts = {part: len(source) - count.left_out[part] for part, source in parts.items()}
-    return Written(counts, count.broken)
+    return Written(counts, count.skipped)
 
 
 class _Counter:
@@ -157,14 +157,14 @@ class _Counter:
 
     def __init__(self, total: int, progress: Progress | None):
         self.total = total
-        self.broken: list[tuple[str, str]] = []
+        self.skipped: list[tuple[str, str]] = []
         self.left_out: Counter[str] = Counter()
         self._done, self._progress = 0, progress
 
     def leave_out(self, part: str, name: str, error: DataError) -> None:
         """Note an image that cannot be read."""
         self.left_out[part] += 1
-        self.broken.append((name, str(error)))
+        self.skipped.append((name, str(error)))
         self.step()
 
     def step(self) -> None:

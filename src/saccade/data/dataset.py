@@ -26,7 +26,7 @@ from saccade.data.source import Source
 from saccade.errors import ConfigError, DataError, is_out_of_memory
 
 MAX_REPLACEMENTS = 100
-"""So many broken images in a row end a run: the data is not there at all."""
+"""So many unreadable images in a row end a run: the data is not there at all."""
 
 Augmentation = Callable[[Image.Image], Tensor]
 """From an RGB picture to (C, S, S) float32, drawing from the global generators."""
@@ -71,17 +71,19 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class TolerantDataset(Dataset, abc.ABC):
-    """Samples made from files, some of which may be broken: that never raises.
+    """Samples made from files, some of which may be unreadable: that never raises.
 
     In training the next sample that can be made stands in, under the same seed, so it is the same one every time. In
     evaluation the sample comes without content (`empty`), and the function that joins batches leaves it out. Both
-    ways the sample's `broken`, a list of (name, reason), names the files.
+    ways the sample's `skipped`, a list of (name, reason), names the files.
     """
 
     names: Sequence[str]
     """What to call each sample."""
     where: str
     """Where they are from, for errors."""
+    notes: Sequence[str] = ()
+    """Lines worth telling the user: what was left out."""
     augment: Callable[..., Any] | None = None
     """The training transform; None: evaluate."""
     advice: str = ""
@@ -100,7 +102,7 @@ class TolerantDataset(Dataset, abc.ABC):
         """Make the content of one sample, augmented in training.
 
         Raises:
-            DataError: Its file is broken.
+            DataError: Its file is unreadable.
         """
 
     def empty(self) -> dict[str, Any]:
@@ -118,17 +120,17 @@ class TolerantDataset(Dataset, abc.ABC):
             key: A position, or a position with the seed of everything random (that of epoch 0 and seed 0 otherwise).
 
         Returns:
-            Its content, what is known of it, index, name and broken.
+            Its content, what is known of it, index, name and unreadable.
 
         Raises:
-            DataError: In training, `MAX_REPLACEMENTS` samples in a row (or all of them) are broken.
+            DataError: In training, `MAX_REPLACEMENTS` samples in a row (or all of them) are unreadable.
             IndexError: No such position.
         """
         index, seed = key if isinstance(key, tuple) else (int(key), sample_seed(0, 0, int(key)))
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        broken: list[tuple[str, str]] = []
+        skipped: list[tuple[str, str]] = []
         for step in range(min(len(self), MAX_REPLACEMENTS) if self.train else 1):
             at = (index + step) % len(self)
             try:
@@ -138,18 +140,18 @@ class TolerantDataset(Dataset, abc.ABC):
                 if not isinstance(error, DataError) and not is_out_of_memory(error):
                     raise
                 reason = str(error) if isinstance(error, DataError) else "not enough memory to decode it"
-                broken.append((self.names[at], reason))
+                skipped.append((self.names[at], reason))
                 continue
-            return self._sample(content, at, broken)
+            return self._sample(content, at, skipped)
         if not self.train:
-            return self._sample(self.empty(), index, broken)
+            return self._sample(self.empty(), index, skipped)
         raise DataError(
-            f"{self.where}: {len(broken)} samples in a row cannot be read, the first being "
-            f"{broken[0][1]}{self.advice}"
+            f"{self.where}: {len(skipped)} samples in a row cannot be read, the first being "
+            f"{skipped[0][1]}{self.advice}"
         )
 
-    def _sample(self, content: dict[str, Any], index: int, broken: list[tuple[str, str]]) -> dict[str, Any]:
-        known = {"index": index, "name": self.names[index], "broken": broken}
+    def _sample(self, content: dict[str, Any], index: int, skipped: list[tuple[str, str]]) -> dict[str, Any]:
+        known = {"index": index, "name": self.names[index], "skipped": skipped}
         return content | self.about(index) | known
 
 
@@ -162,7 +164,7 @@ class ImageDataset(TolerantDataset):
         label   int, -1 when there is none
         index   int, position in the data set
         name    str
-        broken  list of (name, reason): files that could not be read while this sample was made
+        skipped  list of (name, reason): files that could not be read while this sample was made
     """
 
     advice = "; run `saccade data check` on it"
@@ -182,7 +184,7 @@ class ImageDataset(TolerantDataset):
             source: Where the images come from.
             preprocess: The evaluation transform, which also fixes the shape.
             augment: The training transform; None: evaluate.
-            max_pixels: Larger pictures count as broken.
+            max_pixels: Larger pictures count as skipped.
             scaled: Scaled JPEG decoding in evaluation; see `Preprocess.fast`.
 
         Raises:
@@ -192,7 +194,7 @@ class ImageDataset(TolerantDataset):
             raise ConfigError(
                 f"{source.where}: streamed shards have no numbers; use saccade.data.make_dataset"
             )
-        self.names, self.where = source.names, source.where
+        self.names, self.where, self.notes = source.names, source.where, source.notes
         self.source = source
         self.preprocess = preprocess
         self.augment = augment
@@ -234,7 +236,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         samples: At least one.
 
     Returns:
-        image (batch, C, S, S) float32, label and index (batch,) int64, name list of str, broken list of
+        image (batch, C, S, S) float32, label and index (batch,) int64, name list of str, unreadable list of
         (name, reason). `batch` is 0 when every image of an evaluation batch was unreadable.
     """
     whole = [sample for sample in samples if sample["image"].ndim == 3]
@@ -244,5 +246,5 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "label": torch.tensor([sample["label"] for sample in whole], dtype=torch.int64),
         "index": torch.tensor([sample["index"] for sample in whole], dtype=torch.int64),
         "name": [sample["name"] for sample in whole],
-        "broken": [entry for sample in samples for entry in sample["broken"]],
+        "skipped": [entry for sample in samples for entry in sample["skipped"]],
     }

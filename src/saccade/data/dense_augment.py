@@ -30,7 +30,7 @@ from saccade.errors import ConfigError, did_you_mean
 GEOMETRIES = ("fixed", "multi_scale", "detr", "jitter", "crop")
 STEP = 32
 IGNORED = 255
-"""Class number that counts neither in the loss nor in the marks."""
+"""Class number that counts neither in the loss nor in the metrics."""
 Sample = dict[str, Any]
 
 

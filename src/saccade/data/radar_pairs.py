@@ -203,7 +203,7 @@ class RadarPairs(Dataset):
         target  (1, size, size) float32 in [0, 1]: the ideal image
         index   int
         name    str
-        broken  empty list (a shard that cannot be read ends the run: it was checked before)
+        skipped  empty list (a shard that cannot be read ends the run: it was checked before)
     """
 
     def __init__(
@@ -305,5 +305,5 @@ class RadarPairs(Dataset):
             "target": target,
             "index": index,
             "name": f"pair-{index + self.offset:06d}",
-            "broken": [],
+            "skipped": [],
         }

@@ -44,7 +44,7 @@ class StreamDataset(IterableDataset):
             source: The shards.
             preprocess: The evaluation transform, which also fixes the shape.
             augment: The training transform; None: evaluate.
-            max_pixels: Larger pictures count as broken.
+            max_pixels: Larger pictures count as skipped.
         """
         self.source, self.preprocess, self.augment, self.max_pixels = source, preprocess, augment, max_pixels
         self.sampler: EpochSampler | OrderedSampler | None = None
@@ -85,15 +85,15 @@ class StreamDataset(IterableDataset):
     ) -> Iterator[dict[str, Any]]:
         """Yield this worker's steps of a training epoch."""
         consumer, consumers = sampler.rank * workers + worker, sampler.world * workers
-        broken: list[tuple[str, str]] = []
-        members = self._endless(sampler.seed, epoch, consumer, consumers, broken)
+        skipped: list[tuple[str, str]] = []
+        members = self._endless(sampler.seed, epoch, consumer, consumers, skipped)
         copies = ((member, copy) for member in members for copy in range(sampler.repeats))
         for step in range(worker, sampler.steps, workers):
             size = min(sampler.batch, sampler.samples_per_process - step * sampler.batch)
             if step < start:
                 for _ in range(size):
                     next(copies)
-                broken.clear()
+                skipped.clear()
                 continue
             samples: list[dict[str, Any]] = []
             while len(samples) < size:
@@ -102,10 +102,10 @@ class StreamDataset(IterableDataset):
                     with decoding(member.name):
                         pixels = decode_rgb(member.data or b"", max_pixels=self.max_pixels)
                 except DataError as error:
-                    broken.append((member.name, str(error)))
-                    if len(broken) > 100 * sampler.batch:
+                    skipped.append((member.name, str(error)))
+                    if len(skipped) > 100 * sampler.batch:
                         raise DataError(
-                            f"{self.source.where}: {len(broken)} images cannot be read; {error}"
+                            f"{self.source.where}: {len(skipped)} images cannot be read; {error}"
                         ) from None
                     continue
                 place = int.from_bytes(
@@ -116,12 +116,12 @@ class StreamDataset(IterableDataset):
                     image = self.augment(Image.fromarray(pixels))
                 samples.append(self._sample(image, member, []))
             batch = collate(samples)
-            batch["broken"] = list(broken)
-            broken.clear()
+            batch["skipped"] = list(skipped)
+            skipped.clear()
             yield batch
 
     def _endless(
-        self, seed: int, epoch: int, consumer: int, consumers: int, broken: list[tuple[str, str]]
+        self, seed: int, epoch: int, consumer: int, consumers: int, skipped: list[tuple[str, str]]
     ) -> Iterator[Member]:
         """Read this consumer's share of the shards again and again, in an order drawn from seed and epoch."""
         for lap in itertools.count():
@@ -130,16 +130,16 @@ class StreamDataset(IterableDataset):
             order = [self.source.urls[i] for i in np.argsort(common, kind="stable")]
             own = np.random.PCG64(sample_seed(seed, epoch, consumer, lap))
             any_found = False
-            for member in _shuffled(self._share(order, consumer, consumers, broken), own):
+            for member in _shuffled(self._share(order, consumer, consumers, skipped), own):
                 any_found = True
                 yield member
             if not any_found:
                 raise DataError(
-                    f"{self.source.where}: no readable shard; {broken[-1][1] if broken else 'no images'}"
+                    f"{self.source.where}: no readable shard; {skipped[-1][1] if skipped else 'no images'}"
                 )
 
     def _share(
-        self, urls: list[str], consumer: int, consumers: int, broken: list[tuple[str, str]]
+        self, urls: list[str], consumer: int, consumers: int, skipped: list[tuple[str, str]]
     ) -> Iterator[Member]:
         """Read whole shards when there are enough for everyone, else every so-manieth sample of all of them."""
         by_shard = len(urls) >= consumers
@@ -149,17 +149,17 @@ class StreamDataset(IterableDataset):
                     if by_shard or number % consumers == consumer:
                         yield member
             except DataError as error:
-                broken.append((url, str(error)))
+                skipped.append((url, str(error)))
 
     def _evaluate(
         self, sampler: OrderedSampler, start: int, worker: int, workers: int
     ) -> Iterator[dict[str, Any]]:
         """Yield this worker's share of every sample once."""
-        broken: list[tuple[str, str]] = []
+        skipped: list[tuple[str, str]] = []
         samples: list[dict[str, Any]] = []
         consumer, consumers = sampler.rank * workers + worker, sampler.world * workers
         skip = len(range(worker, start, workers)) * sampler.batch
-        for member in self._share(self.source.urls, consumer, consumers, broken):
+        for member in self._share(self.source.urls, consumer, consumers, skipped):
             if skip > 0:
                 skip -= 1
                 continue
@@ -173,29 +173,29 @@ class StreamDataset(IterableDataset):
                 failures.append((member.name, str(error)))
             samples.append(self._sample(image, member, failures))
             if len(samples) == sampler.batch:
-                yield self._finish(samples, broken)
+                yield self._finish(samples, skipped)
                 samples = []
         if samples:
-            yield self._finish(samples, broken)
-        elif broken:
+            yield self._finish(samples, skipped)
+        elif skipped:
             side = self.preprocess.size
-            empty = {"image": torch.empty(0, self.preprocess.channels, side, side), "broken": []}
-            yield self._finish([empty], broken)
+            empty = {"image": torch.empty(0, self.preprocess.channels, side, side), "skipped": []}
+            yield self._finish([empty], skipped)
 
     @staticmethod
-    def _finish(samples: list[dict[str, Any]], broken: list[tuple[str, str]]) -> dict[str, Any]:
+    def _finish(samples: list[dict[str, Any]], skipped: list[tuple[str, str]]) -> dict[str, Any]:
         batch = collate(samples)
-        batch["broken"] += broken
-        broken.clear()
+        batch["skipped"] += skipped
+        skipped.clear()
         return batch
 
-    def _sample(self, image: torch.Tensor, member: Member, broken: list[tuple[str, str]]) -> dict[str, Any]:
+    def _sample(self, image: torch.Tensor, member: Member, skipped: list[tuple[str, str]]) -> dict[str, Any]:
         return {
             "image": image,
             "label": self.source.target(member.label),
             "index": -1,  # a stream has no numbers
             "name": member.name,
-            "broken": broken,
+            "skipped": skipped,
         }
 
 

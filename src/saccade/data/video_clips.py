@@ -225,7 +225,7 @@ class ClipDataset(TolerantDataset):
         label   int, -1 when there is none
         index   int, position in the data set
         name    str
-        broken  list of (name, reason): clips that could not be used while this sample was made
+        skipped  list of (name, reason): clips that could not be used while this sample was made
     """
 
     def __init__(
@@ -242,9 +242,9 @@ class ClipDataset(TolerantDataset):
             source: From `open_clips`.
             preprocess: Frames, views and size.
             augment: The training transform; None: evaluate.
-            max_pixels: Videos of larger pictures count as broken.
+            max_pixels: Videos of larger pictures count as skipped.
         """
-        self.names, self.where = source.names, source.where
+        self.names, self.where, self.notes = source.names, source.where, source.notes
         self.source, self.preprocess, self.augment, self.max_pixels = source, preprocess, augment, max_pixels
 
     def about(self, index: int) -> dict[str, Any]:
@@ -319,7 +319,7 @@ def collate_clips(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         image (batch * V, T, C, S, S) float32, the views of a clip next to each other; label and index (batch,) int64,
-        name a list, broken a list of (name, reason).
+        name a list, unreadable a list of (name, reason).
     """
     whole = [sample for sample in samples if sample["image"].ndim == 5]
     return {
@@ -327,5 +327,5 @@ def collate_clips(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "label": torch.tensor([sample["label"] for sample in whole], dtype=torch.int64),
         "index": torch.tensor([sample["index"] for sample in whole], dtype=torch.int64),
         "name": [sample["name"] for sample in whole],
-        "broken": [entry for sample in samples for entry in sample["broken"]],
+        "skipped": [entry for sample in samples for entry in sample["skipped"]],
     }

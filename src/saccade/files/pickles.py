@@ -63,12 +63,12 @@ def read_pickle(
 
 
 class _Machine:
-    """The stack, the marks and the memo of one program."""
+    """The stack, the metrics and the memo of one program."""
 
     def __init__(self, find: Find, build: Callable[[Any, Any], None], outside: Any) -> None:
         self.find, self.build, self.outside = find, build, outside
         self.stack: list[Any] = []
-        self.marks: list[list[Any]] = []
+        self.metrics: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
     def run(self, stream: io.BytesIO) -> Any:
@@ -120,12 +120,12 @@ class _Machine:
         return taken
 
     def mark(self) -> None:
-        self.marks.append(self.stack)
+        self.metrics.append(self.stack)
         self.stack = []
 
     def marked(self) -> list[Any]:
         """Take everything since the last mark."""
-        taken, self.stack = self.stack, self.marks.pop()
+        taken, self.stack = self.stack, self.metrics.pop()
         return taken
 
     def append(self, values: list[Any]) -> None:

@@ -193,7 +193,7 @@ def _read(
 
 
 def _plain_records(file: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the numbers and plain records of a file, from 1; a broken line as its error."""
+    """Yield the numbers and plain records of a file, from 1; an unreadable line as its error."""
     if file.suffix == ".parquet":
         from saccade.kinematics.parquet import read_parquet
 

@@ -1,1 +1,1 @@
-"""The networks we own, one architecture a file. `saccade.registry` builds them by name."""
+"""The networks we own, one architecture a file. `saccade.zoo.registry` builds them by name."""

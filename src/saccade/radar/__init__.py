@@ -40,7 +40,7 @@ _HOMES = {
     "simulate": "saccade.radar.echo",
     "write_image": "saccade.radar.files",
     "write_scan": "saccade.radar.files",
-    "enhance": "saccade.predict.sharpen",
+    "enhance": "saccade.engine.predict.sharpen",
 }
 
 __all__ = [

@@ -1,7 +1,7 @@
 """How close an image comes to the truth: PSNR, SSIM, RMSE, MAE, with the scaling said.
 
 A radar image has no scale of its own, so what is compared is said each time: as it is, scaled to [0, 1] by its own
-minimum and maximum, or times the one factor that fits the truth best. Marks are always given beside those of the
+minimum and maximum, or times the one factor that fits the truth best. Metrics are always given beside those of the
 all-zero image, since these truths are mostly dark and a black image already has a PSNR above 20 dB.
 """
 

@@ -1,1 +1,1 @@
-"""Shipped recipes, as YAML. Read them with `saccade.train.recipe.read_recipe`."""
+"""Shipped recipes, as YAML. Read them with `saccade.engine.train.recipe.read_recipe`."""

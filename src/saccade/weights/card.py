@@ -34,11 +34,11 @@ class Card:
     """Where the weights come from: a run folder, a hub id, a file name."""
     licence: str = ""
     head: str = ""
-    """Of dense tasks: a name in `saccade.dense.HEADS` on the backbone `model`."""
+    """Of dense tasks: a name in `saccade.tasks.dense.nets.HEADS` on the backbone `model`."""
     head_options: dict[str, Any] = field(default_factory=dict)
     """Options of that head that differ from its defaults."""
     numbers: dict[str, Any] = field(default_factory=dict)
-    """Measured marks, such as {"top1": 0.99, "count": 360}."""
+    """Measured metrics, such as {"top1": 0.99, "count": 360}."""
     format: int = CARD_FORMAT
 
     def to_json(self) -> str:

@@ -1,7 +1,7 @@
 """Which placed objects keep their label: rules on the mask, the path, and the pixels that should show the motion.
 
 Every rule has a key, a limit in `PseudoSettings`, and a sentence for the dead-letter table. The first rule that is
-broken is the reason.
+unreadable is the reason.
 """
 
 from __future__ import annotations

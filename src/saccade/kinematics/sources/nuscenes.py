@@ -280,12 +280,12 @@ def _thing(tables: _Tables, instance: str, start: int) -> Thing:
     if last and last != rows[-1][1]["token"]:
         raise DataError(
             f"{tables.where('instance', instance, 'last_annotation_token')} is {last!r}, but its annotations end at "
-            f"{rows[-1][1]['token']!r}; a link next is broken"
+            f"{rows[-1][1]['token']!r}; a link next is unreadable"
         )
     if len(rows) != tables.num_annotations[instance]:
         raise DataError(
             f"{tables.path('instance')}: record {instance}: {tables.num_annotations[instance]} annotations belong to "
-            f"it, but its links lead through {len(rows)}; a link is broken"
+            f"it, but its links lead through {len(rows)}; a link is unreadable"
         )
     rows.sort(key=lambda pair: pair[0])
 

@@ -51,7 +51,7 @@ def read(
         split: Of all of them.
         cameras: What the camera may do, from `saccade.worlds.CAMERAS`; by default all of it.
         need_images: Write the frames; without, tracks have boxes and no pictures.
-        rejected: Not used; nothing of the world is broken.
+        rejected: Not used; nothing of the world is unreadable.
         settings: Grid.
 
     Raises:

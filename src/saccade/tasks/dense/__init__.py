@@ -1,0 +1,1 @@
+"""What detection and segmentation share: whole pictures, pyramids, networks of a backbone and a head."""

@@ -1,0 +1,1 @@
+"""From names to networks: the registry, published weights, sparse forms of other libraries' networks."""

@@ -1,0 +1,38 @@
+"""Dense data looked over before training."""
+
+import json
+
+import pytest
+
+from saccade.cli.main import main
+from saccade.data.scenes import scenes_folder
+from saccade.engine.evaluate.check_dense import check_dense
+from saccade.errors import ConfigError
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    return scenes_folder(counts={"train": 4, "val": 2}, home=tmp_path / "scenes")
+
+
+def test_finds_what_training_would_leave_out(scenes):
+    assert check_dense("detect", str(scenes)).skipped == []
+    (scenes / "images" / "train" / "00001.png").write_bytes(b"no picture")
+    (scenes / "images" / "val" / "00000.png").unlink()
+    found = check_dense("detect", str(scenes))
+    assert found.pictures == {"train": 4, "val": 1}
+    assert [(part, name) for part, name, _ in found.skipped] == [("train", "00001.png")]
+    assert any("1 pictures are left out" in note for note in found.notes)
+    maps = check_dense("segment", str(scenes))
+    assert [(part, name) for part, name, _ in maps.skipped] == [("train", "00001.png")]
+    with pytest.raises(ConfigError, match="did you mean 'detect'"):
+        check_dense("detekt", str(scenes))
+
+
+def test_command(scenes, capsys):
+    assert main(["data", "check", str(scenes), "--task", "segment", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["pictures"], found["classes"], found["errors"]) == (6, 8, 0)
+    (scenes / "semantic" / "train" / "00002.png").write_bytes(b"")
+    assert main(["data", "check", str(scenes), "--task", "segment"]) == 1
+    assert "00002.png" in capsys.readouterr().out
