@@ -53,7 +53,7 @@ def test_a_name_stands_for_one_thing():
     register_task("motion", "motion_demo.task:Motion")  # once more is nothing new
     with pytest.raises(ConfigError, match=r"a task 'motion' is here already"):
         register_task("motion", "elsewhere:Motion")
-    with pytest.raises(ConfigError, match="choose another name"):
+    with pytest.raises(ConfigError, match="under another name"):
         register_task("classify", "elsewhere:Classify")
     with pytest.raises(ConfigError, match=r"eyes 'motion_small' are .* already"):
         register_eyes("motion_small", "elsewhere:Eyes")
