@@ -175,3 +175,17 @@ def test_any_value_is_read_as_the_type_or_refused(value):
     for kind in (int, float, bool, str, tuple[float, float], tuple[str, ...], dict):
         with contextlib.suppress(ConfigError):  # any other error fails
             assert isinstance(coerce(value, kind, "here"), getattr(kind, "__origin__", kind))
+
+
+@pytest.mark.parametrize("betas", [(0.9, 1.0), (1.0, 0.99), (-0.1, 0.99), (0.9, -0.1), (0.9, float("nan"))])
+def test_both_betas_must_be_in_range(betas):
+    with pytest.raises(ConfigError, match=r"optim\.betas"):
+        build_recipe(flags={"optim.betas": betas})
+
+
+@pytest.mark.parametrize("name", ["augment.scale", "augment.ratio"])
+@pytest.mark.parametrize("values", [(0.0, 0.5), (0.6, 0.5), (-1.0, 0.5), (0.5, float("nan"))])
+def test_ranges_grow_from_above_zero(name, values):
+    with pytest.raises(ConfigError, match=name):
+        build_recipe(flags={name: values})
+    build_recipe(flags={name: (0.5, 0.5)})
