@@ -31,7 +31,7 @@ def metrics(run: Path, name: str) -> list[tuple[float, float]]:
 def draw_scenes(detect: Path, segment: Path, path: Path) -> None:
     """Put pictures, detections and class maps of a few scenes into rows."""
     from saccade.data.scenes import scenes_folder
-    from saccade.engine.predict.dense import predict_dense
+    from saccade.engine.predict import predict
 
     names = [f"{number:05d}.png" for number in SHOWN]
     source = scenes_folder() / "images" / "val"
@@ -43,7 +43,7 @@ def draw_scenes(detect: Path, segment: Path, path: Path) -> None:
             (home / "in" / name).write_bytes((source / name).read_bytes())
         for row, weights in enumerate((None, detect, segment)):
             if weights is not None:
-                predict_dense(str(home / "in"), weights, home / str(row), threshold=0.5)
+                predict(str(home / "in"), weights, home / str(row), threshold=0.5)
             for column, name in enumerate(names):
                 file = home / "in" / name if weights is None else home / str(row) / "drawn" / name
                 way = Image.Resampling.NEAREST if weights is None else Image.Resampling.LANCZOS

@@ -26,7 +26,7 @@ from saccade.engine.bench.machine import describe_machine
 from saccade.engine.export.form import portable
 from saccade.engine.export.onnx import OnnxSession, write_onnx
 from saccade.engine.export.openvino import OpenVinoSession, write_openvino
-from saccade.weights import load_weights
+from saccade.zoo.loading import load_weights
 from saccade.zoo.registry import create_model
 
 RESULTS = Path(__file__).parent / "results" / "export_speed.csv"

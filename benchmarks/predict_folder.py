@@ -30,16 +30,16 @@ from PIL import Image
 from torch import nn
 
 from saccade.data.decode import jpeg_decoder
-from saccade.data.opening import open_source
 from saccade.data.preprocess import Preprocess
 from saccade.engine.bench.machine import describe_machine
-from saccade.engine.export import export_bundle
-from saccade.engine.predict.journal import Journal
-from saccade.engine.predict.networks import Networks, open_networks
-from saccade.engine.predict.run import fill_journal
+from saccade.engine.export import export
+from saccade.engine.predict.predict import fill, settings_of
+from saccade.engine.sessions.pool import Pool, open_pool
 from saccade.errors import SaccadeError
 from saccade.files import write_text
-from saccade.weights import Card, load_weights, save_weights
+from saccade.files.journal import Journal
+from saccade.weights import Card
+from saccade.zoo.loading import load_weights, save_weights
 from saccade.zoo.registry import create_model
 
 MODEL, SIZE, BATCH = "shvit_s1", 224, 16
@@ -82,11 +82,12 @@ def run_timm(model: nn.Module, dataset: Folder, workers: int, threads: int) -> t
         return torch.cat([model(images) for images in loader])
 
 
-def run_ours(networks: Networks, folder: Path, out: Path, batch: int) -> None:
+def run_ours(networks: Pool, folder: Path, out: Path, batch: int) -> None:
     """Predict with the pipeline, rows and journal included."""
-    source = open_source(str(folder), classes=False)
+    asked = settings_of(networks.task, {})
+    samples = networks.task.open_inputs(str(folder), networks.card, asked)
     with Journal(out, {}, width=1000, restart=True) as journal:
-        fill_journal(journal, networks, source, batch, 1)
+        fill(journal, networks, samples, batch, asked, lambda text: None, lambda done, total: None)
 
 
 def measure(options: argparse.Namespace, room: Path, stack: contextlib.ExitStack) -> list[dict]:
@@ -110,7 +111,7 @@ def measure(options: argparse.Namespace, room: Path, stack: contextlib.ExitStack
         calibration = room / "calibration.csv"
         calibration.write_text("path,label\n" + "".join(f"{f},class {i % 4}\n" for i, f in enumerate(files)))
         try:
-            shipped = export_bundle(
+            shipped = export(
                 str(room / "w.safetensors"), "openvino", precision="int8", data=str(calibration), out=room
             )
             int8 = shipped.path
@@ -123,8 +124,9 @@ def measure(options: argparse.Namespace, room: Path, stack: contextlib.ExitStack
         if weights is None:
             continue
         networks = stack.enter_context(
-            open_networks(
+            open_pool(
                 weights,
+                verb="predict",
                 backend="auto" if precision == "int8" else backend,
                 precision="float32" if precision == "int8" else precision,
                 threads=options.threads,

@@ -174,7 +174,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     """Read accuracy, cost and settings of a finished run: the only look at the held-out pictures is the last."""
     from saccade.engine.bench.cost import count_macs, count_params
     from saccade.engine.train.recipe import load_recipe
-    from saccade.weights import load_model
+    from saccade.tasks.open import load_model
 
     model, card = load_model(folder)
     recipe = load_recipe(folder / "recipe.yaml")

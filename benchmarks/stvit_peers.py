@@ -26,18 +26,20 @@ from table import append
 from tome import ToMe, schedule
 from torch import nn
 
+from saccade.data.config import read_split
 from saccade.data.opening import is_divided
 from saccade.engine.bench.cost import count_macs
 from saccade.engine.bench.machine import describe_machine
 from saccade.engine.bench.timing import interleave, median_interval, ratio_interval
-from saccade.engine.evaluate.held_out import trained_on
-from saccade.engine.evaluate.run import evaluate
+from saccade.engine.evaluate.evaluate import evaluate
 from saccade.engine.train.convert import Base, convert
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
 from saccade.nn.fold import fold
-from saccade.weights import Card, load_model, read_weights, save_weights
+from saccade.tasks.open import load_model
+from saccade.weights import Card, read_weights
 from saccade.zoo import registry
+from saccade.zoo.loading import save_weights
 
 RESULTS = Path(__file__).parent / "results" / "stvit_peers.csv"
 FIELDS = [
@@ -144,7 +146,7 @@ def cost_fields(costs: dict[str, int], who: str) -> dict[str, float]:
 def accuracy(run: Path, tokens: int, epochs: int, seeds: list[int], work: Path, args: Any) -> list[dict]:
     """Fine-tune the contenders alike and compare accuracies and speeds."""
     vit, card = load_model(run)
-    found = trained_on(run)
+    found = read_split(run)
     if found is None or not (found[0].val or is_divided(found[0].source)):
         # Seeds divide undivided data too: the contenders would be judged on what they learned.
         raise SystemExit(f"{run} is not a run on data with a validation part of its own")
@@ -188,7 +190,7 @@ def accuracy(run: Path, tokens: int, epochs: int, seeds: list[int], work: Path, 
 
 def tune(file: Path, card: Card, run: Path, seed: int, epochs: int, work: Path, args: Any) -> float:
     """Fine-tune one network by the recipe that all share; returns the accuracy of its last weights."""
-    found = trained_on(run)
+    found = read_split(run)
     assert found is not None
     changes = {
         "data.source": found[0].source, "data.val": found[0].val, "model.name": card.model,
@@ -204,7 +206,7 @@ def tune(file: Path, card: Card, run: Path, seed: int, epochs: int, work: Path, 
 def top1(source: Path, run: Path) -> float:
     """Measure a network on the images that the base's run kept back."""
     state = source / "last.safetensors" if source.is_dir() and source != run else source
-    return evaluate(state, like=run, backend="torch", threads=1, mistakes=0).measures.metrics["top1"]
+    return evaluate(state, like=run, backend="torch", threads=1, shown=0).metrics["top1"]
 
 
 def images(run: Path) -> int:

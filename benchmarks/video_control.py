@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.tasks import get_task
-from saccade.weights import load_model
+from saccade.tasks.open import load_model
 
 BATCH = 25
 

@@ -25,7 +25,7 @@ def test_a_broken_package_is_not_called_missing(tmp_path, monkeypatch):
         require("half_installed", "x", "y")
 
 
-@pytest.mark.parametrize("first", ["openvino", pytest.param("nncf", metrics=pytest.mark.slow)])
+@pytest.mark.parametrize("first", ["openvino", pytest.param("nncf", marks=pytest.mark.slow)])
 def test_nothing_reports_home(first):
     """OpenVINO and NNCF send usage data by default; after `require` they have only their silent stand-in."""
     for name in ("openvino", first):

@@ -22,12 +22,12 @@ RESERVED = {
         "engine/train",  # optimiser parts, schedule, version
         "cli/models.py",  # lists timm/NAME
     },
-    "torchvision": {"data", "tasks/dense", "engine/export/verify.py", "engine/predict", "engine/doctor.py"},
+    "torchvision": {"data", "tasks/dense", "tasks/detect", "engine/predict", "engine/doctor.py"},
     "accelerate": {"engine/train"},
-    "huggingface_hub": {"hub.py", "weights/published.py", "engine/doctor.py"},
+    "huggingface_hub": {"hub.py", "engine/doctor.py"},
     "cyclopts": {"cli"},
     "rich": {"cli", "engine/train/log.py"},
-    "msgspec": {"files"},
+    "msgspec": {"files", "settings", "kinematics/schema.py", "kinematics/validation.py"},
     "filelock": {"files"},
 }
 CORE = {"torch", "numpy", "PIL", "yaml", "safetensors", *RESERVED}
@@ -156,6 +156,10 @@ def test_the_ground_stands_on_torch_alone():
             ground = {"torch", "saccade"}
             if room_of_file(found.file) == "files":
                 ground |= {"msgspec", "yaml", "filelock", "PIL", "safetensors", "numpy"}
+            if room_of_file(found.file) == "settings":
+                ground |= {"msgspec", "yaml"}
+            if room_of_file(found.file) == "page":
+                ground |= {"numpy"}
             assert top in ground or top in sys.stdlib_module_names, found.where
 
 
@@ -195,6 +199,98 @@ def test_no_circles():
             if target in names and target != of_file[found.file]:
                 graph[of_file[found.file]].add(target)
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError and names the circle
+
+
+def room_graph() -> dict[str, set[str]]:
+    """Return what each room imports of the others, lazily or for types alone included."""
+    graph: dict[str, set[str]] = {room_of_file(file): set() for file in FILES}
+    for found in OURS:
+        importer, target = room_of_file(found.file), room_of(found.target)
+        if importer and target in graph and target not in ("", importer):
+            graph[importer].add(target)
+    graph.pop("", None)  # the public face names everything, lazily
+    return graph
+
+
+def test_no_circles_between_rooms():
+    graphlib.TopologicalSorter(room_graph()).prepare()  # raises CycleError and names the circle
+
+
+def test_at_most_ten_floors():
+    graph, floors = room_graph(), 0
+    sorter = graphlib.TopologicalSorter(graph)
+    sorter.prepare()
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        sorter.done(*ready)
+        floors += 1
+    assert floors <= 10
+
+
+TASK_NAMES = {"classify", "detect", "segment", "restore", "answer", "motion", "motion_answer"}
+"""As strings; "video" is also a word for what is seen, and is looked for in comparisons only."""
+# Tables and defaults that say what a network or an old card is for; answers of STKit; the public names of a task.
+NAMES_THEM = {"weights/card.py", "zoo/registry.py", "kinematics", "vlm"}
+# Still to be removed; the test below fails when one of them is clean.
+YET_TO_GO = {
+    "cli/data.py",
+    "cli/train.py",
+    "cli/vlm_ask.py",
+    "cli/vlm_new.py",
+    "cli/vlm_score.py",
+    "cli/vlm_tune.py",
+    "engine/bench/run.py",
+    "engine/evaluate/check_dense.py",
+    "engine/evaluate/result.py",
+    "engine/evaluate/run.py",
+    "engine/evaluate/video.py",
+    "engine/explain/run.py",
+    "engine/explain/tokens.py",
+    "engine/export/check.py",
+    "engine/export/reference.py",
+    "engine/export/ship.py",
+    "engine/predict/answers.py",
+    "engine/predict/compare_answers.py",
+    "engine/predict/demo.py",
+    "engine/predict/dense.py",
+    "engine/predict/networks.py",
+    "engine/predict/run.py",
+    "engine/predict/sharpen.py",
+    "engine/predict/video.py",
+    "engine/sessions/choose.py",
+    "engine/sessions/dense.py",
+    "engine/sessions/predictor.py",
+    "engine/sessions/video.py",
+    "engine/train/convert.py",
+    "engine/train/recipe.py",
+}
+
+
+def names_of_tasks(file: Path) -> Iterator[str]:
+    """Yield where a file names a task by a string, imports one, or asks whether something is one."""
+    where = file.relative_to(ROOT)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in TASK_NAMES:
+            yield f"{where}:{node.lineno} says {node.value!r}"
+        if isinstance(node, ast.Compare) and "video" in [
+            part.value for part in ast.walk(node) if isinstance(part, ast.Constant)
+        ]:
+            yield f"{where}:{node.lineno} compares with 'video'"
+    for found in imports_of(file):
+        if re.match(r"saccade\.tasks\.(?!base\b|open\b)[a-z_]+\.", found.target):
+            yield found.where
+
+
+@pytest.mark.parametrize("file", [str(file.relative_to(SOURCE)) for file in FILES])
+def test_no_task_is_named_outside_its_folder(file):
+    room = file.split("/")[0].removesuffix(".py")
+    if room == "tasks" or {file, room} & NAMES_THEM:
+        return
+    found = list(names_of_tasks(SOURCE / file))
+    if file in YET_TO_GO:
+        assert found, f"{file} names no task any more; take it off the list"
+    else:
+        assert not found, found[:5]
 
 
 def test_no_text_reaches_a_shell_or_an_interpreter():

@@ -22,14 +22,19 @@ PUBLIC = {
     "load_model",
     "open_predictor",
     "load_weights",
+    "register_task",
     "save_weights",
     "sparsify",
+    "bench",
+    "export",
+    "verify",
+    "train",
 }
 
 
 def test_public_names_are_exactly_these():
     assert set(saccade.__all__) == PUBLIC
-    assert set(dir(saccade)) == PUBLIC | {"kinematics", "radar"}  # public packages
+    assert set(dir(saccade)) == PUBLIC | {"kinematics", "radar", "vlm", "worlds"}  # public packages
 
 
 def test_every_list_of_public_names_agrees():

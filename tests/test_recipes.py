@@ -11,7 +11,6 @@ from PIL import Image
 from tests.tasks.answer.questions import make_stkit
 from tests.tasks.answer.tiny import make_base
 
-from saccade.data.motion import MotionPlan, draw_set
 from saccade.data.motion_clips import clips_folder
 from saccade.data.radar_pairs import make_pairs
 from saccade.data.scenes import scenes_folder
@@ -22,7 +21,6 @@ from saccade.engine.train.optim import no_decay_names
 from saccade.engine.train.recipe import build_recipe, list_recipes
 from saccade.engine.train.schedule import peak_lr
 from saccade.engine.train.setup import build_session
-from saccade.models.motion import VARIANTS
 from saccade.radar.dataset import PairConfig
 from saccade.tasks.answer.vlm.model import tune_options
 from saccade.zoo.registry import create_model, list_models
@@ -84,12 +82,6 @@ def few_clips(tmp_path_factory):
     return clips_folder(counts={"train": 6, "val": 2}, home=tmp_path_factory.mktemp("data") / "clips")
 
 
-@pytest.fixture(scope="module")
-def few_worlds(tmp_path_factory):
-    """Three clips of worlds."""
-    return draw_set(tmp_path_factory.mktemp("worlds"), MotionPlan(clips=5, size=32, frames=4)).folder
-
-
 @pytest.mark.parametrize("name", list_recipes())
 def test_the_header_says_what_to_expect(name):
     text = (resources.files("saccade.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
@@ -102,18 +94,12 @@ def test_the_header_says_what_to_expect(name):
         assert recipe.model.name.count("/") == 1  # a hub id
         tune_options(recipe.model.options)
         return
-    if recipe.task == "motion":
-        assert recipe.model.name in VARIANTS
-        return
-    if recipe.task == "motion_answer":  # has a test of its own, with a base that is made for it
-        tune_options(recipe.model.options)
-        return
     assert recipe.model.name in list_models()
 
 
 def smallest(model):
     """Name the smallest of a family: the recipe is what is tested, the sizes have tests of their own."""
-    if model.startswith(("srvit_", "motion_")):
+    if model.startswith("srvit_"):
         return model
     if model.startswith("stvit_"):
         return model.rsplit("_", 1)[0] + "_tiny"
@@ -137,16 +123,12 @@ def test_two_steps(name, few_photos, few_pairs, few_scenes, few_clips, teacher, 
         "model.pretrained": "no",
     }
     recipe, _ = build_recipe(name, "", flags)
-    if recipe.task == "motion_answer":
-        pytest.skip("tests/tasks/test_motion_answer.py takes its two steps")
     if recipe.task == "restore":
         recipe.data.source = str(few_pairs)
     if recipe.task == "video":
         recipe.data.source, recipe.data.frames = str(few_clips), 4
         if recipe.model.name.startswith("stvit_video"):
             recipe.model.options |= {"dim": 24, "heads": [1, 2, 4, 8]}
-    if recipe.task == "motion":
-        recipe.data.source = recipe.data.val = str(request.getfixturevalue("few_worlds"))
     if recipe.task in ("detect", "segment"):
         recipe.data.source, recipe.data.size, recipe.data.max_size = str(few_scenes), 64, None
         recipe.model.head_options |= {"width": 16}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saccade import create_model, weights
+from saccade import create_model, save_weights
 from saccade.cli import show
 from saccade.cli.main import main
 from saccade.shown import code, escape, escape_json, html, markdown, one_line
@@ -96,7 +96,7 @@ def test_eval_and_its_pages(pictures, tmp_path, capsys):
     photos, label = pictures
     model = create_model("shvit_s1", num_classes=2)
     file = tmp_path / "w.safetensors"
-    weights.save_weights(model, file, Card("shvit_s1", num_classes=2, labels=[label, "dog"]))
+    save_weights(model, file, Card("shvit_s1", num_classes=2, labels=[label, "dog"]))
     out = tmp_path / "page; touch x.html"
     assert (
         main(["eval", "--weights", str(file), "--data", str(photos), "--out", str(out), "--size", "64"]) == 0

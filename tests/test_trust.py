@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from saccade import create_model, weights
+from saccade import create_model, load_model, save_weights
 from saccade.cli.main import main
 from saccade.data.opening import open_source
 from saccade.data.shards import open_address
@@ -41,7 +41,7 @@ def run(tmp_path):
         folder.mkdir(exist_ok=True)
         model = create_model("shvit_s1", num_classes=2)
         card = Card("shvit_s1", num_classes=2, labels=["cat", "dog"])
-        weights.save_weights(model, folder / "best.safetensors", card)
+        save_weights(model, folder / "best.safetensors", card)
         (folder / "recipe.yaml").write_text(yaml.safe_dump({"task": "classify", "data": data}))
         return folder
 
@@ -183,7 +183,7 @@ def test_a_hub_id_of_a_file_is_not_fetched(setting, tmp_path, capsys, monkeypatc
     """Also where the hub would answer."""
     import huggingface_hub
 
-    from saccade.weights import published
+    from saccade import hub
 
     asked = []
 
@@ -191,7 +191,7 @@ def test_a_hub_id_of_a_file_is_not_fetched(setting, tmp_path, capsys, monkeypatc
         asked.append((hub_id, local_files_only))
         raise huggingface_hub.errors.LocalEntryNotFoundError("not here")
 
-    monkeypatch.setattr(published, "hub_answers", lambda: True)
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({"data": {"source": "digits", "size": 32}, **setting}))
     tokens = ["train", "--config", tmp_path / "r.yaml", "--model.pretrained", "no", "--out", tmp_path / "new"]
@@ -224,9 +224,9 @@ def test_a_path_elsewhere_is_named_before_it_is_read(run, photos, capsys):
 )
 def test_a_card_cannot_make_timm_load_other_files(option, tmp_path):
     model = create_model("timm/resnet10t", num_classes=2)
-    weights.save_weights(model, tmp_path / "w.safetensors", Card("timm/resnet10t", option, num_classes=2))
+    save_weights(model, tmp_path / "w.safetensors", Card("timm/resnet10t", option, num_classes=2))
     with pytest.raises((ConfigError, WeightsError), match=next(iter(option))):
-        weights.load_model(tmp_path / "w.safetensors")
+        load_model(tmp_path / "w.safetensors")
 
 
 def test_words_add_up_and_end():
@@ -263,7 +263,7 @@ def test_shards_open_regular_files_only(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "f.tar.gz")
-    with pytest.raises(DataError, match="not a regular file"):
+    with pytest.raises(DataError, match="a pipe or device"):
         open_address(str(tmp_path / "f.tar.gz"))
     with pytest.raises(DataError, match="allow"):
         open_address(f"pipe:touch {tmp_path}/CANARY")

@@ -12,16 +12,17 @@ import sys
 
 import torch
 
-from saccade.engine.evaluate.sharpening import mark_pairs
+from saccade.engine.evaluate.evaluate import evaluate
 from saccade.engine.predict.sharpen import load_sharpener, shipped_weights
-from saccade.weights import save_weights
+from saccade.zoo.loading import save_weights
 
 
 def main(run: str, test: str) -> None:
     """Mark, describe, write."""
     torch.set_num_threads(2)
     network, card = load_sharpener(run)
-    rows = {(row["method"], row["scaling"]): row for row in mark_pairs(test, run).table}
+    table = evaluate(run, test).gallery.table()
+    rows = {(row["method"], row["scaling"]): row for row in table}
     ours, best = rows[card.model, "none"], rows["empm", "best"]
     numbers = {name: round(ours[name], 4) for name in ("psnr", "ssim", "rmse", "mae")}
     numbers |= {

@@ -43,7 +43,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from storm_cases import READERS, Reader  # noqa: E402
-from storm_damage import KINDS, NotHereError, Trap  # noqa: E402
+from storm_damage import KINDS, Trap  # noqa: E402
 from storm_inputs import NEEDS, make_inputs  # noqa: E402
 
 SOUND = ("ok", "refused")
@@ -163,9 +163,9 @@ class Storm:
         modules = [
             "timm",
             "saccade.cli.main",
-            "saccade.train.loop",
-            "saccade.predict.run",
-            "saccade.evaluate.run",
+            "saccade.engine.train.loop",
+            "saccade.engine.predict.run",
+            "saccade.engine.evaluate.evaluate",
             "saccade.radar.imaging",
         ]
         modules += (
@@ -238,10 +238,12 @@ class Storm:
         done, notice = [], False
         for _ in range(1 + (chance.random() < 0.15)):
             kind = chance.choice(kinds)
+            if not file.is_file() or file.is_symlink():  # the first damage made it something else
+                break
             try:
                 notice |= KINDS[kind](file, chance, self.trap) == "notice"
                 done.append(kind)
-            except (NotHereError, OSError, ValueError, IndexError, KeyError, RecursionError, AttributeError):
+            except Exception:  # a kind that does not suit what the first one left
                 continue
         after = _digest(file)
         if not done or before == after:

@@ -157,7 +157,8 @@ READERS = (
         "ask",
         "vlm",
         "vlm ask {here}/set/clip0 how? --model {here}/run --device cpu --tokens 4",
-        ("run/*.safetensors", "run/recipe.yaml", "run/*.json", "set/clip0/*", "base/*.json"),
+        # Not `base`, since the card names the one that the copy was made from; the rest of the run is not read.
+        ("run/best.safetensors", "set/clip0/*"),
         weight=4,
     ),
     _reader(
@@ -165,7 +166,7 @@ READERS = (
         "vlm",
         "vlm score --bench {here}/set/val.jsonl --model {here}/run --labels "
         "{here}/set/tracks.jsonl --device cpu --out {here}/out",
-        ("set/val.jsonl", "set/tracks.jsonl", "run/*"),
+        ("set/val.jsonl", "set/tracks.jsonl", "run/best.safetensors", "run/recipe.yaml"),
         weight=1,
     ),
     _reader(

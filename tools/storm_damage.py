@@ -94,7 +94,8 @@ def other_content(file: Path, random: random_module.Random, _: Trap) -> str:
         struct.pack("<Q", 2**62) + b"{}", b"%YAML 9.9\n--- !!python/object/apply:os.getcwd []\n", b"\n" * 3000,
     ]  # fmt: skip
     file.write_bytes(random.choice(shapes))
-    return "notice" if file.suffix in (".json", ".h5", ".pth", ".safetensors", ".onnx", ".yaml") else "any"
+    # An empty recipe is one that says nothing.
+    return "notice" if file.suffix in (".json", ".h5", ".pth", ".safetensors", ".onnx") else "any"
 
 
 def remove(file: Path, _: random_module.Random, __: Trap) -> str:

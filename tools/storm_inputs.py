@@ -192,7 +192,7 @@ def _vlm(home: Path, here: Path) -> None:
 
 def _journal(home: Path, here: Path) -> None:
     """A prediction that stopped half-way: the journal holds half of its rows."""
-    from saccade.engine.predict.journal import Journal
+    from saccade.files.journal import Journal
 
     _pictures(home, here)
     part, finish = here / "rows.csv.part", Journal.finish

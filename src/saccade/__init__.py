@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from saccade.engine.sessions import open_predictor
+    from saccade.engine.bench.run import bench
+    from saccade.engine.export.check import verify
+    from saccade.engine.export.ship import export
+    from saccade.engine.predict import open_predictor, predict
+    from saccade.engine.train.begin import train
     from saccade.nn.fold import fold
-    from saccade.weights import load_model, load_weights, save_weights
+    from saccade.tasks import register_task
+    from saccade.tasks.open import load_model
+    from saccade.zoo.loading import load_weights, save_weights
     from saccade.zoo.registry import create_model, list_models
     from saccade.zoo.sparse import sparsify
 
@@ -19,23 +25,35 @@ _HOMES = {
     "create_model": "saccade.zoo.registry",
     "list_models": "saccade.zoo.registry",
     "fold": "saccade.nn.fold",
-    "load_model": "saccade.weights",
-    "load_weights": "saccade.weights",
-    "save_weights": "saccade.weights",
-    "open_predictor": "saccade.engine.sessions",
+    "load_model": "saccade.tasks.open",
+    "load_weights": "saccade.zoo.loading",
+    "save_weights": "saccade.zoo.loading",
+    "open_predictor": "saccade.engine.predict",
+    "predict": "saccade.engine.predict",
+    "bench": "saccade.engine.bench.run",
+    "export": "saccade.engine.export.ship",
+    "verify": "saccade.engine.export.check",
+    "register_task": "saccade.tasks",
     "sparsify": "saccade.zoo.sparse",
+    "train": "saccade.engine.train.begin",
 }
 
 __all__ = [
     "__version__",
+    "bench",
     "create_model",
+    "export",
     "fold",
     "list_models",
     "load_model",
     "load_weights",
     "open_predictor",
+    "predict",
+    "register_task",
     "save_weights",
     "sparsify",
+    "train",
+    "verify",
 ]
 
 

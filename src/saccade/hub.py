@@ -1,4 +1,7 @@
-"""Models of transformers: a folder or a hub id, weights from safetensors only, one sentence where it fails."""
+"""The Hugging Face hub: single files, and models of transformers from a folder or a hub id.
+
+Weights come from safetensors only; what fails is one sentence.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,29 @@ def no_retries(*, cached: bool = False) -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def fetch_file(hub_id: str, filename: str = "model.safetensors", *, cached: bool = False) -> Path:
+    """Fetch a weights file from the hub, or find it in the local cache; with `cached` only there.
+
+    Raises:
+        WeightsError: Not there, or no connection; the sentence names the id and the way around.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(hf_hub_download(hub_id, filename, local_files_only=cached or not hub_answers()))
+    except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        if cached:
+            raise WeightsError(
+                f"{hub_id} stands in a file and is not in the hub's cache here; hub ids in files are not fetched "
+                "without your word, so name it yourself with --weights, or add --allow-address"
+            ) from None
+        raise WeightsError(
+            f"{hub_id}: the hub cannot be reached or has no {filename} under this id ({type(error).__name__}); "
+            f"fetch it where there is a connection and pass the file with --weights"
+        ) from None
 
 
 def config_path(source: str, *, extra: str, flag: str, example: str) -> Path:

@@ -12,7 +12,8 @@ def run_folder(tmp_path):
     """A run folder as training leaves it."""
     import torch
 
-    from saccade.weights import Card, save_weights
+    from saccade.weights import Card
+    from saccade.zoo.loading import save_weights
     from saccade.zoo.registry import create_model
 
     torch.manual_seed(0)

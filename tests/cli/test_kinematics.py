@@ -191,9 +191,15 @@ def test_clips_without_pictures_are_listed_and_the_rest_goes_on(labels, tmp_path
         (["label", "nuplan", "x", "--out", "y", "--version", "v1"], "--version belongs to nuscenes"),
         (["label", "nuplan", "x", "--out", "y", "--form", "csv"], "expected jsonl or parquet"),
         (["label", "nuplan", "x", "--out", "y", "--label.min-steps-m", "1"], "label.min_step_m"),
-        (["label", "nuplan", "x", "--out", "y", "--label.dt", "fast"], "--label.dt is 'fast'"),
-        (["label", "nuplan", "x", "--out", "y", "--label.dt", "0"], "dt above 0"),
-        (["label", "nuplan", "x", "--out", "y", "--label.max-points", "1000000000"], "max_points <= 100000"),
+        (
+            ["label", "nuplan", "x", "--out", "y", "--label.dt", "fast"],
+            "--label.dt should be a number, not 'fast'",
+        ),
+        (["label", "nuplan", "x", "--out", "y", "--label.dt", "0"], "dt is 0 but should be above 0"),
+        (
+            ["label", "nuplan", "x", "--out", "y", "--label.max-points", "1000000000"],
+            "between 2 and 100000",
+        ),
         (["label", "world", "--out", "y", "--clips", "0"], "expected 1 to 1000000 clips"),
         (["questions", "x", "--out", "y.jsonl", "--per-task", "0"], "per_task is 0; expected at least 1"),
         (["questions", "x", "--out", "y.jsonl", "--seed", "-1"], "seed is -1; expected at least 0"),

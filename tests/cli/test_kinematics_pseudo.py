@@ -56,7 +56,7 @@ def test_from_videos_to_questions(home, tmp_path, capsys):
     assert plan["config_hash"] == printed["config_hash"]
     assert plan["depth"] == str(home / "depths")
     rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
-    assert "unreadable.mp4: the file cannot be read as a video" in next(
+    assert "skipped.mp4: the file cannot be read as a video" in next(
         row["reason"] for row in rejected if row["clip_id"] == "skipped.mp4"
     )
     before = (out / "tracks.parquet").read_bytes()
@@ -84,8 +84,8 @@ def test_what_cannot_be_done_is_one_sentence(home, tmp_path, capsys):
         ),
         (["--masks", str(home / "nowhere"), "--depth", str(home / "depths")], "expected a folder of masks"),
         (["--pseudo.max-speed", "3"], "unknown flag --pseudo.max_speed; did you mean"),
-        (["--pseudo.smooth", "perhaps"], "--pseudo.smooth is 'perhaps'; expected a value such as True"),
-        (["--find.every", "0"], "every 0"),
+        (["--pseudo.smooth", "perhaps"], "--pseudo.smooth should be true or false, not 'perhaps'"),
+        (["--find.every", "0"], "find.every is 0 but should be at least 1"),
         (["--workers", "-1"], "--workers is -1"),
         (
             ["--engine", "spark", "--masks", str(home / "masks"), "--depth", str(home / "depths")],

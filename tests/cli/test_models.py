@@ -2,7 +2,7 @@ import json
 
 import saccade
 from saccade.cli.main import main
-from saccade.weights.cards import FACTS
+from saccade.zoo.facts import FACTS
 
 
 def test_list_has_a_row_for_each_model(capsys):

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from saccade.cli.main import main
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 LABELS = ["blue", "green", "red"]
@@ -100,7 +101,7 @@ def test_predict_writes_every_picture_in_order(capsys, room, tmp_path):
 def test_predict_goes_on_where_it_stopped(capsys, room, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole.csv", tmp_path / "p.csv"
     assert predict(capsys, room, whole, "--threads", 1, "--batch", 2)[0] == 0
-    from saccade.engine.predict.journal import Journal
+    from saccade.files.journal import Journal
 
     append, calls = Journal.append, []
 

@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from saccade.cli.main import main
-from saccade.weights import load_model
+from saccade.tasks.open import load_model
 
 TINY = ["--model", "timm/test_vit2", "--model.options", "{img_size: 32}", "--model.pretrained", "no"]
 SMALL = [
@@ -111,7 +111,7 @@ def test_digits_has_a_recipe_of_its_own(capsys):
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        ([], "say where the images are with --data"),
+        ([], "say where the data is with --data"),
         (["--data", "x", "--optim.lrr", "1"], "unknown flag --optim.lrr; did you mean"),
         (["--data", "x", "--epoch", "1"], "unknown flag --epoch; did you mean"),
         (["--data", "x", "--optim.lr", "fast"], "optim.lr should be a number, not 'fast'"),

@@ -101,7 +101,8 @@ def test_new_makes_a_base_that_is_tuned_asked_and_scored(home, capsys):
     tune = f"vlm tune --base {base} --data {data} {given} --lora 0 --vision --epochs 1 --batch 8 --out {home}/tuned"
     assert json.loads(said(capsys, f"{tune} --data.workers 0 --json"))["count"] == 8
     score = f"vlm score --model {home}/tuned --bench {home}/bench.jsonl {given} --tokens 4 --batch 8 --json"
-    assert "question only" in json.loads(said(capsys, score))["rows"]
+    rows = list(json.loads(said(capsys, score))["rows"])
+    assert rows == ["model", "question only", "boxes only", "pixels only", "constant", "untuned"]
     ask = ["vlm", "ask", f"{home}/clip0", "How far?", "--model", f"{home}/tuned", "--box", "10,10,30,30@0.0"]
     assert main([*ask, "--tokens", "2", "--device", "cpu"]) == 0
 
@@ -118,7 +119,7 @@ def test_new_makes_a_base_that_is_tuned_asked_and_scored(home, capsys):
         ("score --bench {home}/bench.jsonl --model {home}/base", "name the training questions with --train"),
         ("score --bench {home}/bench.jsonl --endpoint http://localhost:1/v1", "name the training questions"),
         ("score --bench {home}/bench.jsonl --model {home}/base --also x", "expected NAME=FILE"),
-        ("tune --base {home}/base", "nothing to learn from; name questions with --data"),
+        ("tune --base {home}/base", "nothing to train on; say where the data is with --data"),
         ("tune --base {home}/nothing --data {home}/questions.jsonl", "no such folder"),
         ("tune --base {home}/base --data x --recipe digits", "the recipe is for the task classify"),
         ("tune --base {home}/base --data x --model.options.lora 4", "unknown flag --model.options.lora"),

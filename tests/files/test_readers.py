@@ -22,13 +22,12 @@ from hypothesis import strategies as st
 import saccade
 from saccade.cli.main import main
 from saccade.data.coco import read_coco
-from saccade.data.motion import MotionSet
+from saccade.data.config import read_split
 from saccade.data.preprocess import Preprocess
 from saccade.data.radar_pairs import read_manifest
 from saccade.data.shards import read_class_names, resolve_labels
 from saccade.data.table import read_table
-from saccade.engine.evaluate.held_out import trained_on
-from saccade.engine.evaluate.report import read_metrics
+from saccade.engine.evaluate.page import read_metrics
 from saccade.engine.train.convert import load_plan
 from saccade.engine.train.log import RunLog
 from saccade.engine.train.recipe import Recipe, dump_recipe, load_recipe
@@ -47,7 +46,8 @@ from saccade.radar.poses import read_track
 from saccade.radar.profile import read_profile
 from saccade.tasks.answer.vlm.data import read_conversations
 from saccade.tasks.answer.vlm.eyes import load_eyes
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 from saccade.weights.pth import read_pth
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -79,14 +79,13 @@ READERS = {
     "card": lambda path: Card.from_json(path.read_bytes().decode("utf-8", "replace")),
     "recipe.yaml": load_recipe,
     "plan": placed(load_plan, "sparsify.yaml"),
-    "split": placed(trained_on, "recipe.yaml"),
+    "split": placed(read_split, "recipe.yaml"),
     "log.jsonl": rewound,
     "metrics.csv": read_metrics,
     "table.csv": read_table,
     "coco.json": lambda path: read_coco(path, [path.parent]),
     "classes": placed(lambda folder: read_class_names(str(folder / "a.tar")), "classes.json"),
     "pairs": placed(read_manifest, "manifest.json"),
-    "motion": placed(MotionSet, "set.json"),
     "a.pth": read_pth,
     "a.safetensors": read_tensors,
     "eyes.safetensors": load_eyes,
@@ -151,7 +150,6 @@ def numpy_file(save, *arrays, **named):
 RECORDS = {
     "card": {"model": "shvit_s1", "num_classes": 2, "labels": ["a", "b"], "options": {"distilled": True}},
     "classes": {"classes": ["a", "b"], "shards": {"a.tar": 3}},
-    "motion": {"clips": 3, "seed": 5, "rigs": "train", "level": "full", "frames": 6, "size": 32, "labels": "truth"},
     "pairs": {"format": 1, "seed": 0, "shard_size": 4, "count": 4, "config": {}, "shards": {"a.safetensors": "0"}},
     "coco.json": {
         "images": [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}],
@@ -222,7 +220,7 @@ def test_records_with_one_thing_exchanged(name, tmp_path):
     path = tmp_path / (name if "." in name else f"{name}.bin")
     record = RECORDS[name]
     path.write_text(json.dumps(record))
-    outcomes = {one_sentence(name, path)} if name not in ("motion", "pairs") else {False}
+    outcomes = {one_sentence(name, path)} if name != "pairs" else {False}
     assert outcomes == {False}, "the record as it is should be fine"
     cases = [(place, new, False) for place in places(record) for new in ODD]
     cases += [(place, None, True) for place in places(record) if place]
@@ -434,7 +432,7 @@ def test_labels_that_are_huge_numbers_make_no_list():
 def test_a_damaged_recipe_is_said_and_not_passed_over(tmp_path):
     (tmp_path / "recipe.yaml").write_text("data: 3")
     with pytest.raises(DataError, match=r"recipe.yaml: field data"):
-        trained_on(tmp_path)
+        read_split(tmp_path)
 
 
 def test_an_outline_far_outside_is_not_walked():

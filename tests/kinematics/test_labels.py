@@ -234,7 +234,7 @@ def test_a_short_turn_is_too_brief():
         (lambda: label_track([0, 1], [[0, 0, 0]]), ShapeError, "timestamps have shape"),
         (lambda: label_track([0], [["a", 0, 0]]), ShapeError, "no numbers"),
         (lambda: label_track([0], [[0, 0, 0]], up=(0, 0, 0)), ConfigError, "not all zero"),
-        (lambda: Settings(dt=0), ConfigError, "dt above 0"),
+        (lambda: Settings(dt=0), ConfigError, "dt is 0 but should be above 0"),
         (lambda: Settings(static_radius_m=math.nan), ConfigError, "static_radius_m"),
         (lambda: Settings(direction_profile="unsigned"), ConfigError, "paper_unsigned"),
         (lambda: make_settings(min_step=1), ConfigError, "min_step_m"),

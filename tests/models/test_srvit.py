@@ -11,7 +11,8 @@ from tests import golden
 import saccade
 from saccade.errors import ConfigError, ShapeError
 from saccade.models.srvit import SRViT
-from saccade.weights import load_model, load_weights, save_weights
+from saccade.tasks.open import load_model
+from saccade.zoo.loading import load_weights, save_weights
 
 PUBLISHED = {"srvit_a": 69_122, "srvit_b": 45_866, "srvit_c": 44_474, "srvit_d": 60_898, "srvit_s": 9_018}
 
@@ -23,7 +24,7 @@ FIGURES = {letter: golden.load(f"srvit_{letter}") for letter in "abcds"}
     ("letter", "number"),
     [
         # One network runs at the published 256 x 256 pixels too.
-        pytest.param(letter, number, metrics=[pytest.mark.slow] if case["input_shape"][2] > 64 else [])
+        pytest.param(letter, number, marks=[pytest.mark.slow] if case["input_shape"][2] > 64 else [])
         for letter, figures in FIGURES.items()
         for number, case in enumerate(figures["cases"])
     ],

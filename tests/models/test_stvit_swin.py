@@ -159,7 +159,7 @@ def test_dense_costs_less_than_swin_where_the_release_costs_more():
 
 @pytest.mark.parametrize(("name", "published"), [("tiny", 3.41), ("small", 6.51), ("base", 11.47)])
 def test_stvit_swin_layout_gives_the_published_reduction(name, published):
-    from saccade.weights.cards import FACTS
+    from saccade.zoo.facts import FACTS
 
     assert FACTS[f"stvit_swin_{name}"].macs / 1e9 == pytest.approx(published, abs=0.006)
 
@@ -333,7 +333,7 @@ def test_folded_classifier_equals_the_golden():
         golden.assert_logits(saccade.fold(model)(golden.make_input(figures)), figures)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("swin", metrics=pytest.mark.slow), "r"])
+@pytest.mark.parametrize("kind", [pytest.param("swin", marks=pytest.mark.slow), "r"])
 def test_folded_form_exports(kind, tmp_path):
     from saccade.engine.export.form import portable
     from saccade.engine.export.onnx import OnnxSession, write_onnx

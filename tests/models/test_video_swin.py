@@ -20,7 +20,7 @@ from saccade.nn.video_swin import (
     shift_mask_3d,
     to_boxes,
 )
-from saccade.weights.cards import FACTS
+from saccade.zoo.facts import FACTS
 
 SMALL = {"dim": 24, "heads": (1, 2, 4, 8), "num_classes": 5}
 

@@ -11,14 +11,16 @@ from tests import golden
 
 from saccade.data.dataset import SampleKey
 from saccade.data.radar_pairs import MANIFEST, RadarPairs, make_pairs, read_manifest
-from saccade.engine.evaluate.sharpening import mark_pairs, plot_pairs
+from saccade.engine.evaluate.evaluate import evaluate
 from saccade.engine.predict.sharpen import PEAK, enhance, pixel_notes, sharpen, shipped_weights
 from saccade.errors import ConfigError, DataError, ShapeError, WeightsError
 from saccade.radar import Grid, RadarImage, Scene
 from saccade.radar.dataset import PairConfig, draw_scene, ideal_image, make_pair
 from saccade.tasks.base import LossContext
+from saccade.tasks.open import load_model
 from saccade.tasks.restore.task import Restore
-from saccade.weights import Card, load_model, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 SMALL = PairConfig(nx=12, ny=2, size=48, points=(1, 3), solid_size=(0.01, 0.02))
@@ -201,8 +203,9 @@ class TestTask:
         assert any(" dB" in line for line in lines)
         first = float(next(line for line in lines if "epoch 1/12" in line).split("psnr ")[1].split()[0])
         assert result.metrics["psnr"] > first + 1
-        found = mark_pairs(folder, tmp_path / "run")
-        ours = next(row for row in found.table if row["method"] == "srvit_swift")
+        found = evaluate(tmp_path / "run", str(folder))
+        ours = next(row for row in found.gallery.table() if row["method"] == "srvit_swift")
+        assert found.metrics["psnr"] == pytest.approx(ours["psnr"], abs=1e-4)
         assert ours["psnr"] == pytest.approx(result.metrics["psnr"], abs=1e-3)
         assert load_model(tmp_path / "run")[1].task == "restore"
 
@@ -267,16 +270,19 @@ class TestEnhance:
 
 def test_marks_are_given_beside_what_needs_no_network(folder, tmp_path):
     done = []
-    found = mark_pairs(folder, done=done.append)
-    assert done == [1, 2, 3, 4, 5, 6]
-    assert {(row["method"], row["scaling"]) for row in found.table} == {
+    found = evaluate(
+        shipped_weights(), str(folder), batch=4, progress=lambda count, total: done.append((count, total))
+    )
+    assert done == [(4, 6), (6, 6)]
+    table = found.gallery.table()
+    assert {(row["method"], row["scaling"]) for row in table} == {
         ("srvit_swift", "none"), ("all zero", "none"), ("empm", "minmax"), ("empm", "best"), ("rma", "minmax"),
         ("rma", "best"),
     }  # fmt: skip
-    rows = {(row["method"], row["scaling"]): row for row in found.table}
+    rows = {(row["method"], row["scaling"]): row for row in table}
     assert rows["empm", "best"]["psnr"] >= rows["all zero", "none"]["psnr"] - 1e-9
-    assert all(row["pairs"] == 6 for row in found.table)
-    found.write_samples(tmp_path / "samples.csv")
-    assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 6 * 6
-    plot_pairs(folder, None, tmp_path / "panel.png")
+    assert all(row["pairs"] == 6 for row in table)
+    assert len(found.gallery.samples) == 6 * 6
+    assert "rma" in found.sections[0].html
+    found.gallery.plot(tmp_path / "panel.png")
     assert (tmp_path / "panel.png").stat().st_size > 5000

@@ -10,7 +10,7 @@ from saccade.data.config import AugmentConfig
 from saccade.errors import ConfigError, ShapeError
 from saccade.tasks import get_task
 from saccade.tasks.base import LossContext
-from saccade.tasks.classify.task import Classify, ClassifyMetrics, preprocess_of
+from saccade.tasks.classify.task import Classify, ClassifyMetrics, ClassifySettings, preprocess_of
 from saccade.weights import Card
 
 TASK = Classify()
@@ -151,7 +151,7 @@ def test_empty_and_misshapen():
 
 def test_rows_name_the_answers_in_order():
     card = Card(model="shvit_s1", num_classes=3, labels=["cat", "dog", "owl"])
-    rows = TASK.rows(torch.tensor([[0.0, 2.0, 1.0]]), {"name": ["x.jpg"]}, card, None)
+    rows = TASK.rows(torch.tensor([[0.0, 2.0, 1.0]]), {"name": ["x.jpg"]}, card, ClassifySettings(topk=3))
     assert [rows[0][k] for k in ("name", "label", "label_2", "label_3")] == ["x.jpg", "dog", "owl", "cat"]
     assert rows[0]["confidence"] == pytest.approx(torch.tensor([0.0, 2.0, 1.0]).softmax(0)[1].item())
 

@@ -17,7 +17,7 @@ from saccade.errors import ConfigError, DataError
 from saccade.tasks import get_task
 from saccade.tasks.base import LossContext
 from saccade.tasks.dense.nets.paste import to_file
-from saccade.tasks.detect.task import DetectMetrics
+from saccade.tasks.detect.task import DetectMetrics, DetectSettings
 from saccade.weights import Card
 
 SMALL = {"width": 16, "fc_width": 16, "mask_width": 8, "mask_convs": 1, "samples": 8, "proposals": 20}
@@ -155,11 +155,13 @@ def test_a_step_of_training(scenes):
     assert float(parts["loss"].detach()) == pytest.approx(float(total.detach()), rel=1e-5)
     parts["loss"].backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
-    rows = task.rows(
-        noisy_answers(task.collate([found.val[0]]), np.random.default_rng(1)), {"name": ["x"]}, card, None
-    )
-    assert rows[0]["name"] == "x"
-    assert rows[0]["label"] in card.labels
+    one = task.collate([found.val[0]])
+    (row,) = task.rows(noisy_answers(one, np.random.default_rng(1)), one, card, DetectSettings(threshold=0.0))
+    assert row["name"] == found.val.names[0]
+    assert (row["height"], row["width"]) == one["truth"][0]["size"]
+    assert {entry["label"] for entry in row["detections"]} <= set(card.labels)
+    scores = [entry["score"] for entry in row["detections"]]
+    assert len(scores) == len(one["truth"][0]["boxes"]) or len(scores) > 0
 
 
 def test_one_file_is_split(scenes, tmp_path):

@@ -7,8 +7,10 @@ from torchmetrics.functional.segmentation import mean_iou
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.scenes import scenes_folder
 from saccade.errors import ConfigError, DataError
-from saccade.tasks import get_task, segment
+from saccade.tasks import get_task
 from saccade.tasks.base import LossContext
+from saccade.tasks.dense.task import DenseSettings
+from saccade.tasks.segment import task as segment
 from saccade.tasks.segment.task import SegmentMetrics, class_map
 from saccade.weights import Card
 
@@ -88,10 +90,9 @@ def test_a_step_of_training_and_rows(scenes):
     assert torch.isfinite(parts["loss"])
     batch = task.collate([found.val[i] for i in range(2)])
     with torch.no_grad():
-        rows = task.rows(model.eval()(batch["image"]), batch, card, None)
+        rows = task.rows(model.eval()(batch["image"]), batch, card, DenseSettings())
     assert [row["name"] for row in rows] == batch["name"]
-    shares = [value for name, value in rows[0].items() if name != "name"]
-    assert sum(shares) == pytest.approx(1, abs=0.02)
+    assert sum(rows[0]["shares"].values()) == pytest.approx(1, abs=0.02)
 
 
 def test_a_folder_without_parts_is_split(scenes, tmp_path):

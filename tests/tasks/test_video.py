@@ -9,15 +9,17 @@ import torch
 
 from saccade.cli.main import main
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.engine.evaluate.video import evaluate_video
-from saccade.engine.predict.video import predict_video
+from saccade.engine.evaluate.evaluate import evaluate
+from saccade.engine.predict import predict
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError, DataError
 from saccade.models.video_swin import VideoSwin
 from saccade.tasks import LossContext, get_task
-from saccade.tasks.video.task import video_preprocess_of
-from saccade.weights import Card, load_model, save_weights
+from saccade.tasks.open import load_model
+from saccade.tasks.video.task import VideoSettings, video_preprocess_of
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 from ..data.videos import write_video
@@ -78,9 +80,9 @@ def test_eval_and_its_views(run, folder, capsys):
     assert (values["top1"], values["count"], values["views"]) == (1.0, 4, "4x3")
     assert (run / "report.html").is_file()
     with pytest.raises(DataError, match="not one of the 2 classes"):
-        evaluate_video(run, str(folder.parent), threads=1)
+        evaluate(run, str(folder.parent), threads=1)
     with pytest.raises(ConfigError, match="run with torch in float32"):
-        evaluate_video(run, backend="onnx")
+        evaluate(run, backend="onnx")
 
 
 def test_views_are_averaged_as_probabilities(run, folder):
@@ -96,7 +98,7 @@ def test_views_are_averaged_as_probabilities(run, folder):
     metrics = task.metrics(card)
     metrics.update(joined, batch)
     assert metrics.compute()["count"] == 2
-    assert [row["label"] for row in task.rows(joined, batch, card, None)] == ["down", "up"]
+    assert [row["label"] for row in task.rows(joined, batch, card, VideoSettings())] == ["down", "up"]
 
 
 def test_predict_writes_a_row_for_each_video_and_resumes(run, folder, tmp_path, monkeypatch):
@@ -109,8 +111,8 @@ def test_predict_writes_a_row_for_each_video_and_resumes(run, folder, tmp_path, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_video(str(folder / "val"), run, out, batch=2, threads=1, progress=stop)
-    done = predict_video(str(folder / "val"), run, out, batch=2, threads=1, topk=1)
+        predict(str(folder / "val"), run, out, batch=2, threads=1, progress=stop)
+    done = predict(str(folder / "val"), run, out, batch=2, threads=1, topk=1)
     assert (done.resumed, done.rows) == (4, 4)
     assert [name for name, _ in done.skipped] == ["up/9.mp4"]
     with out.open(newline="") as file:

@@ -8,7 +8,7 @@ import torch
 
 import saccade
 from saccade.errors import ConfigError
-from saccade.weights.cards import FACTS, find_published
+from saccade.zoo.facts import FACTS, find_published
 from saccade.zoo.registry import input_shape
 
 

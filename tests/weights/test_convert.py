@@ -4,9 +4,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import saccade
+from saccade.engine.weights import check_weights, convert_weights
 from saccade.errors import ConfigError, WeightsError
-from saccade.weights import Card, card_of
-from saccade.weights.convert import check_weights, convert_weights
+from saccade.nn.origin import name_of
+from saccade.weights import Card
+from saccade.zoo.loading import card_of
 
 NAMES = ["shvit_s1", "efficientvim_m1_dist"]
 
@@ -34,7 +36,7 @@ def test_there_and_back_is_the_same_bits(trained, tmp_path, layout, suffix):
     convert_weights(path, layout, foreign)
     verdict = check_weights(foreign)
     assert verdict.fits
-    assert (verdict.model, verdict.layout) == (model.saccade_name, layout)
+    assert (verdict.model, verdict.layout) == (name_of(model), layout)
     convert_weights(foreign, "saccade", back)
     before, after = load_file(path), load_file(back)
     assert before.keys() == after.keys()
@@ -44,7 +46,7 @@ def test_there_and_back_is_the_same_bits(trained, tmp_path, layout, suffix):
 def test_timm_loads_what_we_write_and_agrees(trained, tmp_path):
     model, path = trained
     convert_weights(path, "timm", tmp_path / "timm.safetensors")
-    peer = timm.create_model(model.saccade_name, num_classes=5).eval()
+    peer = timm.create_model(name_of(model), num_classes=5).eval()
     peer.load_state_dict(load_file(tmp_path / "timm.safetensors"), strict=True)
     picture = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -68,7 +70,7 @@ def test_own_layout_keeps_the_card(trained, tmp_path):
     model, path = trained
     assert convert_weights(path, "saccade", tmp_path / "copy.safetensors").labels == list("abcde")
     assert saccade.load_model(tmp_path / "copy.safetensors")[1].labels == list("abcde")
-    verdict = check_weights(tmp_path / "copy.safetensors", model.saccade_name)
+    verdict = check_weights(tmp_path / "copy.safetensors", name_of(model))
     assert verdict.fits
     assert verdict.layout == "saccade"
 

@@ -14,7 +14,8 @@ import torch
 
 import saccade
 from saccade.errors import ConfigError, WeightsError
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 from saccade.weights.keymap import layouts, to_layout
 
 

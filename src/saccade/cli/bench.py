@@ -27,9 +27,9 @@ def bench(
     Example: saccade bench --models shvit_s1,timm/mobilevitv2_100 --backends eager,torch,onnx
 
     Args:
-        models: Names, run folders, weights files or bundles, with commas between; ratios refer to the first.
+        models: Names, run folders or weights files, with commas between; ratios refer to the first.
         backends: Of eager (as built), torch (folded), compile, onnx, openvino, executorch, litert.
-        precision: float32, bf16 or int8, where a backend has it.
+        precision: float32 or bf16, where a backend has it.
         threads: Of every contender; with 1, processor time is measured, else the wall clock.
         size: Side of the picture in pixels; 0: each network's own.
         batch: Of the throughput rows; 0: the best for each contender, 1: no such rows.
@@ -52,7 +52,7 @@ def bench(
     rows = run(
         [name for name in models.split(",") if name],
         [name for name in backends.split(",") if name],
-        precision=precision, threads=threads, size=size, batch=batch, seconds=seconds, say=show.note,
+        precision=precision, threads=threads, size=size, batch=batch, seconds=seconds, log=show.note,
     )  # fmt: skip
     show.rows([asdict(row) for row in rows] if json else as_table(rows), as_json=json, title="Speed")
     if out is not None:

@@ -38,26 +38,30 @@ def export(
         check: A bundle to check again.
         to: Format of the model file.
         precision: onnx and openvino also come in int8, openvino and torch in bf16.
-        data: Pictures as for `saccade train --data`; int8 needs them, the others measure their metrics on them.
-        size: Side of the square pictures in pixels; that of the weights when left out.
+        data: Data as for `saccade train --data`; int8 needs it, the others measure their metrics on it.
+        size: Side of the square pictures, for detectors and segmenters the shorter side, in pixels; that of the
+            weights when left out.
         dynamic: Leave height and width free (65 to 4096 pixels), where the format can.
         out: Folder to put the bundle's folder in; `export/` in the run folder, or here, when left out.
         json: Print one JSON object.
     """
-    from saccade.engine.export import check_bundle, export_bundle
+    from dataclasses import asdict
+
+    from saccade.engine.export.check import verify
+    from saccade.engine.export.ship import export as run
     from saccade.errors import CheckFailed, ConfigError
 
     if check is not None:
-        rows = check_bundle(check, weights)
-        show.rows(rows, as_json=json)
-        failed = [row["what"] for row in rows if row["state"] == "failed"]
+        found = verify(check, weights)
+        show.rows([asdict(one) for one in found], as_json=json)
+        failed = [one.what for one in found if one.state == "failed"]
         if failed:
             raise CheckFailed(f"{check}: {', '.join(failed)} failed; do not use this bundle, export it again")
         return
     if not weights:
         raise ConfigError("no weights were given; name a run folder, weights file or model with --weights")
-    shipped = export_bundle(
-        weights, to, precision=precision, data=data, size=size, dynamic=dynamic, out=out, say=show.note
+    shipped = run(
+        weights, to, precision=precision, data=data, size=size, dynamic=dynamic, out=out, log=show.note
     )
     if json:
         show.result(shipped.row(), as_json=True)

@@ -7,6 +7,7 @@ from saccade.cli import (
     kinematics_label,
     kinematics_look,
     kinematics_pseudo,
+    kinematics_questions,
     kinematics_score,
 )
 
@@ -14,7 +15,7 @@ from saccade.cli import (
 COMMANDS = {
     "label": kinematics_label.label,
     "pseudo-label": kinematics_pseudo.pseudo_label,
-    "questions": kinematics_label.questions,
+    "questions": kinematics_questions.questions,
     "inspect": kinematics_look.inspect,
     "overlay": kinematics_look.overlay,
     "variants": kinematics_bench.variants,

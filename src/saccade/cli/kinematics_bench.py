@@ -37,8 +37,8 @@ def variants(
         pictures: Folder that the tracks' pictures are relative to.
         json: Print one JSON object.
     """
-    from saccade.cli.kinematics_label import write_forms
     from saccade.errors import DataError
+    from saccade.kinematics.asking import write_forms
     from saccade.kinematics.draw import pictures_root, write_frames
     from saccade.kinematics.records import (
         Rejected,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saccade.cli import show
-from saccade.cli.kinematics_label import Tokens
+from saccade.cli.kinematics_label import Tokens, label_settings
 
 if TYPE_CHECKING:
     from saccade.kinematics.records import Track
@@ -39,13 +39,12 @@ def overlay(
         pictures: Folder that the tracks' pictures are relative to.
         json: Print one JSON object.
     """
-    from saccade.cli.kinematics_label import _settings
     from saccade.errors import DataError
     from saccade.kinematics.draw import pictures_root
     from saccade.kinematics.overlay import write_overlay
     from saccade.kinematics.video import VIDEOS
 
-    chosen = _settings(settings)
+    chosen = label_settings(settings, overlay)
     video = source if source.suffix.lower() in VIDEOS else None
     if video is not None and not video.is_file():
         raise DataError(f"{video}: no such video")
@@ -86,11 +85,16 @@ def inspect(
         seed: Of the choice of clips.
         json: Print one JSON object.
     """
-    from saccade.cli.kinematics_label import _settings
     from saccade.kinematics.report import write_report
 
     facts = write_report(
-        labels, out, clips=clips, size=size, root=pictures, seed=seed, settings=_settings(settings)
+        labels,
+        out,
+        clips=clips,
+        size=size,
+        root=pictures,
+        seed=seed,
+        settings=label_settings(settings, inspect),
     )
     show.result({"out": str(out), **facts}, as_json=json)
 

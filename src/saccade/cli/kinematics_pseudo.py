@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from saccade.cli import show
+from saccade.cli.flags import names_of
 from saccade.cli.kinematics_label import Tokens
 
 if TYPE_CHECKING:
@@ -73,10 +74,8 @@ def pseudo_label(
     import dataclasses
     from json import dumps
 
-    from saccade.cli.kinematics_label import read_fields
     from saccade.errors import ConfigError, DataError
-    from saccade.files import replacing, writing
-    from saccade.kinematics.engine import cores
+    from saccade.files import replacing, usable_cores, writing
     from saccade.kinematics.forms import write_json
     from saccade.kinematics.lift.network_open import pick_device
     from saccade.kinematics.lift.settings import PseudoSettings
@@ -85,8 +84,11 @@ def pseudo_label(
     from saccade.kinematics.records import read_tracks
     from saccade.kinematics.selection import label_row
     from saccade.kinematics.settings import Settings
+    from saccade.settings import make, read_groups
 
-    given = read_fields(settings, label=Settings, pseudo=PseudoSettings, find=Finding)
+    given = read_groups(
+        settings, {"label": Settings, "pseudo": PseudoSettings, "find": Finding}, names_of(pseudo_label)
+    )
     if names is not None:
         if "names" in given["pseudo"]:
             raise ConfigError("--names and --pseudo.names say the same; give one of them")
@@ -96,12 +98,13 @@ def pseudo_label(
     plan = Plan(
         detect=detect, track=track, masks=None if masks is None else str(masks), depth=depth, second=second,
         focal_px=focal, size=SIZE if size is None else size, dtype=dtype, seed=seed, split=split,
-        find=Finding(**given["find"]), pseudo=PseudoSettings(**given["pseudo"]), label=Settings(**given["label"]),
+        find=make(Finding, given["find"], "find"), pseudo=make(PseudoSettings, given["pseudo"], "pseudo"),
+        label=make(Settings, given["label"], "label"),
     )  # fmt: skip
     device = pick_device(device)
     if workers is None:
-        workers = cores() if device == "cpu" or engine == "ray" else 1
-    place = Place(device, batch, threads=max(1, cores() // max(1, workers)))
+        workers = usable_cores() if device == "cpu" or engine == "ray" else 1
+    place = Place(device, batch, threads=max(1, usable_cores() // max(1, workers)))
     with writing(out, "labelling"):
         with show.progress() as bar:
             task = bar.add_task("labelling", total=None, info="clips")

@@ -24,7 +24,7 @@ def list_models(pattern: str = "*", /, *, json: bool = False) -> None:
         json: Print one JSON object.
     """
     from saccade.errors import ConfigError, did_you_mean
-    from saccade.weights.cards import FACTS
+    from saccade.zoo.facts import FACTS
 
     if pattern.startswith("timm/"):
         import timm
@@ -68,8 +68,8 @@ def show_model(name: str, /, *, json: bool = False) -> None:
     import torch
 
     from saccade.nn.outline import outline
-    from saccade.weights.cards import FACTS
     from saccade.zoo import registry
+    from saccade.zoo.facts import FACTS
 
     with torch.device("meta"):
         model = registry.create_model(name).eval()

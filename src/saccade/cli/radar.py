@@ -2,17 +2,25 @@
 
 import cyclopts
 
-from saccade.cli import radar_focus, radar_import, radar_scan, radar_sharpen
+from saccade.cli import (
+    radar_dataset,
+    radar_focus,
+    radar_image,
+    radar_import,
+    radar_sharpen,
+    radar_simulate,
+    radar_train,
+)
 
 # Their files import nothing heavy until they are called, and only what is imported shows its sentence in the list.
 COMMANDS = {
-    "simulate": radar_scan.simulate,
+    "simulate": radar_simulate.simulate,
     "import": radar_import.import_,
-    "image": radar_scan.image,
+    "image": radar_image.image,
     "focus": radar_focus.focus,
     "enhance": radar_sharpen.enhance,
-    "dataset": radar_sharpen.dataset,
-    "train": radar_sharpen.train,
+    "dataset": radar_dataset.dataset,
+    "train": radar_train.train,
     "eval": radar_sharpen.evaluate,
 }
 

@@ -55,9 +55,10 @@ def focus(
 
     import numpy as np
 
-    from saccade.cli.radar_scan import grid_of, keep_input
+    from saccade.files import keep_input
     from saccade.radar.files import read_scan, write_scan
     from saccade.radar.focusing import focus as sharpen
+    from saccade.radar.grid import grid_of
     from saccade.radar.imaging import reconstruct
     from saccade.radar.pictures import check_name, plot_panel
 

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -94,3 +95,20 @@ def _plain(value: Any) -> str:
 def _json(value: Any) -> str:
     """Write one JSON object in one line."""
     return escape_json(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def rate_of(bar: Any, task: Any, unit: str) -> Callable[[int, int], None]:
+    """Return what moves a bar along and says how many there are a second.
+
+    Args:
+        bar: Of `progress`.
+        task: Of the bar.
+        unit: What is counted.
+    """
+    began = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        rate = done / max(time.monotonic() - began, 1e-6)
+        bar.update(task, completed=done, total=total, info=f"{rate:.3g} {unit}/s")
+
+    return update

@@ -1,17 +1,18 @@
 """`saccade sparsify`: a vision transformer on a few semantic tokens, fine-tuned and compared with what it was."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from saccade.cli import show
+from saccade.cli.flags import given, names_of
 
 Hidden = Parameter(show=False)
 
 
 def sparsify(
-    base: str | None = None,
+    base: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
     *settings: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     data: str | None = None,
@@ -25,19 +26,6 @@ def sparsify(
     out: Path | None = None,
     resume: Path | None = None,
     json: bool = False,
-    head: Annotated[Literal["keep", "mean"] | None, Hidden] = None,
-    pooling: Annotated[str | None, Hidden] = None,
-    image_blocks: Annotated[int | None, Hidden] = None,
-    stgm_blocks: Annotated[int | None, Hidden] = None,
-    units: Annotated[int | None, Hidden] = None,
-    distill: Annotated[str | None, Hidden] = None,
-    base_epochs: Annotated[int | None, Hidden] = None,
-    recipe: Annotated[str | None, Hidden] = None,
-    config: Annotated[Path | None, Hidden] = None,
-    batch: Annotated[int | None, Hidden] = None,
-    threads: Annotated[int | None, Hidden] = None,
-    seed: Annotated[int | None, Hidden] = None,
-    seconds: Annotated[float, Hidden] = 5.0,
     allow_address: Annotated[bool, Hidden] = False,
     dry_run: Annotated[bool, Hidden] = False,
 ) -> None:
@@ -46,7 +34,8 @@ def sparsify(
     Without --data it only converts, and the result needs fine-tuning. When the base has other classes than the data,
     --teacher self fine-tunes it on the data first. Less common: --head mean, --pooling window, --image-blocks N,
     --stgm-blocks N, --units N, --distill hard, --base-epochs N, --recipe NAME, --config FILE, --batch, --threads,
-    --seed, --seconds S (of the speed measurement), --dry-run, and every setting of a recipe by its dotted name.
+    --seed, --seconds S (of the speed measurement), --dry-run, and every setting of a recipe by its
+    dotted name.
 
     Example: saccade sparsify vit_base_patch16_224 --tokens 16 --data photos/ --teacher self --epochs 30
 
@@ -64,69 +53,24 @@ def sparsify(
         out: Run folder to make; runs/DATA-stvit-NAME when left out.
         resume: Run folder to go on with.
         json: Print the result as one JSON object.
-        head: keep the class token and classifier, or mean over tokens with a classifier that has to learn that.
-        pooling: How centres are made: max, window or offset.
-        image_blocks: Blocks before semantic tokens are made.
-        stgm_blocks: Blocks that make them.
-        units: With --recover: groups of blocks, each with its own semantic tokens.
-        distill: soft or hard.
-        base_epochs: Passes for the base, when it has to be fine-tuned first.
-        recipe: Shipped recipe; sparsify_small when left out.
-        config: Recipe file (YAML), over the shipped recipe.
-        batch: Images per process and step.
-        threads: CPU threads.
-        seed: Seed of everything random.
-        seconds: For each of latency and throughput.
         allow_address: Fetch addresses and hub ids that stand in a recipe file or run folder.
         dry_run: Print the resolved plan and stop.
     """
-    from saccade.cli.train import free_folder, read_settings
-    from saccade.engine.train.convert import ConvertPlan, adopt_split, load_plan
-    from saccade.engine.train.recipe import Recipe, build_recipe, check_unchanged
-    from saccade.engine.train.settings import leaves
-    from saccade.errors import ConfigError
+    from saccade.engine.train.begin import KNOWN, dotted
+    from saccade.engine.train.convert_begin import OPTIONS, plan_conversion
+    from saccade.settings import read_flags
     from saccade.trust import trusting
 
-    short = {
-        "data.source": data,
-        "data.size": size,
-        "data.batch": batch,
-        "schedule.epochs": epochs,
-        "loss.distill": distill,
-        "run.device": device,
-        "run.threads": threads,
-        "run.seed": seed,
-    }
-    flags = read_settings(settings, [name for name, _ in leaves(Recipe())])
-    flags |= {name: value for name, value in short.items() if value is not None}
-    given: dict[str, Any] = {
-        "head": head, "pooling": pooling, "image_blocks": image_blocks, "stgm_blocks": stgm_blocks, "units": units,
-    }  # fmt: skip
-    options: dict[str, Any] = {"tokens": tokens} | {k: v for k, v in given.items() if v is not None}
-    options |= {"recover": True} if recover else {}
-    if resume is not None:
-        if base or weights or recipe or config or out:
-            raise ConfigError(
-                "--resume goes on with a conversion as it was begun; leave out the base, --weights, --recipe, "
-                "--config and --out"
-            )
-        plan, folder = load_plan(resume), resume
-        plan.recipe = check_unchanged(plan.recipe, flags, resume)
-    else:
-        if not base:
-            raise ConfigError(
-                "nothing to convert; name a ViT or Swin of timm, a run folder or a weights file"
-            )
-        built, chosen = build_recipe(
-            recipe or ("" if config else "sparsify_small"),
-            config or "",
-            builtin_settings(data, recipe) | flags,
-        )
-        plan = ConvertPlan(base, weights or "", options, teacher, base_epochs, built)
-        folder = out or free_folder(data or "converted", f"stvit-{Path(base).name}")
-        if data:
-            for line in adopt_split(plan, chosen & flags.keys()):
-                show.note(line)
+    if base is not None and base.startswith("--"):  # no base, so the first setting came here
+        settings, base = (base, *settings), None
+    typed = read_flags(settings, (*OPTIONS, *KNOWN), names_of(sparsify))
+    own: dict[str, Any] = {name: typed.pop(name) for name in OPTIONS if name in typed}
+    own |= given({"tokens": tokens, "recover": recover or None, "teacher": teacher})
+    flags = dotted({**typed, **given({"data": data, "epochs": epochs, "size": size, "device": device})})
+    plan, folder, how = plan_conversion(
+        base, own, flags, weights=weights or "", resume=resume, out=out, log=show.note
+    )
+    seconds = how.seconds
     if dry_run:
         _show_plan(plan, folder)
     elif not plan.recipe.data.source:
@@ -134,19 +78,6 @@ def sparsify(
     else:
         with trusting(address=allow_address):
             _run(plan, folder, resume is not None, seconds, json)
-
-
-def builtin_settings(data: str | None, recipe: str | None) -> dict[str, Any]:
-    """Return what built-in data needs that photographs do not: the whole picture; digits are not mirrored."""
-    name = (data or "").removeprefix("builtin:")
-    if recipe or name not in ("digits", "shapes"):
-        return {}
-    found: dict[str, Any] = {"model.preprocess": {"crop_pct": 1.0}, "data.workers": 0}
-    if name == "digits":
-        from saccade.engine.train.recipe import read_recipe
-
-        return found | {f"augment.{key}": value for key, value in read_recipe("digits")["augment"].items()}
-    return found | {"augment.scale": (1.0, 1.0), "augment.ratio": (1.0, 1.0), "augment.vflip": 0.5}
 
 
 def _show_plan(plan: Any, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import cyclopts
 
-from saccade.cli import vlm_ask, vlm_demo, vlm_new, vlm_score, vlm_tune
+from saccade.cli import vlm_ask, vlm_new, vlm_score, vlm_tune
 
 # Their files import nothing heavy until they are called, and only what is imported shows its sentence in the list.
 COMMANDS = {
@@ -10,7 +10,6 @@ COMMANDS = {
     "tune": vlm_tune.tune,
     "ask": vlm_ask.ask,
     "score": vlm_score.score,
-    "demo": vlm_demo.demo,
 }
 
 app = cyclopts.App(

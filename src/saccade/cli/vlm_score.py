@@ -34,9 +34,10 @@ def score(
 ) -> None:
     """Let a model answer a benchmark and mark it, always beside what it has to beat.
 
-    Those are the best constant or majority of the training questions, the same model with blank frames, and the base
-    before tuning. A run that was stopped goes on where it was. Less common: --pictures FOLDER, --tokens, --threads,
-    --seed, --endpoint-model NAME, --restart, --trust-remote-code.
+    Those are the best constant or majority of the training questions, the same model with blank frames, the base
+    before tuning and, for a model that takes boxes as channels, its boxes alone and its pixels alone. A run that was
+    stopped goes on where it was. Less common: --pictures FOLDER, --tokens, --threads, --seed, --endpoint-model NAME,
+    --restart, --trust-remote-code.
 
     Example: saccade vlm score --model runs/vlm --bench bench.jsonl --labels labels
 

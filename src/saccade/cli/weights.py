@@ -29,7 +29,7 @@ def convert(
         out: File to write, .safetensors or .pth.
         json: Print one JSON object.
     """
-    from saccade.weights.convert import convert_weights
+    from saccade.engine.weights import convert_weights
 
     card = convert_weights(source, to, out)
     show.result({"model": card.model, "layout": to, "file": str(out)}, as_json=json)
@@ -46,9 +46,9 @@ def fetch(name: str, /, *, out: Path | None = None, json: bool = False) -> None:
         out: Also write them there, .safetensors with a card.
         json: Print one JSON object.
     """
-    from saccade.weights.cards import find_published
-    from saccade.weights.convert import convert_weights
-    from saccade.weights.published import fetch as fetch_file
+    from saccade.engine.weights import convert_weights
+    from saccade.hub import fetch_file
+    from saccade.zoo.facts import find_published
 
     hub_id, file = find_published(name)
     path = fetch_file(hub_id, file)
@@ -70,8 +70,8 @@ def verify(source: str, /, *, model: str = "", json: bool = False) -> None:
     """
     import dataclasses
 
+    from saccade.engine.weights import check_weights
     from saccade.errors import CheckFailed
-    from saccade.weights.convert import check_weights
 
     verdict = check_weights(source, model)
     about = dataclasses.asdict(verdict)

@@ -5,14 +5,17 @@ the split, validation classes that training does not have, fewer than two classe
 know: the rest.
 """
 
+import csv
 import dataclasses
 import hashlib
+import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,6 +25,7 @@ from saccade.data.opening import is_divided, kind_of, open_source
 from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import FileSource, Source
 from saccade.errors import DataError
+from saccade.files import usable_cores, write_text
 from saccade.files.pictures import FORMATS, decoding, open_picture, read_bytes
 
 TINY_SIDE = 32
@@ -129,7 +133,7 @@ def check_data(
         findings += _check_other_files(source)
     looks: dict[str, list[Look]] = {}
     total, done = sum(len(source) for source in parts.values()), 0
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         for part, source in parts.items():
             looks[part] = []
             for look in _in_pieces(pool, source, max_pixels):
@@ -192,7 +196,7 @@ def look_at(source: Source, index: int, max_pixels: int = MAX_PIXELS) -> Look:
         with decoding("image"):
             _describe(look, name, source.read(index), max_pixels, say)
     except DataError as error:
-        say("error", "skipped", str(error).removeprefix("image: "))
+        say("error", "unreadable", str(error).removeprefix("image: "))
     return look
 
 
@@ -387,3 +391,13 @@ def _same_picture(look: Look, others: list[Look], candidates: Sequence[int]) -> 
 def _label(source: Source, index: int) -> str:
     target = int(source.targets[index])
     return source.labels[target] if target >= 0 else ""
+
+
+def write_findings(out: Path, findings: list[dict[str, Any]]) -> None:
+    """Write findings as a CSV file."""
+    text = io.StringIO()
+    columns = list(findings[0]) if findings else ["level", "kind", "name", "detail"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(findings)
+    write_text(out, text.getvalue())

@@ -6,6 +6,8 @@ A sample is a dictionary with the keys of `ImageDataset`, and:
     target   of objects: boxes (n, 4) float32 in its pixels, labels (n,), masks (n, H, W) uint8; training only
              of class maps: (H, W) int64, 255 where nothing counts
     truth    what marking needs, in the coordinates of the file (see `ObjectDataset.truth`); evaluation only
+    file_size  (height, width) of the file; evaluation and prediction
+    pixels   (height, width, 3) uint8: the upright picture, to draw on; prediction only
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from saccade.data.coco import CocoIndex, masks_of, run_lengths
 from saccade.data.dataset import TolerantDataset, seeded
 from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb
 from saccade.data.dense_augment import IGNORED
+from saccade.data.source import Source
 from saccade.data.whole import WholePreprocess
 from saccade.errors import DataError
 from saccade.files.pictures import decoding, open_picture
@@ -78,7 +81,7 @@ class DenseDataset(TolerantDataset):
         """
         if self.augment is None:
             image, size = self.preprocess.fast(self.source(index), max_pixels=self.max_pixels)
-            return {"image": image, "truth": self.truth(index, size)}
+            return {"image": image, "truth": self.truth(index, size), "file_size": size}
         pixels = decode_rgb(self.source(index), max_pixels=self.max_pixels)
         parts = self.parts(index, (pixels.shape[0], pixels.shape[1]))
         parts["image"] = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
@@ -206,6 +209,34 @@ class MapDataset(DenseDataset):
         return sample["target"].as_subclass(Tensor).long()
 
 
+class PictureDataset(TolerantDataset):
+    """Whole pictures of which nothing is known, to predict on."""
+
+    def __init__(self, source: Source, preprocess: WholePreprocess, *, max_pixels: int, keep: bool):
+        """Join pictures and a transform.
+
+        Args:
+            source: Where the pictures come from.
+            preprocess: The evaluation transform.
+            max_pixels: Larger pictures count as skipped.
+            keep: Whether samples carry their pixels, to draw on.
+        """
+        self.content, self.preprocess, self.max_pixels, self.keep = source, preprocess, max_pixels, keep
+        self.names, self.where = source.names, source.where
+
+    def make(self, index: int, seed: int) -> dict[str, Any]:
+        """Decode and transform a picture.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        with decoding(self.names[index]):
+            pixels = decode_rgb(self.content.read(index), max_pixels=self.max_pixels)
+            image = self.preprocess.normalise(self.preprocess.resize(pixels))
+        sample = {"image": image, "file_size": (pixels.shape[0], pixels.shape[1])}
+        return sample | ({"pixels": pixels} if self.keep else {})
+
+
 def read_map(path: Path, size: tuple[int, int], num_classes: int, zero_is_none: bool) -> np.ndarray:
     """Read a PNG of class numbers: (height, width) int64, 255 where nothing counts.
 
@@ -246,7 +277,8 @@ def collate_dense(samples: Sequence[dict[str, Any]], preprocess: WholePreprocess
 
     Returns:
         image (batch, 3, height, width) float32, size and index as tensors, name and unreadable as lists, and
-        where samples have them `targets` (a list; of class maps (batch, height, width) int64) and `truth` (a list).
+        where samples have them `targets` (a list; of class maps (batch, height, width) int64) and the lists `truth`,
+        `file_size` and `pixels`.
     """
     whole = [sample for sample in samples if sample["image"].ndim == 3]
     images = [sample["image"] for sample in whole]
@@ -273,6 +305,7 @@ def collate_dense(samples: Sequence[dict[str, Any]], preprocess: WholePreprocess
                 masks[:, : target["masks"].shape[1], : target["masks"].shape[2]] = target["masks"]
                 target["masks"] = masks
         batch["targets"] = targets
-    if whole and "truth" in whole[0]:
-        batch["truth"] = [sample["truth"] for sample in whole]
+    for key in ("truth", "file_size", "pixels"):
+        if whole and key in whole[0]:
+            batch[key] = [sample[key] for sample in whole]
     return batch

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from saccade.data.decode import is_image_name
 from saccade.errors import DataError
+from saccade.files import read_text
 
 TRAIN, VAL = ("train", "training"), ("val", "valid", "validation", "test")
 MAPS = ("annotations", "masks", "labels", "semantic", "segmentation")
@@ -152,7 +153,9 @@ def _holds_maps(folder: Path) -> bool:
 
 def _read_names(path: Path) -> list[str]:
     """Read one class name a line; of ADE20K's table the first synonym of the last column."""
-    lines = [line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in read_text(path, what="one class name a line").splitlines() if line.strip()
+    ]
     if path.name == "objectInfo150.txt":
         return [line.split("\t")[-1].split(",")[0].strip() for line in lines[1:]]
     if len(set(lines)) != len(lines):

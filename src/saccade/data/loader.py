@@ -18,6 +18,7 @@ from saccade.data.shards import ShardStream
 from saccade.data.source import Source
 from saccade.data.stream import StreamDataset
 from saccade.errors import ConfigError
+from saccade.files import usable_cores
 
 MAX_WORKERS = 16
 
@@ -40,7 +41,7 @@ def count_workers(workers: int = -1, *, batches: int | None = None) -> int:
         raise ConfigError(f"data.workers should be -1 (automatic), 0 or more, not {workers}")
     if workers >= 0:
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     local = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     count = min(cores // local - 1, MAX_WORKERS)
     return max(0, count if batches is None else min(count, batches))

@@ -9,7 +9,6 @@ semantic/*, classes.txt.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from saccade.data.coco import pack_mask
-from saccade.files import cache_dir, replacing
+from saccade.files import cache_dir, replacing, usable_cores
 from saccade.worlds import CLASSES, SURFACES, Clip, make_world, render
 
 COUNTS = {"train": 2000, "val": 400}
@@ -62,7 +61,7 @@ def scenes_folder(
             first = SEED + (10_000_000 if side == "val" else 0)
             images: list[dict[str, Any]] = []
             objects: list[dict[str, Any]] = []
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            with ThreadPoolExecutor(min(8, usable_cores())) as pool:
                 for begin in range(0, count, BLOCK):
                     numbers = range(begin, min(begin + BLOCK, count))
                     for number, clip in zip(

@@ -27,7 +27,7 @@ from saccade.data.folder import PART_NAMES, list_folder
 from saccade.data.source import NO_LABEL, PackedStrings, Source, index_labels
 from saccade.errors import DataError
 from saccade.extras import require
-from saccade.files import parse_json
+from saccade.files import open_regular, parse_json
 from saccade.files.pictures import MAX_BYTES
 from saccade.trust import Stored, check_place, given, scheme_of
 
@@ -298,9 +298,7 @@ def open_address(url: str, *, commands: bool = False) -> Any:
     scheme = scheme_of(url)
     if not scheme:
         path = Path(url2pathname(urlsplit(url).path) if url.startswith("file://") else url).expanduser()
-        if path.exists() and not path.is_file():
-            raise DataError(f"{url}: not a regular file; expected a shard (.tar)")
-        return path.open("rb")
+        return open_regular(path)
     if scheme == "pipe":
         if not commands:
             raise DataError(f"{url!r} runs a command; add --allow-pipe (in Python allow_pipe=True) to let it")
@@ -332,7 +330,7 @@ class ShardSource(Source):
         names, tokens, shards, offsets, sizes = [], [], [], [], []
         for number, path in enumerate(paths):
             try:
-                with tarfile.open(path, "r:") as tar:
+                with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                     for member in read_members(tar, keep=False):
                         names.append(member.name)
                         tokens.append(member.label)
@@ -368,7 +366,7 @@ class ShardSource(Source):
         path = self._paths[self._shards[index]]
         try:
             # Opened anew each time: an open file would be shared by forked loader processes, position and all.
-            with path.open("rb", buffering=0) as file:
+            with open_regular(path) as file:
                 file.seek(int(self._offsets[index]))
                 return file.read(int(self._sizes[index]))
         except OSError as error:

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from saccade.engine.bench import machine
+from saccade.files import logical_cores, usable_cores
 
 # Each extra's packages as (distribution, module): both must be there for the extra to work.
 EXTRAS = {
@@ -159,8 +160,8 @@ def _processor() -> Finding:
 def _threads() -> Finding:
     import torch
 
-    cores, threads = machine.usable_cores(), torch.get_num_threads()
-    detail = f"{cores} usable of {os.cpu_count()} logical cores, torch uses {threads} threads"
+    cores, threads = usable_cores(), torch.get_num_threads()
+    detail = f"{cores} usable of {logical_cores()} logical cores, torch uses {threads} threads"
     if threads > cores:
         return Finding(
             "cores", "warn", detail, f"set OMP_NUM_THREADS={cores}: more threads than cores is slower"

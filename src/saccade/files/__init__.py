@@ -1,7 +1,8 @@
 """Files as everything here reads and writes them: whole or not at all, checked, one writer at a time."""
 
-from saccade.files.atomic import replacing, sha256, write_text
+from saccade.files.atomic import keep_input, replacing, sha256, write_rows, write_text
 from saccade.files.cache import cache_dir
+from saccade.files.cores import count_threads, logical_cores, usable_cores
 from saccade.files.lock import writing
 from saccade.files.regular import open_regular
 from saccade.files.stored import (
@@ -18,6 +19,9 @@ from saccade.files.stored import (
 __all__ = [
     "cache_dir",
     "convert",
+    "count_threads",
+    "keep_input",
+    "logical_cores",
     "open_regular",
     "parse_json",
     "parse_yaml",
@@ -27,7 +31,9 @@ __all__ = [
     "read_yaml",
     "replacing",
     "sha256",
+    "usable_cores",
     "within",
+    "write_rows",
     "write_text",
     "writing",
 ]

@@ -1,12 +1,15 @@
 """Write files and folders so that a reader sees all of them or none, whenever the power goes."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from saccade.errors import ConfigError
 
@@ -58,6 +61,21 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows as a CSV file, or nothing of it.
+
+    Args:
+        path: The file.
+        rows: All with the same columns.
+        columns: Of a table without rows.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
 def sha256(path: Path | str) -> str:
     """Hex digest of a file, read in pieces of 1 MiB."""
     digest = hashlib.sha256()
@@ -65,3 +83,13 @@ def sha256(path: Path | str) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def keep_input(source: Path, out: Path) -> None:
+    """Refuse to write a result over what it is made of.
+
+    Raises:
+        ConfigError: The two are one file.
+    """
+    if source.exists() and out.exists() and source.samefile(out):
+        raise ConfigError(f"--out {out}: is the file to read; choose another name")

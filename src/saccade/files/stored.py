@@ -266,9 +266,16 @@ def convert(value: Any, kind: Any, *, where: str, error: type[SaccadeError] = Da
         raise error(f"{where}: not as expected ({_brief(problem)})") from None
 
 
-def within(low: float | None = None, high: float | None = None) -> msgspec.Meta:
-    """Range of a field's numbers, ends included, for `Annotated` in a dataclass that `convert` makes."""
-    return msgspec.Meta(ge=low, le=high)
+def within(
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> msgspec.Meta:
+    """Range of a field's numbers for `Annotated` in a dataclass; `above` and `below` are ends that are not in it."""
+    bounds: dict[str, Any] = {"ge": low, "le": high, "gt": above, "lt": below}
+    return msgspec.Meta(**{name: bound for name, bound in bounds.items() if bound is not None})
 
 
 class _Loader(yaml.SafeLoader):

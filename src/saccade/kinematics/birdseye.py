@@ -11,14 +11,13 @@ from PIL import Image, ImageDraw
 
 from saccade.kinematics.labels import TrackLabel, unit_up
 from saccade.kinematics.records import Track
+from saccade.page.charts import GREY, svg
 from saccade.shown import html
 
 PALETTE = (
     "#e5383b", "#3a86ff", "#12a150", "#e09f00", "#9b5de5", "#f3722c", "#0aa6b7", "#e0479e",
 )  # fmt: skip
 """Colours of objects, which stand out from pictures, from white paper and from black; reused after eight."""
-GREY = "#8d95a3"
-"""Of what is not asked about, and of the camera."""
 NARROWEST_M = 8.0
 """A clip in which nothing moves is still drawn this wide."""
 
@@ -128,11 +127,9 @@ def birdseye_svg(
         parts.append(_camera_svg(page, camera))
     for track in sorted(tracks, key=lambda track: track.track_id in colours):
         parts.append(_path_svg(page, track, paths[track.track_id], labels.get(track.track_id), colours))
-    return (
-        f'<svg viewBox="0 0 {wide:.0f} {tall:.0f}" role="img" aria-label="bird\'s-eye view" '
-        f'xmlns="http://www.w3.org/2000/svg" font-family="system-ui,sans-serif" font-size="11" '
-        f'style="max-width:{wide:.0f}px">{"".join(parts)}</svg>'
-    )
+    # It is shown on its own too, without a style sheet.
+    alone = 'xmlns="http://www.w3.org/2000/svg" font-family="system-ui,sans-serif" font-size="11"'
+    return svg(round(wide), round(tall), "".join(parts), "bird's-eye view", alone)
 
 
 def birdseye_inset(
@@ -204,7 +201,7 @@ def _grid(page: Map) -> str:
             ends = f'x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{other:.1f}"'
             if axis:
                 ends = f'y1="{length - at:.1f}" y2="{length - at:.1f}" x1="0" x2="{other:.1f}"'
-            parts.append(f'<line class="grid" stroke="#8d95a3" stroke-opacity=".22" {ends}/>')
+            parts.append(f'<line class="grid" stroke="{GREY}" stroke-opacity=".22" {ends}/>')
     bar = step * page.scale
     parts.append(
         f'<path d="M10 {tall - 12:.1f}v4h{bar:.1f}v-4" fill="none" stroke="{GREY}" stroke-width="1.5"/>'

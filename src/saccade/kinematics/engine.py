@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 
 from saccade.errors import ConfigError, DataError, SaccadeError, ShapeError, did_you_mean
 from saccade.extras import require
-from saccade.files import parse_json, replacing
+from saccade.files import parse_json, replacing, usable_cores
 from saccade.kinematics.parquet import opened_parquet, write_parquet
 from saccade.kinematics.records import Rejected, Track, write_rejected
 from saccade.kinematics.schema import TRACK_SCHEMA
@@ -161,7 +160,7 @@ def run_clips(
     if progress:
         progress(len(done), len(wanted))
     if left:
-        count = cores() if workers is None else workers
+        count = usable_cores() if workers is None else workers
         for found in _engine(engine)(left, list(stages), folder, count):
             done[found.clip_id] = found
             if progress:
@@ -177,11 +176,6 @@ def run_clips(
         write_rejected(rows, Path(out) / "rejected.jsonl")
     summary.seconds = time.perf_counter() - begun
     return summary
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _engine(name: str) -> Callable[[list[Job], list[Stage], Path, int], Iterator[Done]]:

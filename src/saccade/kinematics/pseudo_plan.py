@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from saccade.errors import ConfigError
+from saccade.files import within
 from saccade.hub import config_path
 from saccade.kinematics.engine import hash_of
 from saccade.kinematics.lift.network_depth import check_depth
@@ -19,6 +21,7 @@ from saccade.kinematics.lift.network_track import takes_names
 from saccade.kinematics.lift.settings import DEFAULT_PSEUDO, PseudoSettings
 from saccade.kinematics.pseudo_files import GivenDepth, GivenMasks
 from saccade.kinematics.settings import DEFAULT, Settings
+from saccade.settings import check
 
 SOURCES = ("detect", "track", "masks", "depth", "second")
 """Fields of a plan that name networks or folders."""
@@ -32,19 +35,15 @@ SIZE = 640
 class Finding:
     """How things are found and followed."""
 
-    threshold: float = 0.25
+    threshold: Annotated[float, within(0, below=1)] = 0.25
     """Lowest score of a detection."""
-    every: int = 20
+    every: Annotated[int, within(1)] = 20
     """Frames from one look of the detector to the next."""
-    same_overlap: float = 0.5
+    same_overlap: Annotated[float, within(high=1, above=0)] = 0.5
     """Overlap from which on a detection is a thing already followed."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.threshold < 1 and self.every >= 1 and 0 < self.same_overlap <= 1):
-            raise ConfigError(
-                f"threshold is {self.threshold}, every {self.every}, same_overlap {self.same_overlap}; expected a "
-                "score from 0 to below 1, at least 1 frame, and an overlap above 0 and at most 1"
-            )
+        check(self, "find")
 
 
 @dataclass(frozen=True)

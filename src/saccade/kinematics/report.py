@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import io
 import re
 from collections import Counter, defaultdict
@@ -22,10 +23,12 @@ from saccade.kinematics.draw import pictures_root
 from saccade.kinematics.kinds import KINDS, task_names
 from saccade.kinematics.lift.stages import REASONS
 from saccade.kinematics.overlay import frames_of
-from saccade.kinematics.page import CSS, Markup, bars, curves, table, tiles
 from saccade.kinematics.records import Rejected, Track, read_tracks
 from saccade.kinematics.scene import Scene, image_times, motion_at, open_scene, paint
 from saccade.kinematics.settings import DEFAULT, Settings
+from saccade.page import Markup, document, plain, table, tiles
+from saccade.page.bars import count_bars
+from saccade.page.charts import Series, line_chart
 from saccade.shown import html
 
 MOST_CLIPS = 200
@@ -36,6 +39,16 @@ MOST_OBJECTS = 12
 MOST_REASONS = 25
 MOST_REJECTED = 100
 """Rejections listed one by one."""
+
+
+def _shown(value: Any) -> str:
+    """A value as people read it: metres and seconds with one digit, counts with commas."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+    return f"{value:,}" if isinstance(value, int) else plain(value)
+
+
+listing = functools.partial(table, show=_shown)
 
 
 @dataclass
@@ -107,20 +120,20 @@ def write_report(
     )
     numbers = {"Clips": counts["clips"], "Objects": counts["tracks"], "May be asked about": ok}
     numbers |= {"Could be asked": sum(map(len, facts.values.values())), "Rejected": len(rejected)}
-    body = [head, tiles(numbers), _tasks(facts), _objects(facts), _rejections(rejected, counts["tracks"])]
+    body = [
+        head,
+        tiles(numbers, _shown),
+        _tasks(facts),
+        _objects(facts),
+        _rejections(rejected, counts["tracks"]),
+    ]
     body.append(
         f"<section><h2>Clips</h2><p>{len(cards)} of {counts['clips']:,}. Colours are the same in frames, map, "
         "curves and table. The dots of a path are seconds; the camera is grey. Speeds are over "
         "half a second to either side.</p>"
         f"{''.join(cards)}</section>"
     )
-    write_text(
-        out,
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Kinematic labels</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{CSS}</style></head><body><main>\n{chr(10).join(body)}\n"
-        "<footer>Written by Saccade. This page needs no network.</footer></main></body></html>\n",
-    )
+    write_text(out, document("Kinematic labels", body, "Written by Saccade."))
     return counts
 
 
@@ -207,11 +220,12 @@ def _tasks(facts: Facts) -> str:
     for task in task_names():
         values = [value for (name, _), found in facts.values.items() if name == task for value in found]
         if values and (chart := KINDS[task].histogram(values)):
-            drawn = bars(chart.labels, chart.counts, chart.name, chart.unit)
+            drawn = count_bars(chart.labels, chart.counts, chart.name, chart.unit)
             charts.append(f"<figure><figcaption>{chart.title}</figcaption>{drawn}</figure>")
     return (
         "<section><h2>What can be asked</h2><p>Every object, hour and pair whose answer is beyond doubt, before "
-        f'questions are balanced.</p>{table(rows, ["answers"])}<div class="charts">{"".join(charts)}</div></section>'
+        "questions are balanced.</p>"
+        f'{listing(rows, ["answers"])}<div class="charts">{"".join(charts)}</div></section>'
     )
 
 
@@ -226,7 +240,7 @@ def _objects(facts: Facts) -> str:
         row |= {reason.replace("_", " "): counter[reason] for reason in reasons}
         rows.append({**row, "may be asked about": f"{100 * counter['ok'] / total:.1f} %"})
     return (
-        f"<section><h2>Objects</h2><p>Each counts under the first rule it fails.</p>{table(rows)}</section>"
+        f"<section><h2>Objects</h2><p>Each counts under the first rule it fails.</p>{listing(rows)}</section>"
     )
 
 
@@ -251,8 +265,8 @@ def _rejections(rejected: Sequence[Rejected], tracks: int) -> str:
     )
     return (
         f"<section><h2>Rejected</h2><p><b>{len(rejected):,}</b> rejections in {clips:,} clips, beside {tracks:,} "
-        f"objects that have labels.</p>{table(rows, ['reason'])}<details><summary>Show {first}</summary>"
-        f"{table(each, ['reason'])}</details></section>"
+        f"objects that have labels.</p>{listing(rows, ['reason'])}<details><summary>Show {first}</summary>"
+        f"{listing(each, ['reason'])}</details></section>"
     )
 
 
@@ -265,8 +279,12 @@ def _card(tracks: list[Track], size: int, root: Path | str | None, labels: Path,
         label = scene.labels[name]
         if label.distance_m is not None:
             y = [motion_at(label, float(time))[1] or 0.0 for time in label.times]
-            speeds.append((name, scene.colours[name], label.times, np.array(y)))
-    chart = curves(speeds, "seconds", "km/h") if speeds else "<p>No object has a label.</p>"
+            speeds.append(Series(name, label.times.tolist(), y, colour=scene.colours[name]))
+    chart = (
+        line_chart(speeds, "seconds", "km/h", from_zero=True, legend=False)
+        if speeds
+        else "<p>No object has a label.</p>"
+    )
     above = birdseye_svg(tracks, scene.labels, scene.colours)
     facts = f"{first.source} · {first.split} · {first.label_origin} · {len(tracks)} objects"
     return (
@@ -311,4 +329,4 @@ def _table(scene: Scene) -> str:
             "verdict": scene.verdicts[track.track_id].replace("_", " "),
         })  # fmt: skip
     more = len(scene.tracks) - len(rows)
-    return table(rows) + (f"<p>and {more} more</p>" if more > 0 else "")
+    return listing(rows) + (f"<p>and {more} more</p>" if more > 0 else "")

@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from saccade.errors import DataError
-from saccade.kinematics.birdseye import GREY, PALETTE, birdseye_inset
+from saccade.kinematics.birdseye import PALETTE, birdseye_inset
 from saccade.kinematics.geometry import Lens, inverse, move
 from saccade.kinematics.labels import TrackLabel, hour_at, label_track, unit_up
 from saccade.kinematics.records import Track
 from saccade.kinematics.selection import select
 from saccade.kinematics.settings import DEFAULT, Settings
+from saccade.page.charts import GREY
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from saccade.errors import ConfigError
 from saccade.nn.kernels import FoldedConv, Packed, Plain, choose_kernels
+from saccade.nn.origin import origin_of, set_origin
 
 if TYPE_CHECKING:
     from saccade.nn.conv_norm import ConvNorm, ConvStem, FeedForward, PatchMerging
@@ -45,7 +46,9 @@ def fold(model: nn.Module) -> nn.Module:
     own = getattr(model, "fold", None)
     with torch.no_grad():
         folded: nn.Module = own() if callable(own) else _fold_foreign(model)  # pyright: ignore
-    for name in ("saccade_name", "default_size", "num_classes", "channels", "strides"):
+    if (origin := origin_of(model)) is not None:
+        set_origin(folded, origin.name, origin.options)
+    for name in ("default_size", "num_classes", "channels", "strides"):
         if hasattr(model, name):
             setattr(folded, name, getattr(model, name))
     folded.is_folded = True  # pyright: ignore[reportArgumentType]

@@ -8,11 +8,12 @@ differs in that the radar is rigid (one displacement a pose, not one a channel),
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from saccade.errors import ConfigError
+from saccade.files import within
 from saccade.radar.array import Array
 from saccade.radar.echo import simulate
 from saccade.radar.files import single
@@ -22,6 +23,7 @@ from saccade.radar.path import freehand
 from saccade.radar.scan import Scan
 from saccade.radar.scene import SHAPES, Scene, random_points, shape
 from saccade.radar.waveform import Waveform
+from saccade.settings import check
 
 WIDTH = 1.2e-3
 """o of the ideal image's Gaussians exp(-(x / o)^2), metres: 2.0 mm at half maximum."""
@@ -34,13 +36,13 @@ class PairConfig:
 
     waveform: str = "fmcw_v2"
     array: str = "awr1x42"
-    nx: int = 200
+    nx: Annotated[int, within(2, 4096)] = 200
     """Poses along x, a quarter wavelength apart."""
-    ny: int = 25
+    ny: Annotated[int, within(2, 4096)] = 25
     """Poses along y, one array apart."""
-    size: int = 200
+    size: Annotated[int, within(2, 4096)] = 200
     """Pixels of each side."""
-    pixel: float = 1e-3
+    pixel: Annotated[float, within(above=0)] = 1e-3
     depth: tuple[float, float] = (0.27, 0.33)
     swing: tuple[float, float] = (0.0, 0.03)
     """From the nearest to the farthest point of the hand's smooth wander in depth."""
@@ -49,24 +51,22 @@ class PairConfig:
     snr_db: tuple[float, float] = (10.0, 40.0)
     """Of the raw samples."""
     points: tuple[int, int] = (1, 25)
-    solid_share: float = 0.8
+    solid_share: Annotated[float, within(0, 1)] = 0.8
     """Of pairs that show a solid."""
     solid_size: tuple[float, float] = (0.03, 0.08)
     solid_level: tuple[float, float] = (0.35, 0.9)
     """Height of the solid's plateau in the ideal image (published samples: 0.61 to 0.63), before each point is scaled
     to its own maximum on the grid, which lifts it by about an eighth."""
-    solid_range: float = 0.03
+    solid_range: Annotated[float, within(0)] = 0.03
     """How far the solid's middle may lie from the centre along each axis."""
-    pitch: float = 1.2e-3
+    pitch: Annotated[float, within(above=0)] = 1.2e-3
     """Between the scatterers of a solid."""
     methods: tuple[str, ...] = field(default=())
     """Further imaging methods to store beside EMPM, such as backprojection and rma, to compare with."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for name in ("nx", "ny", "size"):
-            if not 2 <= getattr(self, name) <= 4096:
-                raise ConfigError(f"pairs: {name} is {getattr(self, name)}; expected 2 to 4096")
+        check(self, "pairs")
         for name in ("depth", "swing", "position_error", "snr_db", "points", "solid_size", "solid_level"):
             low, high = getattr(self, name)
             if not low <= high:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from saccade.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saccade.radar.scan import Scan
 
 MAX_SIDE = 100_000
 """Voxels along one axis."""
@@ -107,3 +110,28 @@ class RadarImage:
         if top == 0:
             return np.full(size.shape, floor)
         return np.maximum(20 * np.log10(np.maximum(size / top, 10 ** (floor / 20 - 1))), floor)
+
+
+def grid_of(
+    scan: Scan, depth: str | None, x: str | None, y: str | None, side: str = "-0.1:0.099:0.001"
+) -> Grid:
+    """Make the grid that texts describe; see `parse_axis`.
+
+    Args:
+        scan: Says how far its target is, when it is simulated.
+        depth: z; the scan's own when left out.
+        x: `side` when left out.
+        y: The same.
+        side: Of x and y.
+
+    Raises:
+        ConfigError: A range that cannot be read, or no depth.
+    """
+    if depth is None:
+        known = scan.meta.get("depth")
+        if not isinstance(known, (int, float)):
+            raise ConfigError(
+                "the scan does not say how far its target is; give --depth in metres, or START:STOP:STEP for a volume"
+            )
+        depth = str(known)
+    return Grid(parse_axis(x or side, "x"), parse_axis(y or side, "y"), parse_axis(depth, "depth"))

@@ -8,6 +8,7 @@ line of antennas runs along y. Geometries after Smith et al. (arXiv 2305.02064 a
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,15 @@ def make_path(geometry: str, array: Array, wavelength: float, *, seed: int = 0, 
             f"geometry {geometry}: {' x '.join(str(n) for n in counts if n > 1)} poses; at most {MAX_POSES}"
         )
     return function(array, wavelength, **settings)
+
+
+def path_settings(geometry: str) -> dict[str, Any]:
+    """Types of the settings of a geometry, but for the seed; none of an unknown one."""
+    function = GEOMETRIES.get(geometry)
+    if function is None:
+        return {}
+    hints = typing.get_type_hints(function)
+    return {name: hints[name] for name in function.__kwdefaults__ or {} if name != "seed"}
 
 
 def linear(array: Array, wavelength: float, *, ny: int = 25, y_step: float | None = None) -> Path:

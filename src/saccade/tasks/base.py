@@ -8,23 +8,31 @@ file. Batches are dictionaries; the keys below are common to all tasks, the rest
     index    (batch,) int64: position of each sample in its data set
     name     list of str: what to call each sample
     skipped  list of (name, reason): samples of this batch that could not be read (already left out or replaced)
+    file     list of str, when a prediction is written: a plain name of its own for each sample, without ending
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from saccade.errors import ConfigError
+from saccade.page import plain, table
+from saccade.shown import markdown
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from saccade.data.config import AugmentConfig, DataConfig
+    from saccade.tasks.evaluation import Evaluation
     from saccade.weights.card import Card
 
 Batch = dict[str, Any]
@@ -76,6 +84,10 @@ class Metrics(abc.ABC):
     def compute(self) -> dict[str, float]:
         """Return the metrics by name; every value a plain float."""
 
+    def summary(self) -> dict[str, float]:
+        """Return what an evaluation shows, in its order: `compute`, and what training has no time for."""
+        return self.compute()
+
     def intervals(self, *, seed: int = 0) -> dict[str, tuple[float, float]]:
         """Return 95 % intervals of the metrics that have one."""
         return {}
@@ -83,6 +95,18 @@ class Metrics(abc.ABC):
     def per_class(self) -> list[dict[str, Any]]:
         """Return one row for each class, for a table; empty where there are no classes."""
         return []
+
+    def hits(self) -> np.ndarray:
+        """Return (samples,) whether each came out right, in order; empty where that has no meaning."""
+        return np.zeros(0, bool)
+
+
+class Gallery(Protocol):
+    """Keeps samples of an evaluation for its page."""
+
+    def look(self, batch: Batch, outputs: Any) -> None:
+        """Take in a batch and what the network gave for it."""
+        ...
 
 
 @dataclass
@@ -96,7 +120,9 @@ class Section:
 
     title: str
     html: str
-    """Made of the page's own pieces (`engine.page`); everything from outside is escaped already."""
+    """Made of the pieces of `saccade.page`; everything from outside is escaped already."""
+    text: str = ""
+    """Its short form in Markdown; empty: it has none."""
 
 
 @dataclass
@@ -104,13 +130,13 @@ class ExportForm:
     """What of a network leaves in a file."""
 
     module: nn.Module
-    """In evaluation mode, folded: maps the inputs to the outputs, all of them tensors."""
+    """In evaluation mode: maps the inputs to the outputs, all of them tensors."""
     inputs: dict[str, Tensor]
-    """Example inputs by name, in the order of the module's arguments."""
+    """Example inputs by name, float32, in the order of the module's arguments; the first axis is the batch."""
     outputs: tuple[str, ...]
     """Names of the outputs."""
     free: dict[str, dict[int, str]] = field(default_factory=dict)
-    """Axes of inputs and outputs that may vary: name -> axis -> what it is called."""
+    """Axes of inputs and outputs that may vary: name -> axis -> what it is called (batch, height, width, ...)."""
     step: int = 1
     """Free heights and widths are multiples of this."""
     rest: str = ""
@@ -137,6 +163,12 @@ class Task(abc.ABC):
     """Which entry of `Metrics.compute()` picks the best checkpoint (larger is better)."""
     predict_settings: ClassVar[type[PredictSettings]] = PredictSettings
     """What can be asked of a prediction."""
+    held_out_settings: ClassVar[tuple[str, ...]] = ("size",)
+    """Fields of `DataConfig` that an evaluation can be told besides where the data is."""
+    samples: ClassVar[str] = "images"
+    """What people call its samples."""
+    metric_names: ClassVar[Mapping[str, str]] = {}
+    """What pages call a metric; one whose name ends in " %" is a share, shown in per cent."""
     unsupported: ClassVar[Mapping[str, str]] = {}
     """What the engine does for other tasks and not for this one: verb (train, evaluate, predict, explain, export,
     bench) -> what the user can do instead, the end of a sentence."""
@@ -147,10 +179,20 @@ class Task(abc.ABC):
     """Whether `open` chooses the size of the pictures by looking at them, unless a card or the user says it."""
     channels_last: ClassVar[bool] = True
     """Whether its networks take single pictures, which may lie in memory with channels innermost."""
+    measured: ClassVar[bool] = False
+    """Whether the backend auto means the fastest of a few by measurement, and not PyTorch."""
     predict_batch: ClassVar[int] = 0
     """Samples that `predict` runs at a time unless told otherwise; 0: the fastest of a few sizes."""
+    place_flags: ClassVar[Mapping[str, str]] = {}
+    """Settings that name a place for this task only, and how they are typed."""
     into_folder: ClassVar[bool] = False
     """Whether a prediction is a folder (rows and pictures) or a single file of rows."""
+    phones: ClassVar[bool] = False
+    """Whether its networks are known to convert for phones (executorch, litert, coreml) too."""
+    agreement: ClassVar[Mapping[str, float]] = {"float32": 0.999, "bf16": 0.98, "int8": 0.95}
+    """Share of answers (see `compare`) that a file of each precision must have in common with its network."""
+    metric_loss: ClassVar[float] = 0.02
+    """How much of the main metric int8 may cost; bf16 half of it, float32 a twentieth where answers say nothing."""
 
     def refuse(self, verb: str, what: str) -> None:
         """Refuse what this task cannot do, before any work.
@@ -167,6 +209,24 @@ class Task(abc.ABC):
                 f"{what} is for the task {self.name}, which cannot {verb}; {self.unsupported[verb]}"
             )
 
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """Name the shipped recipe that suits when nobody names one.
+
+        Args:
+            data: Place of the samples, or a built-in name; may be empty.
+            model: What was asked for.
+        """
+        return "finetune_small"
+
+    def suit_machine(self, recipe: Any, given: Container[str]) -> None:
+        """Change what this task needs otherwise on this machine, in a recipe that nobody chose by name.
+
+        Args:
+            recipe: Of training; changed in place.
+            given: Dotted names of the settings that the user gave, which stay.
+        """
+        return
+
     def show_metric(self, value: float) -> str:
         """Print the main metric for people; a share in per cent unless the task says otherwise."""
         return f"{100 * value:.2f} %"
@@ -176,6 +236,12 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the evaluation transform of a card, else the default of its model; `size` is always there."""
+
+    def sized(self, card: Card, size: int = 0) -> Card:
+        """Return a card whose evaluation transform is complete, at `size` pixels when that is set."""
+        return dataclasses.replace(
+            card, preprocess={**self.preprocess(card), **({"size": size} if size else {})}
+        )
 
     @abc.abstractmethod
     def open(
@@ -187,28 +253,31 @@ class Task(abc.ABC):
         """Open what to evaluate on, its targets numbered as the network's outputs are.
 
         Args:
-            data: Where: its `val`, else the validation side of `source`, else all of `source`.
+            data: Where: the validation side of `source` where that is divided, else all of it.
             card: Of the weights.
             seed: Of the split that training made.
-            kept_back: Training itself kept a part of `source` back: take that part.
+            kept_back: Training itself kept a part of `source` back, where that is not divided: take that part.
         """
         from saccade.data.config import AugmentConfig
 
         return self.open(data, AugmentConfig(), card, seed=seed, train=False)
 
-    def open_inputs(self, where: str, card: Card, settings: Any, *, size: int = 0) -> Samples:
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
         """Open what to predict on: no labels are needed.
 
         Args:
             where: A place of this task's data, or a single file.
-            card: Of the weights.
+            card: From `sized`.
             settings: Of `predict_settings`.
-            size: As of `DataConfig.size`.
 
         Raises:
             DataError: Nothing there.
         """
         raise ConfigError(f"the task {self.name} cannot predict")
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Make a batch of plain pictures in memory; None where the network takes something else."""
+        return None
 
     @abc.abstractmethod
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
@@ -225,6 +294,17 @@ class Task(abc.ABC):
     def recognise(self, state: Mapping[str, Tensor], where: str) -> Card | None:
         """Return the card of a checkpoint without one that belongs to this task; None where it does not."""
         return None
+
+    def check_stored(self, card: Card, where: Path | str) -> None:  # noqa: B027 (most cards name nothing else)
+        """Check what the card of a file names outside of that file, before a network is built; may mark it in place.
+
+        Args:
+            card: As read.
+            where: The file.
+
+        Raises:
+            ConfigError: A place that takes the user's own word (`saccade.trust`).
+        """
 
     def complete(self, card: Card) -> None:
         """Fill in what a card leaves open before its network exists, and refuse what cannot be.
@@ -270,6 +350,14 @@ class Task(abc.ABC):
         """
         return net(batch["image"].to(device_of(net), non_blocking=True))
 
+    def watched(self, net: nn.Module) -> nn.Module:
+        """Return a network that gives NaN for a sample for which numbers inside it are not finite.
+
+        Args:
+            net: In evaluation mode.
+        """
+        return net
+
     @abc.abstractmethod
     def metrics(self, card: Card) -> Metrics:
         """Make an empty accumulator."""
@@ -278,31 +366,34 @@ class Task(abc.ABC):
     def rows(self, outputs: Any, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
         """Turn outputs into one row for each sample that says everything: what CSV, JSON lines and HTTP carry."""
 
+    def vector_width(self, card: Card) -> int:
+        """Return how many raw numbers of a sample go into an .npz; 0: none."""
+        return 0
+
     def vectors(self, outputs: Any) -> Tensor | None:
-        """Return (batch, width) raw outputs for .npz; None where a task has none."""
+        """Return (batch, `vector_width`) raw outputs for .npz; None where a task has none."""
         return None
 
     def write(  # noqa: B027 (most tasks have nothing to write)
-        self, outputs: Any, batch: Batch, card: Card, settings: Any, folder: Path, names: list[str]
+        self, outputs: Any, batch: Batch, card: Card, settings: Any, folder: Path
     ) -> None:
         """Write what belongs to a prediction beside its rows: maps, drawings, images.
 
         Args:
             outputs: From `run`.
-            batch: What it ran on.
+            batch: What it ran on; its `file` says what to call what is written about each sample.
             card: Of the weights.
             settings: Of `predict_settings`.
             folder: Of the prediction.
-            names: A plain name of its own for each sample, without ending.
         """
 
-    def gallery(self, card: Card) -> Any:
-        """Return an object with look(batch, outputs) that keeps samples for the evaluation page; None: none kept."""
+    def gallery(self, card: Card, keep: int) -> Gallery | None:
+        """Return what keeps up to `keep` samples for the evaluation page; None: none is kept."""
         return None
 
-    def report(self, found: Any) -> list[Section]:
-        """Return the sections of the evaluation page that only this task has; `found` is an `Evaluation`."""
-        return []
+    def report(self, found: Evaluation) -> list[Section]:
+        """Return the sections of the evaluation page of this task: a table by class, unless it has more."""
+        return class_sections(found.per_class)
 
     # -- leaving ----------------------------------------------------------------------------------
 
@@ -319,18 +410,37 @@ class Task(abc.ABC):
         """
         return session
 
-    def export_form(
-        self, model: nn.Module, card: Card, *, size: tuple[int, int], dynamic: bool = False
-    ) -> ExportForm:
-        """Return what of a network leaves in a file.
+    def export_form(self, model: nn.Module, card: Card, *, dynamic: bool = False) -> ExportForm:
+        """Return what of a network leaves in a file: what `example` makes goes in, one tensor comes out.
 
         Args:
-            model: In evaluation mode; not changed.
-            card: What it is.
-            size: (height, width) of the pictures.
+            model: In evaluation mode, folded or not; not changed.
+            card: What it is, from `sized`.
             dynamic: Leave height and width free.
+
+        Raises:
+            ConfigError: A network that cannot leave, or not with free sizes.
         """
-        raise ConfigError(f"{card.model} is for the task {self.name}, which cannot be exported yet")
+        found = self.example(card, batch=2)
+        inputs = {"image" if not n else f"input_{n}": value for n, value in enumerate(found)}
+        free = {name: {0: "batch"} for name in (*inputs, "output")}
+        if dynamic and (len(found) != 1 or found[0].ndim != 4):
+            raise ConfigError(f"{card.model} takes inputs of a fixed size; leave out --dynamic")
+        if dynamic:
+            free["image"] |= {2: "height", 3: "width"}
+        return ExportForm(model, inputs, ("output",), free)
+
+    def compare(self, got: Any, want: Any) -> tuple[int, int]:
+        """Compare the answers of two networks to a batch: how many there are, and how many are not the same.
+
+        (0, 0) where outputs are no answers that can be counted.
+        """
+        return 0, 0
+
+    def compared(self, net: Net, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        """Run a module and return the tensors that any form of it must have in common."""
+        found = net(*inputs)
+        return [found] if isinstance(found, Tensor) else list(found)
 
 
 @dataclass
@@ -354,9 +464,29 @@ class LossContext:
     """Progress at which MESA begins."""
 
 
+def unnamed(count: int) -> Batch:
+    """Return what is common to all batches, for samples that have no name."""
+    return {"index": torch.arange(count), "name": [str(place) for place in range(count)], "skipped": []}
+
+
 def device_of(net: Net) -> torch.device:
     """Return where a network takes its inputs: a module's first tensor's device, the CPU for sessions."""
     if isinstance(net, nn.Module):
         for tensor in (*net.parameters(), *net.buffers()):
             return tensor.device
     return torch.device("cpu")
+
+
+def class_sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Return a section with a table by class; none without classes."""
+    if not rows:
+        return []
+
+    def shown(value: Any) -> str:
+        return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else plain(value)
+
+    names = list(rows[0])
+    lines = ["| " + " | ".join(markdown(name) for name in names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(markdown(shown(row[name])) for name in names) + " |" for row in rows]
+    html = f"<section><h2>Class by class</h2>{table(rows, show=shown)}</section>"
+    return [Section("Class by class", html, "\n".join(lines))]

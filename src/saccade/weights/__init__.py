@@ -1,25 +1,6 @@
-"""Weights: cards, key layouts, safe reading and atomic writing."""
+"""Weights: tensors and cards in files, key layouts, safe reading and atomic writing. Builds no network."""
 
 from saccade.weights.card import Card
-from saccade.weights.store import (
-    card_of,
-    identify,
-    load_model,
-    load_weights,
-    locate,
-    read_weights,
-    save_state,
-    save_weights,
-)
+from saccade.weights.store import locate, read_card, read_weights, save_state
 
-__all__ = [
-    "Card",
-    "card_of",
-    "identify",
-    "load_model",
-    "load_weights",
-    "locate",
-    "read_weights",
-    "save_state",
-    "save_weights",
-]
+__all__ = ["Card", "locate", "read_card", "read_weights", "save_state"]

@@ -27,6 +27,7 @@ from saccade.models import (
     video_frames,
     video_swin,
 )
+from saccade.nn.origin import set_origin
 
 Builder = Callable[..., nn.Module]
 
@@ -138,6 +139,13 @@ def task_of(name: str) -> str:
     return "classify" if name.startswith(("timm/", "stvit/")) else _entry(name).task
 
 
+def forms_of(name: str) -> list[dict[str, Any]]:
+    """List the options under which published files hold a network: none, and those that add heads to it."""
+    entry = _entry(name)
+    more = {option: value for option, value in entry.widest.items() if option in entry.options}
+    return [{}, more] if more else [{}]
+
+
 def channels_of(name: str) -> int:
     """Return the channels of the pictures that a network takes unless asked otherwise: 3, or 1 for radar networks."""
     return 3 if task_of(name) in ("classify", "video") else _entry(name).config.in_chans
@@ -209,12 +217,12 @@ def create_model(
         config = dataclasses.replace(entry.config, num_classes=num_classes, in_chans=in_chans, **options)
     indices = (range(entry.stages) if out_indices is None else out_indices) if features_only else None
     model = entry.build(config, indices)
-    model.saccade_name = name  # pyright: ignore[reportArgumentType]
+    set_origin(model, name)
     if pretrained and entry.family == "video_swin":
         image = create_model(video_swin.IMAGE_FORMS[name][-1], pretrained=True, num_classes=num_classes)
         video_swin.inflate_from_image(model, image.state_dict())  # pyright: ignore[reportArgumentType]
     elif pretrained:
-        from saccade.weights.published import load_published
+        from saccade.zoo.published import load_published
 
         load_published(model, name)
     return model
@@ -341,8 +349,7 @@ def _create_timm(
         model.strides = model.feature_info.reduction()  # pyright: ignore
     config: Any = getattr(model, "pretrained_cfg", None) or {}
     model.default_size = int(config.get("input_size", (3, 224, 224))[-1])  # pyright: ignore[reportArgumentType]
-    model.saccade_name = name  # pyright: ignore[reportArgumentType]
-    model.saccade_options = options  # pyright: ignore[reportArgumentType]
+    set_origin(model, name, options)
     return model
 
 
@@ -398,8 +405,7 @@ def _create_sparse(
         near = "".join(did_you_mean(key, USUAL) for key in rest)
         raise ConfigError(f"{error}{near}" if "keyword" in str(error) else str(error)) from None
     model = sparsify(base, **own, features_only=features_only, out_indices=out_indices)
-    model.saccade_name = name  # pyright: ignore[reportArgumentType]
-    model.saccade_options = options  # pyright: ignore[reportArgumentType]
+    set_origin(model, name, options)
     return model
 
 

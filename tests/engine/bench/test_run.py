@@ -8,7 +8,8 @@ import pytest
 from saccade.cli.main import main
 from saccade.engine.bench.run import TOLERANCE, bench
 from saccade.errors import CheckFailed, ConfigError
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 
@@ -43,7 +44,7 @@ def test_table_record_and_picture(small, tmp_path, capsys):
     ]
     assert all(r["latency_ms_low"] <= r["latency_ms"] <= r["latency_ms_high"] for r in rows)
     assert rows[0]["ratio"] == 1
-    assert rows[0]["top1"] == 0.5
+    assert rows[0]["metric"] == 0.5
     assert rows[2]["params_m"] == pytest.approx(6.330808)
     assert all(r["share_of_peak"] > 0 for r in rows)
     with out.open() as file:

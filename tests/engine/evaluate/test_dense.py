@@ -3,10 +3,12 @@
 import pytest
 
 from saccade.data.scenes import scenes_folder
-from saccade.engine.evaluate.dense import mark_dense
+from saccade.engine.evaluate.evaluate import evaluate
+from saccade.engine.evaluate.page import write_report, write_summary
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError
+from saccade.tasks import get_task
 
 SMALL = {"width": 8, "fc_width": 8, "mask_width": 8, "mask_convs": 1, "samples": 8, "proposals": 10}
 
@@ -26,18 +28,20 @@ def test_a_run_is_marked_as_training_marked_it(scenes, tmp_path, task, mark):
     }
     recipe, _ = build_recipe(f"scenes_{task}", "", flags)
     result = train(recipe, tmp_path / "run", say=lambda line: None)
-    found = mark_dense(tmp_path / "run", threads=1)
+    found = evaluate(tmp_path / "run", threads=1)
     assert found.metrics[mark] == pytest.approx(result.metrics[mark], abs=1e-6)
-    assert found.metrics["count"] == 3
+    assert found.count == 3
     assert len(found.per_class) == (4 if task == "detect" else 8)
-    found.write(tmp_path / "page.md", "saccade eval")
+    write_summary(tmp_path / "page.md", found, command="saccade eval")
+    write_report(tmp_path / "page.html", found)
+    assert "<td>cone</td>" in (tmp_path / "page.html").read_text()
     text = (tmp_path / "page.md").read_text()
     assert "| cone |" in text
-    assert mark in text
-    again = mark_dense(tmp_path / "run", f"{scenes}", batch=1, threads=1)
-    assert again.metrics["count"] == 3
+    assert get_task(task).metric_names[mark].removesuffix(" %") in text
+    again = evaluate(tmp_path / "run", f"{scenes}", batch=1, threads=1)
+    assert again.count == 3
 
 
 def test_data_has_to_be_named(tmp_path):
     with pytest.raises(ConfigError, match="--data"):
-        mark_dense(tmp_path / "gone.safetensors")
+        evaluate(tmp_path / "gone.safetensors")

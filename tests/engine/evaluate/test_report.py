@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from saccade.engine.evaluate import charts
-from saccade.engine.evaluate.report import confused_pairs, read_speeds, write_report, write_summary
-from saccade.engine.evaluate.result import Evaluation, Mistake, measure
-from saccade.engine.evaluate.run import thumbnail
+from saccade.engine.evaluate.page import read_speeds, write_report, write_summary
 from saccade.errors import DataError
-from saccade.tasks.classify.task import ClassifyMetrics
+from saccade.page import charts
+from saccade.tasks.classify.report import confused_pairs
+from saccade.tasks.classify.task import Classify
+from saccade.tasks.evaluation import Evaluation
+from saccade.weights import Card
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "path"}
 
@@ -39,22 +40,38 @@ class Checker(HTMLParser):
         self.text.append(data)
 
 
+def evaluated(logits, truth, labels, resamples=20):
+    """Gather answers to pictures of two sizes as an evaluation does."""
+    task, card = (
+        Classify(),
+        Card("shvit_s1", num_classes=len(labels), labels=labels, preprocess={"size": 100}),
+    )
+    metrics, gallery = task.metrics(card), task.gallery(card, 2)
+    batch = {
+        "label": truth,
+        "index": torch.arange(len(truth)),
+        "name": [f"a/{i}.jpg" for i in range(len(truth))],
+    }
+    batch["image"] = torch.zeros(len(truth), 3, 100, 100)
+    metrics.update(logits, batch)
+    gallery.look(batch, logits)
+    values = metrics.summary()
+    count = int(values.pop("count"))
+    found = Evaluation(
+        "classify", "shvit_s1", "", "runs/x", "photos/val", labels, values, metrics.intervals(resamples=resamples),
+        metrics.per_class(), count, metrics, gallery, [("bad <file>.jpg", "truncated")], ["a note"],
+        {"backend": "torch", "images_per_s": 1234.5},
+    )  # fmt: skip
+    found.sections = task.report(found)
+    return found
+
+
 def make_evaluation(classes=4, count=120, labels=None, seed=0):
     generator = torch.Generator().manual_seed(seed)
     truth = torch.randint(0, classes, (count,), generator=generator)
     logits = torch.randn(count, classes, generator=generator)
     logits[torch.arange(count), truth] += 1.5
-    metrics = ClassifyMetrics(classes)
-    metrics.update(logits, {"label": truth, "index": torch.arange(count)})
-    labels = labels or [f"kind {i}" for i in range(classes)]
-    picture = thumbnail(torch.full((3, 100, 100), 90, dtype=torch.uint8))
-    small = thumbnail(torch.zeros(1, 8, 8, dtype=torch.uint8))
-    mistakes = [Mistake("a/1.jpg", labels[0], labels[1], 0.9, 0.01, picture)]
-    mistakes.append(Mistake("a/2.png", labels[1], labels[0], 0.8, 0.02, small))
-    return Evaluation(
-        "shvit_s1", "runs/x", "photos/val", labels, measure(metrics, labels, resamples=20), mistakes,
-        [("bad <file>.jpg", "truncated")], ["a note"], {"backend": "torch", "images_per_s": 1234.5},
-    )  # fmt: skip
+    return evaluated(logits, truth, labels or [f"kind {i}" for i in range(classes)])
 
 
 def parse(path):
@@ -118,9 +135,7 @@ def test_many_classes_get_a_list_instead_of_a_matrix(tmp_path):
 
 
 def test_a_perfect_score_has_a_page_too(tmp_path):
-    metrics = ClassifyMetrics(2)
-    metrics.update(20.0 * torch.eye(2), {"label": torch.tensor([0, 1]), "index": torch.arange(2)})
-    found = Evaluation("m", "w", "d", ["a", "b"], measure(metrics, ["a", "b"], resamples=5))
+    found = evaluated(20.0 * torch.eye(2), torch.tensor([0, 1]), ["a", "b"], resamples=5)
     write_report(tmp_path / "r.html", found)
     assert "No mistakes." in " ".join(parse(tmp_path / "r.html").text)
 
@@ -129,7 +144,7 @@ def test_summary_says_the_marks(tmp_path):
     found = make_evaluation()
     write_summary(tmp_path / "report.md", found, command="saccade eval")
     text = (tmp_path / "report.md").read_text()
-    assert f"| Top-1 accuracy | {100 * found.measures.metrics['top1']:.2f} % |" in text
+    assert f"| Top-1 accuracy | {100 * found.metrics['top1']:.2f} % |" in text
     assert "Most confused: kind" in text
     assert "1 could not be read" in text
 

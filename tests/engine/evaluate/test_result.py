@@ -12,16 +12,16 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from saccade.engine.evaluate.result import Evaluation, calibration_bins, measure
-from saccade.errors import DataError
+from saccade.tasks.classify.measures import calibration_bins
 from saccade.tasks.classify.task import ClassifyMetrics
+from saccade.tasks.evaluation import Evaluation
 
 CLASSES = 7
 LABELS = [f"class {i}" for i in range(CLASSES)]
 
 
 def gather(logits, labels):
-    metrics = ClassifyMetrics(logits.shape[1])
+    metrics = ClassifyMetrics(logits.shape[1], LABELS[: logits.shape[1]])
     for start in range(0, len(labels), 50):
         part = slice(start, start + 50)
         batch = {"label": labels[part], "index": torch.arange(len(labels))[part]}
@@ -40,7 +40,8 @@ def answers():
 
 def test_marks_equal_torchmetrics(answers):
     logits, labels = answers
-    found = measure(gather(logits, labels), LABELS)
+    found = gather(logits, labels)
+    values, intervals = found.summary(), found.intervals()
     shares = logits.softmax(1)
     keys = {"num_classes": CLASSES}
     want = {
@@ -52,13 +53,16 @@ def test_marks_equal_torchmetrics(answers):
         "loss": torch.nn.functional.cross_entropy(logits, labels),
     }
     for name, value in want.items():
-        assert found.metrics[name] == pytest.approx(value.item(), abs=1e-6), name
-        assert found.intervals[name][0] < found.metrics[name] < found.intervals[name][1], name
-    assert found.bins.error == pytest.approx(found.metrics["ece"], abs=1e-12)
-    assert np.array_equal(found.confusion, multiclass_confusion_matrix(shares, labels, **keys).numpy())
+        assert values[name] == pytest.approx(value.item(), abs=1e-6), name
+        assert intervals[name][0] < values[name] < intervals[name][1], name
+    bins = calibration_bins(found.column("confidence").numpy(), found.hits())
+    assert bins.error == pytest.approx(values["ece"], abs=1e-12)
+    assert np.array_equal(
+        found.confusion().numpy(), multiclass_confusion_matrix(shares, labels, **keys).numpy()
+    )
     precision = multiclass_precision(shares, labels, average="none", **keys)
     recall = multiclass_recall(shares, labels, average="none", **keys)
-    for i, row in enumerate(found.per_class):
+    for i, row in enumerate(found.per_class()):
         assert row["precision"] == pytest.approx(precision[i].item(), abs=1e-6)
         assert row["recall"] == pytest.approx(recall[i].item(), abs=1e-6)
         assert row["recall_low"] < row["recall"] < row["recall_high"]
@@ -67,15 +71,15 @@ def test_marks_equal_torchmetrics(answers):
 def test_classes_that_do_not_occur_do_not_count():
     labels = torch.tensor([0, 0, 1, 1])
     logits = 9.0 * torch.nn.functional.one_hot(torch.tensor([0, 0, 1, 3]), 5)
-    found = measure(gather(logits, labels), LABELS[:5])
-    assert [row["label"] for row in found.per_class] == ["class 0", "class 1"]
-    assert found.metrics["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
-    assert found.metrics["class_mean"] == pytest.approx(0.75)
+    found = gather(logits, labels)
+    assert [row["label"] for row in found.per_class()] == ["class 0", "class 1"]
+    assert found.summary()["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found.summary()["class_mean"] == pytest.approx(0.75)
 
 
 def test_a_class_never_answered_has_no_precision():
-    found = measure(gather(9.0 * torch.eye(3)[[0, 0]], torch.tensor([0, 1])), LABELS[:3])
-    assert found.per_class[1]["precision"] is None
+    found = gather(9.0 * torch.eye(3)[[0, 0]], torch.tensor([0, 1]))
+    assert found.per_class()[1]["precision"] is None
 
 
 def test_bins_are_closed_on_the_right():
@@ -86,19 +90,21 @@ def test_bins_are_closed_on_the_right():
 
 def test_the_same_seed_gives_the_same_intervals(answers):
     metrics = gather(*answers)
-    first, second = (measure(metrics, LABELS, seed=5, resamples=50).intervals for _ in range(2))
+    first, second = (metrics.intervals(seed=5, resamples=50) for _ in range(2))
     assert first == second
-    assert measure(metrics, LABELS, seed=6, resamples=50).intervals["ece"] != first["ece"]
-
-
-def test_nothing_to_measure_is_refused():
-    with pytest.raises(DataError, match="not one image could be read"):
-        measure(ClassifyMetrics(3), LABELS[:3])
+    assert metrics.intervals(seed=6, resamples=50)["ece"] != first["ece"]
 
 
 def test_summary_is_flat_and_names_intervals(answers):
-    found = measure(gather(*answers), LABELS, resamples=20)
-    summary = Evaluation("m", "w", "d", LABELS, found, skipped=[("a", "b")], setting={"size": 32}).summary()
+    metrics = gather(*answers)
+    values = metrics.summary()
+    count = int(values.pop("count"))
+    found = Evaluation(
+        "classify", "m", "", "w", "d", LABELS, values, metrics.intervals(resamples=20), metrics.per_class(), count,
+        metrics, skipped=[("a", "b")], setting={"size": 32},
+    )  # fmt: skip
+    summary = found.summary()
+    assert "head" not in summary
     assert summary["count"] == 430
     assert summary["skipped"] == 1
     assert summary["size"] == 32

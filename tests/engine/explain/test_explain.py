@@ -188,7 +188,8 @@ def test_drawing_fits_any_picture(size, panels):
 
 
 def test_explain_writes_a_picture(tmp_path, shvit):
-    from saccade.weights import Card, save_weights
+    from saccade.weights import Card
+    from saccade.zoo.loading import save_weights
 
     weights = tmp_path / "w.safetensors"
     labels = ["ant", "bee", "cat", "dog", "eel"]

@@ -18,7 +18,8 @@ from saccade.engine.explain.tokens import (
     token_rows,
 )
 from saccade.errors import ConfigError, DataError, ShapeError
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 

@@ -45,6 +45,6 @@ def vim() -> tuple[nn.Module, Card]:
 @pytest.fixture(scope="session")
 def onnx_bundle(shvit, tmp_path_factory):
     """One ONNX bundle with free size, shared by the tests that only read it."""
-    from saccade.engine.export import export_bundle
+    from saccade.engine.export import export
 
-    return export_bundle(shvit, "onnx", dynamic=True, out=tmp_path_factory.mktemp("bundles")).path
+    return export(shvit, "onnx", dynamic=True, out=tmp_path_factory.mktemp("bundles")).path

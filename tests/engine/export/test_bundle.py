@@ -112,7 +112,7 @@ def test_refuses_a_link_out_of_the_folder(folder, tmp_path):
         ({"bundle_format": "1"}, "bundle_format"),
         ({"files": {}}, "lists no files"),
         ({"files": []}, "field files"),
-        ({"inputs": []}, "one input"),
+        ({"inputs": []}, "expected inputs"),
         ({"inputs": [{"shape": ["batch", 3, -1, 5]}]}, "sensible shape"),
         ({"inputs": [{"shape": ["batch", 3, 10**9, 5]}]}, "sensible shape"),
         ({"card": {"labels": []}}, "no model name"),

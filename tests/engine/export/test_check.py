@@ -10,7 +10,8 @@ from saccade.engine.export.bundle import MANIFEST, sign
 from saccade.engine.export.contract import contract, write_contract
 from saccade.engine.export.reference import REFERENCE
 from saccade.files import sha256
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 
 
 @pytest.fixture
@@ -68,9 +69,9 @@ def test_edited_preprocessing_is_found_though_the_model_file_was_edited_too(caps
 
 
 def test_another_networks_file_is_found(capsys, bundle, vim, tmp_path):
-    from saccade.engine.export import export_bundle
+    from saccade.engine.export import export
 
-    other = export_bundle(vim, "onnx", dynamic=True, out=tmp_path / "other").path
+    other = export(vim, "onnx", dynamic=True, out=tmp_path / "other").path
     data = (other / "model.onnx").read_bytes()
     card = Card(**json.loads((bundle / MANIFEST).read_text())["card"])
     (bundle / "model.onnx").write_bytes(data[: data.rindex(b"saccade_contract") - 4])

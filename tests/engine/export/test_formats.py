@@ -8,12 +8,13 @@ import onnx
 import pytest
 import torch
 
-from saccade.engine.export import export_bundle, open_session, read_bundle, ship
-from saccade.engine.export.form import example, portable
-from saccade.engine.export.maps import CHANNEL_BLOCK, StateMaps
+from saccade.engine.export import export, open_session, read_bundle, ship
+from saccade.engine.export.form import Portable
+from saccade.engine.export.maps import CHANNEL_BLOCK, StateMaps, to_maps
 from saccade.engine.export.onnx import OnnxSession, write_onnx
 from saccade.engine.export.verify import difference
 from saccade.errors import CheckFailed, ConfigError, WeightsError
+from saccade.nn.fold import fold
 
 ALWAYS = ["manifest.json", "manifest.sha256", "reference.safetensors"]
 
@@ -61,7 +62,7 @@ def test_an_onnx_bundle_runs_in_openvino_too(shvit, onnx_bundle):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_openvino(vim, tmp_path, precision):
-    shipped = export_bundle(vim, "openvino", precision=precision, out=tmp_path)
+    shipped = export(vim, "openvino", precision=precision, out=tmp_path)
     assert shipped.path.name == f"efficientvim_m1-96-openvino-{precision}"
     assert sorted(p.name for p in shipped.path.iterdir()) == [
         *ALWAYS[:2],
@@ -79,15 +80,17 @@ def test_openvino(vim, tmp_path, precision):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_torch(shvit, tmp_path, precision):
-    shipped = export_bundle(shvit, "torch", precision=precision, out=tmp_path)
+    shipped = export(shvit, "torch", precision=precision, out=tmp_path)
     session = open_session(read_bundle(shipped.path))
     images = torch.randn(3, 3, 96, 96)
     assert difference(session(images), run(shvit[0], images)) < (1e-4 if precision == "float32" else 0.15)
 
 
 def test_padding_the_states_changes_nothing(vim):
-    image, model = example(3, (96, 96)).double(), copy.deepcopy(vim[0]).double()
-    module = portable(model, image)
+    image, model = torch.randn(2, 3, 96, 96).double(), copy.deepcopy(vim[0]).double()
+    folded = fold(model)
+    to_maps(folded)
+    module = Portable(folded)
     widths = {b.bcdt_proj.weight.shape[0] for b in module.modules() if isinstance(b, StateMaps)}
     assert widths == {32, 16}
     assert all(width % CHANNEL_BLOCK == 0 for width in widths)
@@ -95,16 +98,16 @@ def test_padding_the_states_changes_nothing(vim):
 
 
 def test_a_wrong_file_is_removed(shvit, tmp_path, monkeypatch):
-    def wrong(module, image, path, **options):
+    def wrong(form, path):
         with torch.no_grad():
-            next(p for p in module.parameters() if p.ndim == 2).mul_(1.001)
-        write_onnx(module, image, path, **options)
+            next(p for p in form.module.parameters() if p.ndim == 2).mul_(1.001)
+        write_onnx(form, path)
 
     monkeypatch.setattr("saccade.engine.export.onnx.write_onnx", wrong)
     with pytest.raises(
         CheckFailed, match=r"shvit_s1-96-onnx-float32: case .* differs .* the file was removed"
     ):
-        export_bundle(shvit, "onnx", out=tmp_path)
+        export(shvit, "onnx", out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,7 +121,7 @@ def test_a_failed_export_leaves_the_old_bundle(shvit, tmp_path, monkeypatch):
 
     monkeypatch.setattr("saccade.engine.export.torch_export.write_torch", skipped)
     with pytest.raises(OSError, match="disk full"):
-        export_bundle(shvit, "torch", out=tmp_path)
+        export(shvit, "torch", out=tmp_path)
     assert (old / "mine").exists()
     assert [p.name for p in tmp_path.iterdir()] == [old.name]
 
@@ -135,7 +138,7 @@ def test_a_failed_export_leaves_the_old_bundle(shvit, tmp_path, monkeypatch):
 )
 def test_refuses_what_does_not_go_together(shvit, tmp_path, to, options, message):
     with pytest.raises(ConfigError, match=message):
-        export_bundle(shvit, to, out=tmp_path, **options)
+        export(shvit, to, out=tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,12 +148,12 @@ def test_refuses_feature_maps(tmp_path):
 
     model = create_model("shvit_s1", features_only=True).eval()
     with pytest.raises(ConfigError, match="one output tensor"):
-        export_bundle((model, Card("shvit_s1", preprocess={"size": 64})), "onnx", out=tmp_path)
+        export((model, Card("shvit_s1", preprocess={"size": 64})), "onnx", out=tmp_path)
 
 
 def test_refuses_to_export_a_bundle(onnx_bundle):
     with pytest.raises(ConfigError, match="already a bundle"):
-        export_bundle(onnx_bundle, "onnx")
+        export(onnx_bundle, "onnx")
 
 
 def test_a_damaged_onnx_file_is_one_sentence(tmp_path):

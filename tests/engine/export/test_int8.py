@@ -1,29 +1,37 @@
 """int8 from real pictures, on a network trained for a few seconds: the metrics stay, and the file says so."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from saccade.engine.export import export_bundle, verify
-from saccade.engine.export.pictures import Pictures
+from saccade.engine.export import export, verify
+from saccade.engine.export.held_out import HeldOut, Recorder
 from saccade.engine.sessions import open_predictor
 from saccade.errors import CheckFailed
+from saccade.tasks import get_task
+from saccade.tasks.classify.task import Classify
 from saccade.weights import Card
 from saccade.zoo.registry import create_model
 
 SIZE = 64
 
 
+def digits(card: Card, tmp_path: Path) -> HeldOut:
+    return HeldOut.open("digits", get_task("classify"), card, tmp_path)
+
+
 @pytest.fixture(scope="module")
-def trained() -> tuple[nn.Module, Card]:
+def trained(tmp_path_factory) -> tuple[nn.Module, Card]:
     """A network that tells a few of the scanned digits apart."""
     pytest.importorskip("sklearn")
     torch.manual_seed(0)
     model = create_model("shvit_s1", num_classes=10)
     card = Card("shvit_s1", num_classes=10, labels=[str(i) for i in range(10)], preprocess={"size": SIZE})
     card.preprocess |= {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}
-    pictures = Pictures.open("digits", card, SIZE, None)
+    pictures = digits(card, tmp_path_factory.mktemp("run"))
     samples = [pictures.train[i] for i in range(0, len(pictures.train), 4)]
     images = torch.stack([s["image"] for s in samples])
     labels = torch.tensor([s["label"] for s in samples])
@@ -44,13 +52,14 @@ def trained() -> tuple[nn.Module, Card]:
 def test_int8_keeps_the_marks(trained, tmp_path, to):
     pytest.importorskip("nncf")
     model, card = trained
-    shipped = export_bundle((model, card), to, precision="int8", data="digits", out=tmp_path)
+    shipped = export((model, card), to, precision="int8", data="digits", out=tmp_path)
     checks = shipped.manifest.checks
     assert shipped.bytes < 0.4 * sum(p.numel() * 4 for p in model.parameters())
     assert checks["before"] > 0.5
-    assert checks["before"] - checks["after"] <= verify.INT8_MAX_LOSS
-    assert checks["agreement"] >= verify.INT8_AGREEMENT
-    images = torch.stack([Pictures.open("digits", card, SIZE, None).val[i]["image"] for i in range(4)])
+    assert checks["before"] - checks["after"] <= Classify.metric_loss
+    assert checks["agreement"] >= Classify.agreement["int8"]
+    val = digits(card, tmp_path).val
+    images = torch.stack([val[i]["image"] for i in range(4)])
     with open_predictor(shipped.path, threads=1) as found:
         assert found.precision == "int8"
         one_by_one = torch.cat([found(image[None]) for image in images])
@@ -60,21 +69,21 @@ def test_int8_keeps_the_marks(trained, tmp_path, to):
 
 @pytest.mark.slow
 def test_a_loss_that_is_too_large_is_refused(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(verify, "INT8_AGREEMENT", 1.01)
+    monkeypatch.setattr(Classify, "agreement", {"int8": 1.01})
     with pytest.raises(CheckFailed, match=r"int8 answers .* like PyTorch"):
-        export_bundle(trained, "onnx", precision="int8", data="digits", out=tmp_path)
+        export(trained, "onnx", precision="int8", data="digits", out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_calibration_pictures_come_from_the_training_side():
+def test_calibration_pictures_come_from_the_training_side(tmp_path):
     pytest.importorskip("sklearn")
     card = Card("shvit_s1", num_classes=10, labels=[str(i) for i in range(10)], preprocess={"size": 32})
-    pictures = Pictures.open("digits", card, 32, None)
-    found = pictures.calibration(7)
-    assert len(found) == 7
-    assert found[0].shape == (1, 3, 32, 32)
+    pictures = digits(card, tmp_path)
     model = create_model("shvit_s1", num_classes=10).eval()
-    metrics, same = pictures.measure({"a": model, "b": lambda images: -model(images)})
-    assert metrics["a"]["count"] == len(pictures.val)
-    assert same["a"] == 1.0
-    assert same["b"] < 0.5
+    found = pictures.calibration(Recorder(model, card, None), 7)
+    assert [image.shape for (image,) in found] == [(1, 3, 32, 32)] * 7
+    assert torch.equal(found[0][0][0], pictures.train[0]["image"])
+    before, after, same = pictures.measure(model, model)
+    assert before == after
+    assert (before["count"], same) == (len(pictures.val), 1.0)
+    assert (pictures.measure(model, lambda images: -model(images))[2] or 0) < 0.5

@@ -13,6 +13,7 @@ from torch import nn
 from saccade.engine.export.form import Portable
 from saccade.engine.export.torch_export import TorchSession, check_program, write_torch
 from saccade.errors import WeightsError
+from saccade.tasks.base import ExportForm
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,9 @@ def program(tmp_path_factory) -> Path:
         nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
     )
     path = tmp_path_factory.mktemp("program") / "model.pt2"
-    write_torch(Portable(model.eval()), torch.randn(2, 3, 96, 96), path, dynamic=True)
+    free = {"image": {0: "batch", 2: "height", 3: "width"}}
+    form = ExportForm(Portable(model.eval()), {"image": torch.randn(2, 3, 96, 96)}, ("output",), free)
+    write_torch(form, path)
     return path
 
 

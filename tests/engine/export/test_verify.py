@@ -6,6 +6,7 @@ from torch import nn
 
 from saccade.engine.export import verify
 from saccade.errors import CheckFailed
+from saccade.tasks.classify.task import Classify
 
 
 class Session:
@@ -33,7 +34,8 @@ def model():
     )
 
 
-CASES = verify.make_cases(3, (20, 24), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), dynamic=False)
+PICTURE = {"image": torch.empty(1, 3, 20, 24)}
+CASES = verify.make_cases(PICTURE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
 
 
 def test_equal_passes_and_reports(model):
@@ -67,14 +69,14 @@ def test_a_flaw_of_rare_pictures_is_caught(model):
         return outputs + flat[:, None] * 0.1
 
     with pytest.raises(CheckFailed, match="black, white"):
-        verify.compare(Session(model, flaw), model, verify.make_cases(3, (20, 24)))
+        verify.compare(Session(model, flaw), model, verify.make_cases(PICTURE))
 
 
 def test_batch_dependence_of_int8_is_caught(model):
     images = torch.randn(6, 3, 20, 24)
-    verify.check_batches(Session(model), images)
-    with pytest.raises(CheckFailed, match="batches of 1 and 6"):
-        verify.check_batches(Session(model, lambda x, y: y + (len(x) == 1)), images)
+    verify.check_batches(Session(model), (images,))
+    with pytest.raises(CheckFailed, match="batches of 1 and 64"):
+        verify.check_batches(Session(model, lambda x, y: y + (len(x) == 1)), (images,))
 
 
 @pytest.mark.parametrize(
@@ -90,12 +92,12 @@ def test_batch_dependence_of_int8_is_caught(model):
         ("int8", 0.9, 0.95, 0.96, True),
     ],
 )
-def test_marks(precision, before, after, agreement, passes):
+def test_what_a_precision_may_cost(precision, before, after, agreement, passes):
     if passes:
-        verify.check_marks(precision, before, after, agreement)
+        verify.check_metric(Classify(), precision, before, after, agreement)
     else:
-        with pytest.raises(CheckFailed, match="validation pictures"):
-            verify.check_marks(precision, before, after, agreement)
+        with pytest.raises(CheckFailed, match="validation data"):
+            verify.check_metric(Classify(), precision, before, after, agreement)
 
 
 def test_limits_follow_the_rounding_between_floor_and_ceiling():
@@ -106,7 +108,8 @@ def test_limits_follow_the_rounding_between_floor_and_ceiling():
 
 
 def test_cases_cover_batches_sizes_and_saturation():
-    cases = {case.name: case.images for case in verify.make_cases(1, (70, 80), dynamic=True)}
+    image = torch.empty(1, 1, 70, 80)
+    cases = {case.name: case.inputs[0] for case in verify.make_cases({"image": image}, free=True)}
     assert {len(images) for images in cases.values()} >= {1, 2, 3, 4, 5}
     assert len({images.shape[2:] for images in cases.values()}) >= 4
     assert cases["black, white"].unique().tolist() == [0.0, 1.0]
@@ -114,7 +117,8 @@ def test_cases_cover_batches_sizes_and_saturation():
 
 
 def test_a_fixed_batch_cuts_and_repeats():
-    assert {len(case.images) for case in verify.make_cases(3, (16, 16), batch=4)} == {4}
+    cases = verify.make_cases({"image": torch.empty(1, 3, 16, 16)}, batch=4)
+    assert {len(case.inputs[0]) for case in cases} == {4}
 
 
 def test_difference_is_per_picture():

@@ -1,6 +1,5 @@
 """The environments of their own: the rewriting is exact, failures are sentences, and (slow) the real thing works."""
 
-import copy
 import re
 import subprocess
 import sys
@@ -10,19 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from saccade.engine.export import environment, export_bundle, open_session, read_bundle, workers
-from saccade.engine.export.form import example, portable
+from saccade.engine.export import environment, export, open_session, read_bundle, workers
+from saccade.engine.export.form import portable
 from saccade.engine.export.verify import difference
 from saccade.engine.export.worker import rewrite
 from saccade.errors import CheckFailed, ConfigError, MissingExtraError, ShapeError
 from saccade.files import sha256
+from saccade.tasks import get_task
 
 
 @pytest.mark.parametrize("family", ["shvit", "vim"])
 def test_the_rewriting_is_exact_and_leaves_nothing_undelegated(family, request):
-    model, _ = request.getfixturevalue(family)
-    model, image = copy.deepcopy(model).double(), example(3, (96, 96), batch=1).double()
-    module = torch.export.export(portable(model, image), (image,)).module()
+    form = portable(get_task("classify"), *request.getfixturevalue(family))
+    image = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)).double()
+    module = torch.export.export(form.module.double(), (image,)).module()
     want = module(image)
     rewrite(module)
     assert difference(module(image), want) < 1e-11
@@ -37,7 +37,7 @@ def test_a_package_that_is_missing_there_is_a_sentence(shvit, tmp_path, monkeypa
     with pytest.raises(
         CheckFailed, match=r"executorch: the conversion failed .*No module named 'executorch'"
     ):
-        export_bundle(shvit, "executorch", out=tmp_path)
+        export(shvit, "executorch", out=tmp_path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ShapeError, match="No module named 'executorch'"):
         workers.WorkerSession("executorch", tmp_path / "model.pte")
@@ -116,7 +116,7 @@ def test_every_pin_has_a_hash(name):
 @pytest.mark.parametrize("family", ["shvit", "vim"])
 def test_the_real_environment(form, family, request, tmp_path):
     model, card = request.getfixturevalue(family)
-    shipped = export_bundle((model, card), form, out=tmp_path)
+    shipped = export((model, card), form, out=tmp_path)
     if form == "executorch":
         assert shipped.manifest.details["delegated_share"] > 0.95
     session = open_session(read_bundle(shipped.path), threads=1)

@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from saccade.data.coco import run_lengths
-from saccade.engine.predict.dense import predict_dense
-from saccade.engine.predict.draw import colour_of, draw_detections, draw_map
+from saccade.engine.predict import predict
 from saccade.errors import ConfigError, DataError
+from saccade.tasks.dense.draw import colour_of, draw_detections, draw_map
 from saccade.tasks.dense.nets import build_dense
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 
 SMALL = {"width": 8, "fc_width": 8, "mask_width": 8, "mask_convs": 1, "proposals": 10, "score_threshold": 0.0}
 
@@ -47,7 +48,7 @@ def lines(path):
 
 def test_detections(weights, pictures, tmp_path):
     out = tmp_path / "out"
-    done = predict_dense(str(pictures), weights / "detect.safetensors", out, threshold=0.0)
+    done = predict(str(pictures), weights / "detect.safetensors", out, threshold=0.0)
     assert (done.rows, len(done.skipped)) == (3, 1)
     rows = lines(out / "predictions.jsonl")
     assert len(rows) == 3
@@ -65,7 +66,7 @@ def test_detections(weights, pictures, tmp_path):
 
 def test_class_maps(weights, pictures, tmp_path):
     out = tmp_path / "out"
-    predict_dense(str(pictures), weights / "segment.safetensors", out)
+    predict(str(pictures), weights / "segment.safetensors", out)
     for row in lines(out / "predictions.jsonl"):
         classes = np.array(Image.open(out / row["map"]))
         assert classes.shape == (row["height"], row["width"])
@@ -83,11 +84,11 @@ def test_goes_on_where_it_stopped(weights, pictures, tmp_path):
 
     call = {"weights": weights / "segment.safetensors", "out": out, "draw": False}
     with pytest.raises(KeyboardInterrupt):
-        predict_dense(str(pictures), progress=stop, **call)
+        predict(str(pictures), progress=stop, **call)
     assert not (out / "predictions.jsonl").exists()
     with pytest.raises(ConfigError):
-        predict_dense(str(pictures), **{**call, "draw": True})
-    done = predict_dense(str(pictures), **call)
+        predict(str(pictures), **{**call, "draw": True})
+    done = predict(str(pictures), **call)
     assert done.resumed == 2
     assert len(lines(out / "predictions.jsonl")) == 3
 
@@ -95,12 +96,12 @@ def test_goes_on_where_it_stopped(weights, pictures, tmp_path):
 def test_refuses(weights, pictures, tmp_path):
     source = weights / "detect.safetensors"
     with pytest.raises(ConfigError, match="without a suffix"):
-        predict_dense(str(pictures), source, tmp_path / "rows.csv")
+        predict(str(pictures), source, tmp_path / "rows.csv")
     with pytest.raises(ConfigError, match="threshold"):
-        predict_dense(str(pictures), source, tmp_path / "out", threshold=2)
+        predict(str(pictures), source, tmp_path / "out", threshold=2)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):
-        predict_dense(str(tmp_path / "empty"), source, tmp_path / "out")
+        predict(str(tmp_path / "empty"), source, tmp_path / "out")
 
 
 def test_drawings():

@@ -11,14 +11,16 @@ from PIL import Image
 from saccade.cli.main import main
 from saccade.data.preprocess import Preprocess
 from saccade.data.source import FileSource
-from saccade.engine.export import export_bundle, verify
+from saccade.data.whole import WholePreprocess
+from saccade.engine.export import export, verify
 from saccade.engine.predict.pipeline import run_pipeline
 from saccade.engine.predict.sharpen import load_sharpener, sharpen
-from saccade.engine.sessions.dense import DensePredictor
 from saccade.engine.sessions.finite import REASON
 from saccade.errors import WeightsError
 from saccade.tasks.dense.nets import build_dense
-from saccade.weights import Card, save_weights
+from saccade.tasks.dense.watch import FiniteParts
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 PREPROCESS = Preprocess(size=16, crop_pct=1.0)
@@ -77,7 +79,7 @@ def test_a_bundle_that_overflows_is_refused_before_any_row(pictures, tmp_path, c
     monkeypatch.setattr(
         verify, "compare", lambda *args, **options: verify.Report()
     )  # such a file does not pass
-    path = export_bundle(classifier(large=True), "onnx", out=tmp_path).path
+    path = export(classifier(large=True), "onnx", out=tmp_path).path
     for words in (["predict", pictures, "--out", tmp_path / "out.csv"], ["eval", "--data", pictures]):
         assert run(*words, "--weights", path) == 2
         assert "not finite" in capsys.readouterr().err
@@ -170,16 +172,22 @@ def test_detectors_and_segmenters_that_overflow_are_refused(dense, pictures, tmp
 
 def test_detectors_and_segmenters_name_pictures_that_overflow(dense, pictures, tmp_path, monkeypatch):
     path, out = dense(), tmp_path / "out"
-    whole = DensePredictor._run
-    seen = []
+    whole, third = FiniteParts.forward, np.array(Image.open(pictures / "b/3.png"))
+    size = WholePreprocess(size=64, max_size=128)
+    wanted = size.normalise(size.resize(third)).mean()
 
-    def third(self, images):
-        found, finite = whole(self, images)
-        seen.append(0)
-        return found, finite & (len(seen) != 3)
+    def spoil(self, images):
+        found = whole(self, images)
+        if abs(float(images.mean() - wanted)) < 1e-6:
+            if isinstance(found, torch.Tensor):
+                found[0, 0, 0, 0] = torch.inf
+            else:
+                found[0]["scores"] = torch.full((1,), torch.nan)
+                found[0]["boxes"], found[0]["labels"] = torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64)
+        return found
 
-    monkeypatch.setattr(DensePredictor, "_run", third)
-    assert run("predict", pictures, "--weights", path, "--out", out, "--threshold", 0, "--threads", 1) == 0
+    monkeypatch.setattr(FiniteParts, "forward", spoil)
+    assert run("predict", pictures, "--weights", path, "--out", out, "--threads", 1, "--batch", 2) == 0
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert [row["name"] for row in rows] == ["a/1.png", "a/2.png", "b/4.png"]
     with next(out.glob("*.skipped.csv")).open(newline="") as file:

@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from saccade.engine.export import export_bundle
+from saccade.engine.export import export
 from saccade.engine.export.cache import recall, remember
 from saccade.engine.export.verify import BF16_LIMIT, difference, limit
 from saccade.engine.sessions import choose, open_predictor, predictor
 from saccade.errors import CheckFailed, ConfigError, ShapeError, WeightsError
 from saccade.files import cache_dir
-from saccade.weights import Card, load_model, save_weights
+from saccade.tasks.open import load_model
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 SIZE = 64
@@ -127,7 +129,7 @@ def test_no_candidate_at_all_is_a_failed_check(weights, monkeypatch):
 
 @pytest.fixture(scope="module")
 def bundle(weights, tmp_path_factory):
-    return export_bundle(weights[0], "torch", out=tmp_path_factory.mktemp("bundles")).path
+    return export(weights[0], "torch", out=tmp_path_factory.mktemp("bundles")).path
 
 
 def test_bundles_know_their_size(weights, bundle):
@@ -251,7 +253,7 @@ def test_a_cached_file_of_another_network_is_made_again(weights, tmp_path, monke
         torch.nn.init.normal_(parameter, 0, 0.05)
     card = Card("shvit_s1", num_classes=4, labels=list("abcd"), preprocess={"size": SIZE})
     home = tmp_path / "bundles" / predictor.fingerprint(*load_model(path), "onnx")[:16]
-    export_bundle((other, card), "onnx", out=home)
+    export((other, card), "onnx", out=home)
     said, images = [], torch.randn(2, 3, SIZE, SIZE)
     with open_predictor(path, backend="onnx", threads=1, say=said.append) as found:
         check_equal(found(images), model, images)

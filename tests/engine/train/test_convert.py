@@ -25,7 +25,9 @@ from saccade.engine.train.convert import (
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError, SaccadeError, WeightsError
-from saccade.weights import load_model, read_weights, save_weights
+from saccade.tasks.open import load_model
+from saccade.weights import read_weights
+from saccade.zoo.loading import save_weights
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 4, "num_heads": 2}
 BARE = {

@@ -10,8 +10,9 @@ from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError
 from saccade.tasks import get_task
-from saccade.weights import Card, save_weights
-from saccade.weights.store import build_model
+from saccade.tasks.open import build_model
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 
 OWN = {
     "size": 32,

@@ -15,7 +15,7 @@ from saccade.engine.train.loop import Interrupted, Run, train
 from saccade.engine.train.recipe import build_recipe, check_unchanged, load_recipe
 from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.tasks.classify.task import Classify
-from saccade.weights import load_model
+from saccade.tasks.open import load_model
 
 
 @pytest.fixture(scope="session")
@@ -280,14 +280,14 @@ def test_a_far_too_high_learning_rate_is_an_error_and_spoils_no_file(recipe_for,
 
 def test_answers_that_are_not_numbers_are_never_the_best(recipe_for, tmp_path, monkeypatch):
     """The network answers with NaN in evaluation after the first epoch only, where every class seems one of two."""
-    original, count = Classify.outputs, []
+    original, count = Classify.run, []
 
-    def outputs(self, model, batch, device):
+    def run(self, net, batch):
         count.append(1)
-        found = original(self, model, batch, device)
+        found = original(self, net, batch)
         return found * float("nan") if len(count) == 1 else found
 
-    monkeypatch.setattr(Classify, "outputs", outputs)
+    monkeypatch.setattr(Classify, "run", run)
     folder = tmp_path / "run"
     said = []
     result = train(recipe_for(ema__decay=0.0, schedule__epochs=2), folder, say=said.append)
@@ -445,12 +445,12 @@ def test_weights_of_another_model_are_refused(recipe_for, whole, tmp_path):
 
 
 def test_published_weights_asked_for_and_not_to_be_had(recipe_for, tmp_path, monkeypatch):
-    import saccade.weights.published
+    import saccade.zoo.published
 
     def fetch(*arguments):
         raise WeightsError("the hub cannot be reached")
 
-    monkeypatch.setattr(saccade.weights.published, "fetch", fetch)
+    monkeypatch.setattr(saccade.zoo.published, "fetch_file", fetch)
     flags = {"model__name": "shvit_s1", "model__options": {}, "run__max_steps": 1}
     with pytest.raises(WeightsError, match="the hub cannot be reached"):
         train(recipe_for(model__pretrained="yes", **flags), tmp_path / "yes", say=quiet)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from saccade.errors import ConfigError, ShapeError, WeightsError
 from saccade.tasks.answer.vlm.eyes import Eyes, EyesConfig, load_encoder, load_eyes, save_eyes
-from saccade.weights import save_weights
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
 
 SMALL = {"encoder": "stvit/test_vit", "img_size": 64, "tokens": 4}
@@ -182,10 +182,10 @@ def test_a_file_of_eyes_is_all_that_is_needed(tmp_path):
         ({"encoder": "video_swin_tiny"}, "does not take single pictures of things"),
         ({"mixer": "tim"}, "did you mean 'time'"),
         ({"tokens": 12}, "expected a square number"),
-        ({"in_chans": 6}, "expected a whole number from 3 to 5"),
-        ({"in_chans": True}, "field in_chans: expected int, got bool"),
+        ({"in_chans": 6}, "eyes.in_chans is 6 but should be between 3 and 5"),
+        ({"in_chans": True}, "eyes.in_chans should be a whole number, not True"),
         ({"mixer": "none"}, "expected depth 0 with none"),
-        ({"img_sise": 64}, "eyes has no 'img_sise'; did you mean 'img_size'"),
+        ({"img_sise": 64}, "eyes has no setting 'img_sise'; did you mean 'img_size'"),
         ({"options": {"pooled": "max"}}, "has no option 'pooled'; did you mean 'pooling'"),
         ({"img_size": 100}, "expected a multiple of the patch"),
         (

@@ -13,12 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from tests.tasks.answer.tiny import CHATML, make_own_base, make_tokenizer
 
+from saccade.engine.predict.compare_answers import compare_answers
 from saccade.errors import ConfigError, DataError, ShapeError, WeightsError
-from saccade.kinematics.records import read_questions
+from saccade.kinematics.records import read_questions, write_records
 from saccade.tasks.answer.vlm.adapters import adapter_for, metadata_of
 from saccade.tasks.answer.vlm.answering import open_answerer
 from saccade.tasks.answer.vlm.assemble import TextPlan, new_base, register
-from saccade.tasks.answer.vlm.clips import Exchange, fill_boxes
+from saccade.tasks.answer.vlm.clips import Exchange, fill_boxes, only_boxes, only_pixels
 from saccade.tasks.answer.vlm.data import Exchanges
 from saccade.tasks.answer.vlm.eyes import Eyes, EyesConfig, save_eyes
 from saccade.tasks.answer.vlm.model import build_vlm
@@ -211,6 +212,57 @@ def test_boxes_as_channels(channels):
         adapter.encode(asked(boxes=[{"green": [0, 0, 9, 9]}] * 3))
     assert fill_boxes([{"red": [-20, -20, -5, -5]}], (80, 48), (64, 64), ["red"]).sum() == 0
     assert fill_boxes([{"red": [-5, -5, 900, 900]}], (80, 48), (64, 64), ["red"]).mean() == 1
+
+
+def test_a_part_of_a_clip_is_shown_alone(channels):
+    adapter = adapter_for(channels)
+    whole = asked(boxes=[{"red": [0, 0, 40, 24]}] * 3)
+    both, nothing = (adapter.encode(whole, blank=blank)["pixel_values_videos"] for blank in (False, True))
+    boxes = adapter.encode(only_boxes(whole))["pixel_values_videos"]
+    pixels = adapter.encode(only_pixels(whole))["pixel_values_videos"]
+    assert torch.equal(boxes, torch.cat([nothing[:, :, :3], both[:, :, 3:]], 2))
+    assert torch.equal(pixels, torch.cat([both[:, :, :3], nothing[:, :, 3:]], 2))
+    assert boxes[:, :, 3:].any()
+    assert not torch.equal(pixels[:, :, :3], boxes[:, :, :3])
+
+
+class Looks:
+    """Is right where it sees what it looks for, the boxes or the pixels."""
+
+    name = "looks"
+
+    def __init__(self, right, part):
+        self.right, self.part = right, part
+
+    def answer(self, exchanges, *, blank=False):
+        seen = [self._sees(exchange) and not blank for exchange in exchanges]
+        return [self.right[e.name] if sees else "?" for e, sees in zip(exchanges, seen, strict=True)]
+
+    def _sees(self, exchange):
+        if self.part == "boxes":
+            return any(box is not None for boxes in exchange.boxes for box in boxes.values())
+        return any(low != high for frame in exchange.frames for low, high in frame.getextrema())
+
+
+@pytest.mark.parametrize("part", ["boxes", "pixels"])
+def test_a_model_of_box_channels_is_scored_by_each_alone(part, channels, stkit, tmp_path):
+    for split in ("train", "val"):
+        kept = (q for q in read_questions(stkit / "questions.jsonl") if q.split == split)
+        write_records(kept, tmp_path / f"{split}.jsonl")
+    right = {q.id: q.answer for q in read_questions(tmp_path / "val.jsonl")}
+    how: dict[str, Any] = {"labels": str(stkit / "tracks.jsonl"), "pictures": str(stkit)}
+    how |= {"train": tmp_path / "train.jsonl", "batch": 64}
+    looks, bench = Looks(right, part), tmp_path / "val.jsonl"
+    found = compare_answers(looks, adapter_for(channels), bench, tmp_path / "score", **how)
+    assert list(found.rows) == ["model", "question only", "boxes only", "pixels only", "constant"]
+    for who, share in (("model", 1), ("question only", 0), (f"{part} only", 1)):
+        assert {cell.value for cell in found.rows[who].values()} == {share}, who
+    other = {"boxes": "pixels only", "pixels": "boxes only"}[part]
+    assert {cell.value for cell in found.rows[other].values()} == {0}
+    with pytest.raises(ConfigError, match="there is such a row already"):
+        compare_answers(looks, None, bench, tmp_path / "b", others={"boxes only": bench}, **how)
+    drawn = compare_answers(looks, None, bench, tmp_path / "drawn", **how)
+    assert list(drawn.rows) == ["model", "question only", "constant"]
 
 
 def test_frames_with_drawn_boxes_are_refused_where_boxes_are_channels(channels, stkit):

@@ -140,9 +140,9 @@ def test_fresh_weights_are_kept_whole(bases):
     ("options", "message"),
     [
         ({"lorra": 4}, "did you mean 'lora'"),
-        ({"lora": "much"}, "model.options.lora is 'much'"),
-        ({"lora": True}, "model.options.lora is True"),
-        ({"lora": -1}, "expected a rank"),
+        ({"lora": "much"}, "model.options.lora should be a whole number, not 'much'"),
+        ({"lora": True}, "model.options.lora should be a whole number, not True"),
+        ({"lora": -1}, "model.options.lora is -1 but should be at least 0"),
         ({"dtype": "fp8"}, "model.options.dtype is 'fp8'"),
         ({"language": False, "projector": False}, "nothing would be tuned"),
         ({"vision_rate": 0.0}, "vision_rate is 0"),

@@ -9,7 +9,8 @@ from PIL import Image
 
 from saccade.cli.main import main
 from saccade.tasks.answer.vlm.model import build_vlm
-from saccade.weights import Card, save_weights
+from saccade.weights import Card
+from saccade.zoo.loading import save_weights
 
 EVIL = """
 import pathlib

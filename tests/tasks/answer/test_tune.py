@@ -20,7 +20,7 @@ from saccade.tasks import get_task
 from saccade.tasks.answer.vlm.adapters import adapter_for
 from saccade.tasks.answer.vlm.answering import open_answerer
 from saccade.tasks.answer.vlm.data import AnswerData, Exchanges
-from saccade.weights import load_model
+from saccade.tasks.open import load_model
 
 DRIVER = Path(__file__).parents[2] / "engine" / "train" / "driver.py"
 
@@ -79,12 +79,12 @@ def test_a_run_learns_and_is_opened_again(flags_for, family, tmp_path):
     task, flags = get_task("answer"), flags_for(family)
     recipe = build_recipe("", "", flags)[0]
     data = task.open(recipe.data, recipe.augment, card, seed=0, train=False)
-    marks = task.marks(card)
+    metrics = task.metrics(card)
     batch = task.collate([data.val[place] for place in range(len(data.val))])
     with torch.no_grad():
         outputs = task.run(model, batch)
-    marks.update(outputs, batch)
-    assert marks.compute()["loss"] == pytest.approx(result.metrics["loss"], rel=1e-5)
+    metrics.update(outputs, batch)
+    assert metrics.compute()["loss"] == pytest.approx(result.metrics["loss"], rel=1e-5)
     rows = task.rows(outputs, batch, card, None)
     assert [row["name"] for row in rows] == batch["name"]
     assert all(0 < row["likelihood"] < 1 for row in rows)

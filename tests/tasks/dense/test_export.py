@@ -90,7 +90,7 @@ def test_retinanet_file_gives_the_same_boxes(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("head", [pytest.param("semantic_fpn", metrics=pytest.mark.slow), "upernet"])
+@pytest.mark.parametrize("head", [pytest.param("semantic_fpn", marks=pytest.mark.slow), "upernet"])
 def test_segmenter_program_of_free_size_gives_the_same_logits(head):
     net = trained_like(head)
     example = (torch.randn(2, 3, *EXAMPLE),)

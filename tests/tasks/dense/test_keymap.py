@@ -5,12 +5,13 @@ from collections import OrderedDict
 import pytest
 import torch
 
+from saccade.engine.weights import check_weights, convert_weights
 from saccade.errors import WeightsError
 from saccade.tasks.dense.nets import build_dense
-from saccade.tasks.dense.nets.keymap import _coco_names, from_mmdet, identify_mmdet, is_mmdet, load_mmdet
-from saccade.weights import load_model, save_weights
-from saccade.weights.convert import check_weights, convert_weights
+from saccade.tasks.dense.nets.keymap import _coco_names, from_mmdet, identify_mmdet, is_mmdet
+from saccade.tasks.open import load_model
 from saccade.weights.keymap import to_layout
+from saccade.zoo.loading import load_weights, match_state, save_weights
 
 CLASSES, WIDTH, FC = 5, 8, 12
 
@@ -138,7 +139,8 @@ def test_every_tensor_of_a_published_file_finds_its_place(case):
     assert is_mmdet(state)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     extra = {"roi_head.surprise": torch.zeros(1), "backbone.layers.0.blocks.1.attn_mask": torch.zeros(1)}
-    assert load_mmdet(net, state | extra) == ["roi_head.surprise"]
+    assert match_state(net, state | extra, family="").unexpected == ["roi_head.surprise"]
+    load_weights(net, state)
     assert not [name for name, tensor in net.state_dict().items() if torch.equal(tensor, before[name])]
     # Nothing is lost on the way: the same numbers on both sides, but for the zeros of the background.
     ours = sum(tensor.double().sum() for tensor in net.state_dict().values())
@@ -162,7 +164,7 @@ def test_a_published_file_loads_and_is_written_as_ours(tmp_path):
     path, ours = tmp_path / "epoch_12.pth", tmp_path / "ours.safetensors"
     torch.save({"meta": {"CLASSES": ("a", "b"), "epoch": 12}, "state_dict": OrderedDict(state)}, path)
     model, card = load_model(path)
-    load_mmdet(net, state)
+    load_weights(net, state)
     loaded = model.state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in net.state_dict().items())
     save_weights(model, ours, card)
@@ -194,7 +196,7 @@ def test_heads_and_backbones_of_others_are_refused():
 
 def test_the_background_moves_to_the_front():
     net, state = make("shvit-mask")
-    load_mmdet(net, state)
+    load_weights(net, state)
     stage = net.stages[0]
     vectors, maps = torch.randn(3, FC), torch.randn(3, WIDTH, 14, 14)
     logits, deltas = stage.box_predictor(vectors)
@@ -212,7 +214,7 @@ def test_the_background_moves_to_the_front():
 
 def test_the_finest_level_has_the_first_of_the_extra_outputs():
     net, state = make("shvit-mask")
-    load_mmdet(net, state)
+    load_weights(net, state)
     maps = [torch.randn(1, c, 8 // 2**i, 8 // 2**i) for i, c in enumerate((128, 224, 320))]
     levels = net.neck(maps)
     merged = [net.neck.laterals[i](x) for i, x in enumerate(maps)]
@@ -230,18 +232,18 @@ def test_the_finest_level_has_the_first_of_the_extra_outputs():
 def test_one_box_for_all_classes_serves_every_class():
     net, state = make("stvit-cascade")
     state |= linear("roi_head.bbox_head.1.fc_reg", 4, FC)
-    tensors = from_mmdet(state, net).tensors
+    tensors = from_mmdet(state, net).mapped
     weight = tensors["head.stages.1.box_predictor.bbox_pred.weight"]
     assert torch.equal(weight.view(CLASSES + 1, 4, FC)[3], state["roi_head.bbox_head.1.fc_reg.weight"])
 
 
 def test_files_of_other_networks_are_refused():
     net, state = make("shvit-retinanet")
-    with pytest.raises(WeightsError, match=r"lacks 2 of \d+ tensors, such as bbox_head.retina_cls.weight"):
-        load_mmdet(net, {k: v for k, v in state.items() if "retina_cls" not in k})
+    with pytest.raises(WeightsError, match=r"2 missing \(bbox_head.retina_cls.weight"):
+        load_weights(net, {k: v for k, v in state.items() if "retina_cls" not in k})
     with pytest.raises(WeightsError, match=r"retina_cls\.weight' has shape"):
-        load_mmdet(net, state | conv("bbox_head.retina_cls", 9 * 7, WIDTH, 3))
+        load_weights(net, state | conv("bbox_head.retina_cls", 9 * 7, WIDTH, 3))
     other = build_dense("timm/resnet18", "retinanet", CLASSES, width=WIDTH)
     with pytest.raises(WeightsError, match="no published detector of mmdet is known for timm/resnet18"):
-        load_mmdet(other, state)
+        load_weights(other, state)
     assert not is_mmdet({"stages.0.weight": torch.zeros(1)})

@@ -159,11 +159,11 @@ def test_names_that_do_not_exist_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"anchor_scal": 2}, "no option 'anchor_scal'; did you mean 'anchor_scale'"),
-        ({"width": "wide"}, "option width of head retinanet is 'wide'; expected int"),
+        ({"anchor_scal": 2}, "retinanet has no setting 'anchor_scal'; did you mean 'anchor_scale'"),
+        ({"width": "wide"}, "retinanet.width should be a whole number, not 'wide'"),
         ({"finest_stride": 12}, "finest_stride is 12; expected a power of two"),
         ({"finest_stride": 128}, "coarsest map has 64"),
-        ({"score_threshold": -1.0}, "score_threshold is -1.0"),
+        ({"score_threshold": -1.0}, "score_threshold is -1 but should be at least 0"),
         ({"options": {"distiled": True}}, "has no option 'distiled'"),
     ],
 )

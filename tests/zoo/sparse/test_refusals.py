@@ -1,11 +1,14 @@
 """What looks like something that converts and is not, and names under which a conversion is found again."""
 
+import dataclasses
+
 import pytest
 import timm
 import torch
 
 import saccade
 from saccade.errors import ConfigError
+from saccade.nn.origin import origin_of
 
 VIT = {"img_size": 64, "depth": 6, "num_classes": 3}
 SWIN = {"embed_dim": 12, "depths": (1, 1, 6, 1), "num_heads": (1, 1, 2, 2), "num_classes": 3}
@@ -50,9 +53,9 @@ def test_a_name_is_given_only_to_what_it_builds():
         found = saccade.sparsify(timm.create_model("vit_tiny_patch16_224", drop_path_rate=0.1))
         dynamic = saccade.sparsify(timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True))
         other = saccade.sparsify(timm.create_model("vit_tiny_patch16_224", act_layer="relu"))
-    assert (found.saccade_name, found.saccade_options) == ("stvit/vit_tiny_patch16_224", {})
-    assert dynamic.saccade_options == {"dynamic_img_size": True}
-    assert not hasattr(other, "saccade_name")
+    assert dataclasses.astuple(origin_of(found)) == ("stvit/vit_tiny_patch16_224", {})
+    assert origin_of(dynamic).options == {"dynamic_img_size": True}
+    assert origin_of(other) is None
 
 
 @pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "stvit/vit_tiny_patch16_224"])

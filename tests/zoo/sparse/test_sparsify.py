@@ -1,5 +1,7 @@
 """Conversion of timm's transformers: the first forward is spatial pooling only, and what cannot be is refused."""
 
+import dataclasses
+
 import pytest
 import timm
 import torch
@@ -8,6 +10,7 @@ from torch.nn import functional as F
 import saccade
 from saccade.engine.bench.cost import count_macs
 from saccade.errors import ConfigError
+from saccade.nn.origin import origin_of
 from saccade.zoo.sparse.trunk import centre_rope
 from saccade.zoo.sparse.vit import plan_units
 
@@ -279,11 +282,11 @@ def test_names_and_files(tmp_path):
     with torch.no_grad():
         assert torch.equal(back(x), model.eval()(x))
     converted = saccade.sparsify(timm.create_model("vit_tiny_patch16_224", num_classes=7), tokens=4)
-    assert (converted.saccade_name, converted.saccade_options) == (
+    assert dataclasses.astuple(origin_of(converted)) == (
         "stvit/vit_tiny_patch16_224",
         {"tokens": 4},
     )
-    assert not hasattr(saccade.sparsify(build("vit_tiny_patch16_224"), tokens=4), "saccade_name")
+    assert origin_of(saccade.sparsify(build("vit_tiny_patch16_224"), tokens=4)) is None
     model.reset_classifier(2)
     with torch.no_grad():
         assert model(x).shape == (1, 2)

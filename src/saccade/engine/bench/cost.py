@@ -1,7 +1,7 @@
 """Count what a network costs on paper: parameters and multiply-accumulates."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -24,8 +24,14 @@ def count_macs(model: nn.Module, size: int | tuple[int, int], *, in_chans: int =
     """
     height, width = (size, size) if isinstance(size, int) else size
     first = next(model.parameters(), torch.zeros(1))
-    picture = torch.zeros(1, in_chans, height, width, device=first.device, dtype=first.dtype)
+    return count_macs_of(
+        model, torch.zeros(1, in_chans, height, width, device=first.device, dtype=first.dtype)
+    )
+
+
+def count_macs_of(model: nn.Module, *inputs: Tensor) -> int:
+    """Count the multiply-accumulates of one call, as `count_macs` does."""
     # Gradients stay enabled so that folded networks use plain operators, which the counter knows.
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        model(picture)
+        model(*inputs)
     return counter.get_total_flops() // 2

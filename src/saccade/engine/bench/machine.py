@@ -1,6 +1,5 @@
 """What this machine is: processor, memory, versions. The record that stands beside every measurement."""
 
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import saccade
+from saccade.files import logical_cores, usable_cores
 
 # Instruction sets that decide which kernels the runtimes take, by their names in /proc/cpuinfo and sysctl.
 INSTRUCTIONS = {
@@ -46,22 +46,13 @@ def describe_machine() -> dict[str, Any]:
         "cpu": cpu_name(),
         "instructions": instructions(),
         "cores": usable_cores(),
-        "logical_cores": os.cpu_count() or 1,
+        "logical_cores": logical_cores(),
         "memory_gb": round(memory_bytes()[0] / 2**30, 1),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "versions": {name: version for name in PACKAGES if (version := installed_version(name))},
     }
-
-
-def usable_cores() -> int:
-    """Count the logical cores this process may run on (affinity and control groups respected)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
-    if quota.isdigit() and period.strip().isdigit():
-        cores = min(cores, max(1, round(int(quota) / int(period))))
-    return cores
 
 
 def memory_bytes() -> tuple[int, int]:

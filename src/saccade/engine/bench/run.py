@@ -1,5 +1,7 @@
 """Measure models on backends against each other: latency, throughput, cost, memory, share of the machine's peak."""
 
+from __future__ import annotations
+
 import csv
 import json
 import os
@@ -9,18 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
-from saccade.engine.bench.cost import count_macs, count_params
+from saccade.engine.bench.cost import count_macs_of, count_params
 from saccade.engine.bench.machine import describe_machine
 from saccade.engine.bench.timing import Timing, interleave, median_interval, ratio_interval
-from saccade.engine.sessions import open_predictor
+from saccade.engine.export import is_bundle, open_file
+from saccade.engine.export.session import tensors_of
+from saccade.engine.sessions.eager import CompiledSession, EagerSession
+from saccade.engine.sessions.predictor import made_bundle
+from saccade.engine.source import open_for
 from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.files import replacing, write_text
 from saccade.nn.fold import fold
-from saccade.tasks import get_task
-from saccade.weights import Card, load_model
+from saccade.tasks.base import Net, Task
+from saccade.weights import Card
 
+Log = Callable[[str], None]
+IN_PROCESS = ("eager", "torch", "compile")
 BACKENDS = ("eager", "torch", "compile", "onnx", "openvino", "executorch", "litert")
 # Largest difference from PyTorch, relative to the largest output, at which a contender may still be timed.
 TOLERANCE = {"float32": 1e-4, "bf16": 0.1, "int8": 0.5}
@@ -59,8 +67,8 @@ class Row:
     """Growth of the process at its peak while the contender was built and first run; 0 where unknown."""
     difference: float
     """From PyTorch, of the largest output."""
-    top1: float | str
-    """Measured accuracy from the weights' card; empty when there is none."""
+    metric: float | str
+    """The main metric from the weights' card, such as top1 or ap; empty when there is none."""
 
 
 @dataclass
@@ -70,7 +78,8 @@ class Contender:
     label: str
     model: str
     backend: str
-    call: Callable[[Tensor], Tensor]
+    net: Net
+    task: Task
     card: Card
     size: int
     params: int
@@ -78,31 +87,41 @@ class Contender:
     memory_mb: float
     difference: float
 
+    def work(self, batch: int) -> Callable[[], object]:
+        """Return a call on a batch of examples."""
+        inputs = self.task.example(self.card, batch=batch)
+
+        def run() -> object:
+            with torch.no_grad():
+                return self.net(*inputs)
+
+        return run
+
 
 def bench(
-    models: Sequence[str],
-    backends: Sequence[str],
+    models: Sequence[str | tuple[nn.Module, Card]],
+    backends: Sequence[str] = ("eager", "torch", "onnx", "openvino"),
     *,
     precision: str = "float32",
     threads: int = 1,
     size: int = 0,
     batch: int = 0,
     seconds: float = 5.0,
-    say: Callable[[str], None] = lambda text: None,
+    log: Log = lambda text: None,
 ) -> list[Row]:
     """Measure every model on every backend, all in turn in this process.
 
     Args:
-        models: Model names, run folders, weights files or bundles; the first on the first backend is what ratios
-            refer to.
-        backends: `eager` is the network as its library builds it, `torch` its folded form, the others as in
-            `open_predictor`.
-        precision: float32, bf16 (not for `eager` and `compile`), or int8 (bundles only).
+        models: Model names, run folders, weights files, or networks with their cards; the first on the first backend
+            is what ratios refer to.
+        backends: `eager` is the network as its library builds it, `torch` its folded form, `compile` that under
+            torch.compile, the others exported files.
+        precision: float32, or bf16 (torch, compile and openvino).
         threads: Threads of every contender.
-        size: Side of the square picture; 0: each network's own.
+        size: Side of the square picture, of detectors and segmenters the shorter side; 0: each network's own.
         batch: Batch of the throughput rows; 0: the best of a few for each contender; 1: latency rows only.
         seconds: Time for each of the two kinds of row, all contenders together.
-        say: Called with lines about the work.
+        log: Called with lines about the work.
 
     Returns:
         Rows in the order of models and backends, latency before throughput.
@@ -120,12 +139,12 @@ def bench(
     contenders = []
     for model in models:
         for backend in backends:
-            say(f"preparing {model} on {backend}")
-            contenders.append(_prepare(model, backend, precision, threads, size, say))
+            log(f"preparing {model[1].model if isinstance(model, tuple) else model} on {backend}")
+            contenders.append(_prepare(model, backend, precision, threads, size, log))
     rows = _measure(contenders, dict.fromkeys(_labels(contenders), 1), "latency", precision, threads, seconds)
     if batch != 1:
         chosen = {c.label: batch or _best_batch(c) for c in contenders}
-        say("best batches: " + ", ".join(f"{label} {count}" for label, count in chosen.items()))
+        log("best batches: " + ", ".join(f"{label} {count}" for label, count in chosen.items()))
         rows += _measure(contenders, chosen, "throughput", precision, threads, seconds)
     return rows
 
@@ -147,93 +166,60 @@ def _labels(contenders: Sequence[Contender]) -> list[str]:
 
 
 def _prepare(
-    source: str, backend: str, precision: str, threads: int, size: int, say: Callable[[str], None]
+    source: str | tuple[nn.Module, Card], backend: str, precision: str, threads: int, size: int, log: Log
 ) -> Contender:
     """Build one contender and prove that it computes what PyTorch computes."""
-    model, card = load_model(source)
-    if card.task not in ("classify", "restore", "detect", "segment"):
+    if backend == "eager" and precision != "float32":
+        raise ConfigError(f"the backend eager measures the network as built, in float32, not {precision}")
+    if not isinstance(source, tuple) and is_bundle(source):
         raise ConfigError(
-            f"bench measures networks of single pictures, and {source} is for the task {card.task}"
+            f"{source}: a bundle has no network to compare with; name the weights it was made of"
         )
-    side = size or int(card.preprocess.get("size", 0)) or int(getattr(model, "default_size", 224))
-    card.preprocess = {**card.preprocess, "size": side}
-    picture = get_task(card.task).example(card, batch=2, seed=1)[0]
-    with torch.no_grad():
-        want = model(picture)
+    task, model, card = open_for(source, "bench")
+    called = card.model if isinstance(source, tuple) else source
+    card = task.sized(card, size)
     _reset_peak()
     before = _memory_mb("VmRSS")
-    if card.head:
-        return _prepare_dense(source, backend, precision, model, card, side, picture, before)
-    if backend == "eager":
-        if precision != "float32":
-            raise ConfigError(f"the backend eager measures the network as built, in float32, not {precision}")
-        call = _eager(model)
-    else:
-        call = open_predictor(
-            source, backend=backend, precision=precision, threads=threads, size=size, say=say
-        )
-    found = call(picture)
+    inputs = task.example(card, batch=2, seed=1)
+    with torch.no_grad():
+        if backend in IN_PROCESS:
+            net = model if backend == "eager" else _in_process(model, backend, precision, threads)
+            want = task.compared(model, inputs)
+            got = task.compared(net, inputs) if isinstance(net, nn.Module) else tensors_of(net(*inputs))
+        else:
+            file = open_file(made_bundle(model, card, backend, precision, log), threads=threads)
+            net, form = task.exported(file, card), task.export_form(model, card)
+            given = tuple(form.inputs.values())
+            want, got = tensors_of(form.module(*given)), tensors_of(file(*given))
     memory = max(0.0, _memory_mb("VmHWM") - before)
-    gap = float((found - want).abs().max() / want.abs().max().clamp(min=1e-12))
+    gap = max(
+        float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in zip(got, want, strict=True)
+    )
     if not gap <= TOLERANCE[precision]:
         raise CheckFailed(
-            f"{source} on {backend}: outputs differ from PyTorch by {gap:.2g} of the largest; "
+            f"{called} on {backend}: outputs differ from PyTorch by {gap:.2g} of the largest; "
             f"not measured (limit {TOLERANCE[precision]:g} in {precision})"
         )
-    macs = count_macs(model, side, in_chans=card.in_chans)
-    name = Path(source).name if Path(source).exists() else source
-    return Contender(
-        f"{name} {backend}", name, backend, call, card, side, count_params(model), macs, memory, gap
-    )
+    name = Path(called).name if Path(called).exists() else called
+    macs = count_macs_of(model, *task.example(card))
+    side = int(card.preprocess["size"])
+    params = count_params(model)
+    return Contender(f"{name} {backend}", name, backend, net, task, card, side, params, macs, memory, gap)
 
 
-def _prepare_dense(
-    source: str,
-    backend: str,
-    precision: str,
-    model: Any,
-    card: Card,
-    side: int,
-    picture: Tensor,
-    before: float,
-) -> Contender:
-    """Build a detector or segmenter whole; what is compared with PyTorch are the maps that its head stands on."""
-    if backend not in ("eager", "torch") or precision != "float32":
-        raise ConfigError(
-            f"{source}: detectors and segmenters are measured with eager and torch in float32, "
-            f"not with {backend} in {precision}"
-        )
-    net: Any = model if backend == "eager" else fold(model)
-    with torch.no_grad():
-        net(picture)
-        pairs = zip(net.levels(picture), model.levels(picture), strict=True)
-        gap = max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in pairs)
-    if not gap <= TOLERANCE[precision]:
-        raise CheckFailed(
-            f"{source}: its folded form differs by {gap:.2g} of the largest value; not measured"
-        )
-    memory = max(0.0, _memory_mb("VmHWM") - before)
-    name = Path(source).name if Path(source).exists() else source
-    macs, params = count_macs(model, side, in_chans=card.in_chans), count_params(model)
-    return Contender(f"{name} {backend}", name, backend, _eager(net), card, side, params, macs, memory, gap)
-
-
-def _eager(model: torch.nn.Module) -> Callable[[Tensor], Tensor]:
-    """Call the network as its library built it."""
-
-    def call(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return model(x)
-
-    return call
+def _in_process(model: nn.Module, backend: str, precision: str, threads: int) -> Net:
+    """Return the folded network, eager or compiled."""
+    if backend == "torch" and precision == "float32":
+        return fold(model)
+    kind = EagerSession if backend == "torch" else CompiledSession
+    return kind(model, precision=precision, threads=threads)
 
 
 def _best_batch(contender: Contender) -> int:
     """Return the batch with the most pictures a second, by a few calls each."""
     rates = {}
     for count in BATCHES:
-        picture = get_task(contender.card.task).example(contender.card, batch=count)[0]
-        timing = interleave({"": lambda p=picture: contender.call(p)}, seconds=0, min_rounds=3)[""]
+        timing = interleave({"": contender.work(count)}, seconds=0, min_rounds=3)[""]
         rates[count] = count / min(timing.wall)
     return max(rates, key=lambda count: rates[count])
 
@@ -249,8 +235,7 @@ def _measure(
     """Time all contenders in turn, a matrix product among them as the measure of the machine."""
     work: dict[str, Callable[[], object]] = {}
     for contender in contenders:
-        picture = get_task(contender.card.task).example(contender.card, batch=batches[contender.label])[0]
-        work[contender.label] = lambda c=contender, p=picture: c.call(p)
+        work[contender.label] = contender.work(batches[contender.label])
     matrix = torch.randn(1024, 1024)
     work["(peak)"] = lambda: torch.mm(matrix, matrix)
     timings = interleave(work, seconds=seconds)
@@ -279,7 +264,7 @@ def _row(
         ratio_high=ratio_high, clock=clock, rounds=len(spent), params_m=contender.params / 1e6,
         macs_g=contender.macs / 1e9, share_of_peak=2 * contender.macs * batch / median / peak,
         memory_mb=contender.memory_mb, difference=contender.difference,
-        top1=contender.card.numbers.get("top1", ""),
+        metric=contender.card.numbers.get(contender.task.main_metric, ""),
     )  # fmt: skip
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from saccade.engine.evaluate.intervals import Interval, bootstrap
-from saccade.engine.evaluate.report import table
 from saccade.errors import DataError
+from saccade.page import table
 from saccade.shown import html
+from saccade.tasks.intervals import Interval, bootstrap
 
 
 def accuracy_change(

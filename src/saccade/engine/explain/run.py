@@ -13,12 +13,13 @@ from saccade.data.preprocess import Preprocess
 from saccade.engine.explain.attention import attention_maps
 from saccade.engine.explain.cam import class_map
 from saccade.engine.explain.draw import Panel, draw_explanation
+from saccade.engine.source import open_for
 from saccade.errors import ConfigError, did_you_mean
-from saccade.tasks import check_classifies
-from saccade.tasks.classify.task import TOP, preprocess_of
-from saccade.weights import Card, load_model
+from saccade.weights import Card
 
 METHODS = ("cam", "attention", "both")
+TOP = 5
+"""Answers under the photo."""
 
 
 @dataclass
@@ -67,10 +68,9 @@ def explain(
         raise ConfigError(
             f"{weights}: the maps inside a bundle cannot be read; give the run folder or weights file"
         )
+    task, model, card = open_for(weights, "explain")
     photo = load_rgb(picture)
-    model, card = load_model(weights)
-    check_classifies(card, "explain")
-    preprocess = preprocess_of(card, size)
+    preprocess = Preprocess.from_dict(task.sized(card, size).preprocess)
     image = preprocess.reference(photo)[None]
     for parameter in model.parameters():
         parameter.requires_grad_(False)

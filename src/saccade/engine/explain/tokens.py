@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from saccade import files
 from saccade.data.decode import load_rgb
+from saccade.data.preprocess import Preprocess
 from saccade.engine.explain.draw import GAP, INK, PAPER, SOFT, dimmed, fit_text, font, overlay
 from saccade.engine.explain.run import seen_box
+from saccade.engine.source import open_for
 from saccade.errors import ConfigError, ShapeError
-from saccade.tasks.classify.task import preprocess_of
-from saccade.weights import load_model
+from saccade.nn.origin import name_of
 
 Box = tuple[float, float, float, float]
 GOLDEN = 0.6180339887498949
@@ -68,9 +69,9 @@ def draw_tokens(picture: Path | str, weights: Path | str, out: Path | str, *, si
         raise ConfigError(
             f"{weights}: the maps inside a bundle cannot be read; give the run folder or weights file"
         )
+    task, model, card = open_for(weights, "explain")
     photo = load_rgb(picture)
-    model, card = load_model(weights)
-    preprocess = preprocess_of(card, size)
+    preprocess = Preprocess.from_dict(task.sized(card, size).preprocess)
     maps = token_maps(model, preprocess.reference(photo)[None]).numpy()
     box = seen_box(preprocess, photo.width, photo.height)
     notes = []
@@ -103,7 +104,7 @@ def token_maps(model: nn.Module, image: Tensor) -> Tensor:
         raise ShapeError(f"image is {tuple(image.shape)}; expected one picture, (1, channels, height, width)")
     read: Any = getattr(model, "token_maps", None)
     if read is None:
-        name = getattr(model, "saccade_name", type(model).__name__)
+        name = name_of(model)
         raise ConfigError(
             f"{name} has no semantic tokens; give one of the stvit_* models, or convert a vision transformer "
             f"with: saccade sparsify NAME"

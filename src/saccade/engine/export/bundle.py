@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.engine.export.contract import PLACES, contract, read_contract
+from saccade.engine.export.session import size_of
 from saccade.errors import WeightsError
 from saccade.files import convert, read_json, sha256
 from saccade.weights.card import Card
@@ -39,7 +40,7 @@ class Manifest:
     precision: str
     """float32, bf16 or int8."""
     inputs: list[dict[str, Any]]
-    """One entry an input: name, dtype, shape; a name instead of a number metrics a size that may vary."""
+    """One entry an input: name, dtype, shape; a name instead of a number stands for a size that may vary."""
     outputs: list[dict[str, Any]]
     """Likewise."""
     tolerance: float = 0.0
@@ -48,6 +49,8 @@ class Manifest:
     """What the check measured: differences by case, agreement, metrics before and after."""
     versions: dict[str, str] = field(default_factory=dict)
     """Packages that made the file."""
+    rest: str = ""
+    """What remains to be done outside the file, in words."""
     details: dict[str, Any] = field(default_factory=dict)
     """What only this format has, such as the delegated share."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -60,9 +63,13 @@ class Manifest:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width of the pictures that go in; None when any size may."""
-        height, width = self.inputs[0]["shape"][2:]
-        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+        """Height and width of the pictures that go in; None when any size may, or no pictures do."""
+        return size_of(self.inputs[0]["shape"])
+
+    @property
+    def free(self) -> bool:
+        """Whether height and width may vary."""
+        return any("height" in port["shape"] for port in self.inputs)
 
     @property
     def batch(self) -> int | None:
@@ -218,6 +225,7 @@ class _Stored:
     versions: dict[str, str]
     details: dict[str, Any]
     files: dict[str, _File]
+    rest: str = ""
 
 
 def _parse(values: Any, where: str) -> Manifest:
@@ -233,8 +241,9 @@ def _parse(values: Any, where: str) -> Manifest:
     sides = [side for port in (*stored.inputs, *stored.outputs) for side in port.shape]
     if not all(isinstance(side, str) or 0 < side <= 1 << 20 for side in sides):
         raise WeightsError(f"{where}: an input or output has no sensible shape; export the bundle again")
-    if len(stored.inputs) != 1 or len(stored.inputs[0].shape) != 4 or not stored.outputs:
-        raise WeightsError(f"{where}: expected one input (batch, channels, height, width) and an output")
+    ports = (*stored.inputs, *stored.outputs)
+    if not (stored.inputs and stored.outputs and all(len(port.shape) > 1 for port in ports)):
+        raise WeightsError(f"{where}: expected inputs and outputs of a batch and at least one more axis")
     if not stored.files:
         raise WeightsError(f"{where}: lists no files; export the bundle again")
     card = Card.from_json(json.dumps(stored.card), where)

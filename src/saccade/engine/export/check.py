@@ -1,70 +1,70 @@
 """Check a bundle again: is it whole, does it say what it was exported with, does it still answer the same?"""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
 
-from saccade.engine.export import verify
-from saccade.engine.export.bundle import read_bundle
-from saccade.engine.export.form import one_output
-from saccade.engine.export.reference import check_reference, input_size, row
-from saccade.engine.export.ship import STEP, open_session
+from saccade.engine.export.bundle import Bundle, read_bundle
+from saccade.engine.export.reference import Check, check_reference
+from saccade.engine.export.session import Session
+from saccade.engine.export.ship import cases_for, open_session
+from saccade.engine.export.verify import compare
 from saccade.engine.export.workers import can_run
+from saccade.engine.source import open_for
 from saccade.errors import SaccadeError, WeightsError
-from saccade.weights import load_model
 
 
-def check_bundle(path: Path | str, weights: Path | str = "") -> list[dict[str, Any]]:
+def verify(bundle: Path | str, weights: Path | str = "") -> list[Check]:
     """Rerun what can be rerun of a bundle's proof.
 
     Args:
-        path: The bundle's folder.
+        bundle: The bundle's folder.
         weights: What it was exported from, where that is at hand: compared with the file as at export.
 
     Returns:
-        Rows of what, state (ok, failed or not checked) and detail.
+        What was looked at; a bundle is to be trusted as far as nothing in the list has failed.
     """
     try:
-        bundle = read_bundle(path)
+        found = read_bundle(bundle)
     except WeightsError as error:
-        return [row("bundle", "failed", str(error))]
-    rows = [
-        row("files", "ok", f"the manifest (SHA-256 {bundle.digest}) and the files that it lists are whole")
-    ]
-    rows += [row("contents", "not checked", what) for what in bundle.unchecked]
-    if not bundle.unchecked:
-        rows.append(
-            row("contents", "ok", "the model file was exported with these labels and this preprocessing")
-        )
-    manifest = bundle.manifest
+        return [Check("bundle", "failed", str(error))]
+    whole = f"the manifest (SHA-256 {found.digest}) and the files that it lists are whole"
+    checks = [Check("files", "ok", whole)]
+    checks += [Check("contents", "not checked", what) for what in found.unchecked]
+    if not found.unchecked:
+        said = "the model file was exported with these labels and this preprocessing"
+        checks.append(Check("contents", "ok", said))
+    manifest = found.manifest
     if not can_run(manifest.format):
-        return [*rows, row("answers", "not checked", f"{manifest.format} files do not run on this machine")]
+        return [
+            *checks,
+            Check("answers", "not checked", f"{manifest.format} files do not run on this machine"),
+        ]
     try:
-        session = open_session(bundle)
+        session = open_session(found)
     except SaccadeError as error:
-        return [*rows, row("answers", "failed", str(error))]
+        return [*checks, Check("answers", "failed", str(error))]
     try:
-        rows += check_reference(session, manifest, bundle.path)
-        if not weights:
-            return [
-                *rows,
-                row("network", "not checked", "name the weights with --weights to compare with PyTorch"),
-            ]
-        model, _ = load_model(weights)
-        if manifest.precision == "int8":
-            return [*rows, row("network", "not checked", "int8 is compared on real pictures, at export only")]
-        step = STEP if manifest.card.task in ("detect", "segment") else 1
-        free, channels = manifest.size is None, manifest.card.in_chans
-        cases = verify.make_cases(
-            channels, input_size(manifest), dynamic=free, batch=manifest.batch, step=step
-        )
-        report = verify.compare(session, one_output(model), cases, precision=manifest.precision)
-        rows.append(
-            row(
-                "network", "ok", f"differs from PyTorch by {report.worst:.2g}, allowed are {report.limit:.2g}"
-            )
-        )
+        checks += check_reference(session, manifest, found.path)
+        checks.append(_check_network(found, session, weights))
     except SaccadeError as error:
-        rows.append(row("answers", "failed", str(error)))
+        checks.append(Check("answers", "failed", str(error)))
     finally:
         session.close()
-    return rows
+    return checks
+
+
+def _check_network(bundle: Bundle, session: Session, weights: Path | str) -> Check:
+    """Compare a file with the network that it was exported from, as at export."""
+    manifest = bundle.manifest
+    if not weights:
+        hint = "name the weights with --weights to compare with PyTorch"
+        return Check("network", "not checked", hint)
+    if manifest.precision == "int8":
+        return Check("network", "not checked", "int8 is compared on real data, at export only")
+    task, model, _ = open_for(weights, "export")
+    form = task.export_form(model, manifest.card, dynamic=manifest.free)
+    cases = cases_for(form, task, manifest.card, manifest.batch)
+    report = compare(session, form.module, cases, precision=manifest.precision)
+    said = f"differs from PyTorch by {report.worst:.2g}, allowed are {report.limit:.2g}"
+    return Check("network", "ok", said)

@@ -23,12 +23,12 @@ ONNX_OPERATORS = (
 """What ONNX Runtime has int8 kernels for; the more of a chain is in it, the fewer conversions stand between."""
 
 
-def quantise_openvino(xml: Path, images: list[Tensor], out: Path) -> None:
+def quantise_openvino(xml: Path, samples: list[dict[str, Tensor]], out: Path) -> None:
     """Quantise an OpenVINO file.
 
     Args:
         xml: float32 model.
-        images: Pictures (1, channels, height, width), normalised.
+        samples: Real inputs by name.
         out: `.xml` to write, with its `.bin`.
 
     Raises:
@@ -37,26 +37,27 @@ def quantise_openvino(xml: Path, images: list[Tensor], out: Path) -> None:
     openvino = import_openvino()
     with _nncf() as nncf:
         model = openvino.Core().read_model(str(xml))
-        data = nncf.Dataset([image.numpy() for image in images])
+        arrays = [{name: value.numpy() for name, value in sample.items()} for sample in samples]
+        data = nncf.Dataset([next(iter(one.values())) if len(one) == 1 else one for one in arrays])
         done = nncf.quantize(
             model,
             data,
-            subset_size=len(images),
+            subset_size=len(samples),
             preset=nncf.QuantizationPreset.PERFORMANCE,
             fast_bias_correction=True,
         )
         openvino.save_model(done, str(out), compress_to_fp16=False)
 
 
-def quantise_onnx(file: Path, images: list[Tensor], out: Path) -> None:
+def quantise_onnx(file: Path, samples: list[dict[str, Tensor]], out: Path) -> None:
     """Quantise an ONNX file into QDQ form (a pair of quantise and dequantise around each int8 operation).
 
     Done by ONNX Runtime's own tool: files that NNCF writes in this format keep ONNX Runtime from fusing and ran
     slower than float32 (docs/export.md).
 
     Args:
-        file: float32 model with the input `image`.
-        images: Pictures (1, channels, height, width), normalised.
+        file: float32 model.
+        samples: Real inputs by name.
         out: File to write.
 
     Raises:
@@ -67,14 +68,14 @@ def quantise_onnx(file: Path, images: list[Tensor], out: Path) -> None:
     shapes = require("onnxruntime.quantization.shape_inference", "onnx", "to quantise ONNX files")
 
     class Reader(quantisation.CalibrationDataReader):
-        """Hands out the pictures one by one, as the tool asks for it."""
+        """Hands out the samples one by one, as the tool asks for it."""
 
         def __init__(self) -> None:
-            self._images = iter(images)
+            self._samples = iter(samples)
 
         def get_next(self) -> dict | None:
-            image = next(self._images, None)
-            return None if image is None else {"image": image.numpy()}
+            sample = next(self._samples, None)
+            return None if sample is None else {name: value.numpy() for name, value in sample.items()}
 
     with _calm("root"), tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"

@@ -12,26 +12,21 @@ import torch
 from torch import Tensor
 
 from saccade.engine.export.deadline import Watch, call_limit, too_long
-from saccade.engine.export.form import Portable
-from saccade.engine.export.session import count_threads
+from saccade.engine.export.form import free_axes
 from saccade.errors import ConfigError, WeightsError
 from saccade.extras import require
+from saccade.files import count_threads
+from saccade.tasks.base import ExportForm
 
 OPSET = 18
-MIN_SIDE, MAX_SIDE = 65, 4096
-"""Sides of pictures, in pixels, that a file with free size takes; from 65 on the coarsest map has several cells."""
-MAX_BATCH = 65536
 
 
-def write_onnx(module: Portable, image: Tensor, path: Path, *, dynamic: bool = False, step: int = 1) -> None:
-    """Write an ONNX file with any batch and, on request, any height and width.
+def write_onnx(form: ExportForm, path: Path) -> None:
+    """Write an ONNX file.
 
     Args:
-        module: From `portable`.
-        image: Example (2, channels, height, width).
+        form: From `portable`.
         path: File to write; one file, weights inside.
-        dynamic: Leave height and width free, within 65..4096 pixels.
-        step: With `dynamic`, sides are multiples of this many pixels.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
@@ -42,37 +37,29 @@ def write_onnx(module: Portable, image: Tensor, path: Path, *, dynamic: bool = F
     with quiet():
         try:
             program = torch.onnx.export(
-                module,
-                (image,),
-                input_names=["image"],
-                output_names=["output"],
-                dynamic_shapes=(dynamic_axes(dynamic, step),),
+                form.module,
+                tuple(form.inputs.values()),
+                input_names=list(form.inputs),
+                output_names=list(form.outputs),
+                dynamic_shapes=free_axes(form),
                 opset_version=OPSET,
                 dynamo=True,
                 optimize=True,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            if not dynamic:
-                raise
-            raise ConfigError(
-                f"this network cannot be exported with free height and width; leave out --dynamic "
-                f"({_last_line(error)})"
-            ) from None
+            raise ConfigError(cannot_free(form, _last_line(error))) from None
         assert program is not None
         program.save(str(path), external_data=False)
 
 
-def dynamic_axes(size: bool, step: int = 1) -> dict[int, Any]:
-    """Axes of the picture that may vary, for torch's exporters: the batch, and with `size` both sides by `step`."""
-    axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
-    if size and step > 1:
-        axes[2] = step * torch.export.Dim("rows", min=-(-MIN_SIDE // step) + 1, max=MAX_SIDE // step)
-        axes[3] = step * torch.export.Dim("columns", min=-(-MIN_SIDE // step) + 1, max=MAX_SIDE // step)
-    elif size:
-        axes[2] = torch.export.Dim("height", min=MIN_SIDE, max=MAX_SIDE)
-        axes[3] = torch.export.Dim("width", min=MIN_SIDE, max=MAX_SIDE)
-    return axes
+def cannot_free(form: ExportForm, reason: str) -> str:
+    """Say that a network does not go through an exporter, and what may help."""
+    free = {label for axes in form.free.values() for label in axes.values()} - {"batch"}
+    what = "this network cannot be exported"
+    return (
+        f"{what} with free height and width; leave out --dynamic ({reason})" if free else f"{what} ({reason})"
+    )
 
 
 @contextlib.contextmanager
@@ -114,15 +101,13 @@ class OnnxSession:
         except Exception as error:  # ONNX Runtime's own classes are not part of its public interface
             raise WeightsError(f"{path}: ONNX Runtime cannot open this file ({_last_line(error)})") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or not outputs or {inputs[0].type, outputs[0].type} != {"tensor(float)"}:
-            raise WeightsError(
-                f"{path}: expected one float32 input and a float32 output; export the network again"
-            )
-        self._path, self._input, self._limit = path, inputs[0].name, call_limit()
+        if not inputs or not outputs or {port.type for port in (*inputs, *outputs)} != {"tensor(float)"}:
+            raise WeightsError(f"{path}: expected float32 inputs and outputs; export the network again")
+        self._path, self._inputs, self._limit = path, [port.name for port in inputs], call_limit()
         self._options, self._watch = ort.RunOptions(), Watch()
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) float32 to outputs.
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Map float32 tensors to the output, or a tuple of several.
 
         Raises:
             WeightsError: The file cannot run, or does not come to an end.
@@ -130,19 +115,19 @@ class OnnxSession:
         self._options.terminate = False
         self._watch.begin(self._limit, self._end)
         try:
-            outputs = self._session.run(
-                None, {self._input: images.detach().contiguous().numpy()}, self._options
-            )
+            arrays = [value.detach().contiguous().numpy() for value in inputs]
+            outputs = self._session.run(None, dict(zip(self._inputs, arrays, strict=True)), self._options)
         except Exception as error:  # as above
             if self._options.terminate:
                 raise WeightsError(too_long(str(self._path), self._limit)) from None
-            shape = tuple(images.shape)
+            shown = ", ".join(str(tuple(value.shape)) for value in inputs)
             raise WeightsError(
-                f"{self._path}: ONNX Runtime cannot run this file on pictures {shape} ({_last_line(error)})"
+                f"{self._path}: ONNX Runtime cannot run this file on inputs {shown} ({_last_line(error)})"
             ) from None
         finally:
             self._watch.done()
-        return torch.from_numpy(outputs[0])
+        found = [torch.from_numpy(value) for value in outputs]
+        return found[0] if len(found) == 1 else tuple(found)
 
     def _end(self) -> None:
         """Have the runtime stop at the next operator, inside loops too."""

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from saccade.engine.export.deadline import call_limit, too_long
-from saccade.engine.export.session import count_threads
 from saccade.errors import WeightsError
 from saccade.extras import require
+from saccade.files import count_threads
 
 
 def import_openvino() -> ModuleType:
@@ -60,36 +60,38 @@ class OpenVinoSession:
         self._path, self._precision, self._limit = path, precision, call_limit()
         self._request, self._single = self._open(), None
 
-    def _open(self, shape: list[int] | None = None) -> Any:
-        """Compile the file, for one shape when given, and make a request."""
+    def _open(self, shapes: list[tuple[int, ...]] | None = None) -> Any:
+        """Compile the file, for inputs of one shape when given, and make a request."""
         try:
             model = self._core.read_model(str(self._path))
-            if shape is not None:
-                model.reshape(shape)
+            if shapes is not None:
+                model.reshape({place: list(shape) for place, shape in enumerate(shapes)})
             return self._core.compile_model(model, "CPU", self._config).create_infer_request()
         except RuntimeError as error:
             raise WeightsError(f"{self._path}: OpenVINO cannot open this file ({str(error)[:300]})") from None
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) float32 to outputs."""
-        array = images.detach().contiguous().numpy()
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Map float32 tensors to the output, or a tuple of several."""
+        arrays = [value.detach().contiguous().numpy() for value in inputs]
+        shapes = [array.shape for array in arrays]
         request = self._request
-        if self._precision == "int8" and len(array) == 1:
+        if self._precision == "int8" and len(arrays[0]) == 1:
             # With a free batch, OpenVINO 2026.4 computes int8 wrongly for one picture (0.4 of the largest output off,
             # 0.1 for the same picture within a batch of two or with the batch fixed); so one picture has its own.
-            if self._single is None or self._single[0] != array.shape:
-                self._single = (array.shape, self._open(list(array.shape)))
+            if self._single is None or self._single[0] != shapes:
+                self._single = (shapes, self._open(shapes))
             request = self._single[1]
         assert request is not None, "the session was closed"
         try:
-            request.start_async([array], share_inputs=True)
+            request.start_async(arrays, share_inputs=True)
             if not request.wait_for(int(1000 * self._limit)):
                 request.cancel()
                 raise WeightsError(too_long(str(self._path), self._limit))
-            return torch.from_numpy(request.results[0].copy())
+            found = [torch.from_numpy(value.copy()) for value in request.results.values()]
+            return found[0] if len(found) == 1 else tuple(found)
         except RuntimeError as error:
             raise WeightsError(
-                f"{self._path}: OpenVINO cannot run this file on pictures {array.shape} ({str(error)[:300]})"
+                f"{self._path}: OpenVINO cannot run this file on inputs {shapes} ({str(error)[:300]})"
             ) from None
 
     def close(self) -> None:

@@ -1,10 +1,15 @@
 """What a bundle's file answered when it was exported: a few inputs and outputs, so that anyone can run it again.
 
 `reference.safetensors` holds small blocks of noise, which are blown up to the file's own size, and small pictures,
-which go through the preprocessing that the manifest names; and of the outputs an even sample. Months later and on
-another machine the file should still give them, to within what its precision allows.
+which go through the preprocessing that the manifest names, where a network takes plain pictures; and of the outputs
+an even sample. Months later and on another machine the file should still give them, to within what its precision
+allows.
 """
 
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +18,15 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from saccade.data.whole import WholePreprocess
 from saccade.engine.export.bundle import Manifest
-from saccade.engine.export.session import Session
+from saccade.engine.export.held_out import Recorder
+from saccade.engine.export.session import Session, in_batches, tensors_of
 from saccade.engine.export.verify import BF16_LIMIT, CEILING, difference
+from saccade.engine.run import run_batches
 from saccade.errors import CheckFailed, ConfigError, WeightsError
-from saccade.tasks.classify.task import preprocess_of
-from saccade.weights.card import Card
+from saccade.tasks import get_task
 
 REFERENCE = "reference.safetensors"
 MAX_BYTES = 64 << 20
@@ -30,30 +35,33 @@ BLOCKS, PICTURES, SAMPLE = 24, 2, 1 << 14
 PICTURE_SIZE = (60, 80)
 LIMITS = {"float32": CEILING, "bf16": BF16_LIMIT, "int8": 0.1}
 """How much another machine's arithmetic may change an output of the same file, relative to the largest."""
-STEP = 64
-"""Sides of dense networks' inputs are multiples of this."""
 
 
-def input_size(manifest: Manifest) -> tuple[int, int]:
-    """Height and width to run a file at: its own, else that of its card, else the least that dense networks take.
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at when a bundle was checked again."""
 
-    Raises:
-        WeightsError: Preprocessing that is none.
+    what: str
+    state: str
+    """ok, failed or not checked."""
+    detail: str
+
+
+def write_reference(session: Session, manifest: Manifest, folder: Path, sizes: list[tuple[int, ...]]) -> None:
+    """Run a file that was found equal to its network, and keep what went in and what came out.
+
+    Args:
+        session: The opened file.
+        manifest: What it is.
+        folder: Of the bundle.
+        sizes: Shapes of inputs that the file takes, without the batch.
     """
-    if manifest.size is not None:
-        return manifest.size
-    if manifest.card.task in ("detect", "segment"):
-        return 4 * STEP, 4 * STEP
-    side = _checked(manifest.card).size
-    return side, side
-
-
-def write_reference(session: Session, manifest: Manifest, folder: Path) -> None:
-    """Run a file that was found equal to its network, and keep what went in and what came out."""
     generator = torch.Generator().manual_seed(11)
-    shape = (PICTURES, manifest.card.in_chans, BLOCKS, BLOCKS)
-    tensors = {"blocks": torch.randint(-96, 97, shape, generator=generator, dtype=torch.int8)}
-    tensors["size"] = torch.tensor(input_size(manifest))
+    tensors: dict[str, Tensor] = {}
+    for key, shape in zip(_keys(manifest), sizes, strict=True):
+        small = (*shape[:-2], BLOCKS, BLOCKS) if len(shape) > 2 else shape
+        tensors[key] = torch.randint(-96, 97, (PICTURES, *small), generator=generator, dtype=torch.int8)
+    tensors["size"] = torch.tensor(sizes[0][-2:])
     pixels = torch.randint(0, 256, (PICTURES, *PICTURE_SIZE, 3), generator=generator, dtype=torch.uint8)
     if _pictures(pixels, manifest) is not None:
         tensors["pictures"] = pixels
@@ -61,15 +69,20 @@ def write_reference(session: Session, manifest: Manifest, folder: Path) -> None:
     save_file(tensors | outputs, folder / REFERENCE)
 
 
-def check_reference(session: Session, manifest: Manifest, folder: Path) -> list[dict[str, Any]]:
+def _keys(manifest: Manifest) -> list[str]:
+    """Name the noise of each input."""
+    return ["blocks" if place == 0 else f"blocks_{place}" for place in range(len(manifest.inputs))]
+
+
+def check_reference(session: Session, manifest: Manifest, folder: Path) -> list[Check]:
     """Run a file again on what was kept with it.
 
     Returns:
-        A row for the blocks and one for the pictures: what, state (ok, failed or not checked), detail.
+        One check of the noise and one of the pictures.
     """
     if REFERENCE not in manifest.files:
         return [
-            row(
+            Check(
                 "answers",
                 "not checked",
                 "none were kept with this bundle (made by an older Saccade, or not run)",
@@ -83,25 +96,25 @@ def check_reference(session: Session, manifest: Manifest, folder: Path) -> list[
         gap = difference(got, want) if got.shape == want.shape else float("inf")
         what = "answers to noise" if name == "blocks" else "answers to pictures"
         detail = f"differ by {gap:.2g} of the largest output from those at export, allowed are {allowed:.2g}"
-        rows.append(row(what, "ok" if gap <= allowed else "failed", detail))
+        rows.append(Check(what, "ok" if gap <= allowed else "failed", detail))
     if "pictures" not in tensors:
         rows.append(
-            row("answers to pictures", "not checked", "none were kept: this file takes no plain pictures")
+            Check("answers to pictures", "not checked", "none were kept: this file takes no plain pictures")
         )
     return rows
 
 
-def row(what: str, state: str, detail: str) -> dict[str, Any]:
-    """Make one row of a report."""
-    return {"what": what, "state": state, "detail": detail}
-
-
 def _run(session: Session, manifest: Manifest, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Answer the blocks and the pictures: (inputs, sample of the outputs and their largest)."""
-    height, width = (int(side) for side in tensors["size"])
+    """Answer the noise and the pictures: (inputs, sample of the outputs and their largest)."""
+    height, width = (int(side) for side in tensors["size"][-2:]) if len(tensors["size"]) > 1 else (0, 0)
     high, wide = -(-height // BLOCKS), -(-width // BLOCKS)
-    blown = tensors["blocks"].repeat_interleave(high, 2).repeat_interleave(wide, 3)[:, :, :height, :width]
-    inputs = {"blocks": blown.float() / 32}
+
+    def blown(blocks: Tensor) -> Tensor:
+        if blocks.ndim > 3:
+            blocks = blocks.repeat_interleave(high, -2).repeat_interleave(wide, -1)[..., :height, :width]
+        return blocks.float() / 32
+
+    inputs = {"blocks": tuple(blown(tensors[key]) for key in _keys(manifest))}
     if "pictures" in tensors:
         images = _pictures(tensors["pictures"], manifest)
         if images is None:
@@ -109,52 +122,49 @@ def _run(session: Session, manifest: Manifest, tensors: dict[str, Tensor]) -> di
                 "the card's preprocessing does not take the pictures that were kept with the bundle"
             )
         inputs["pictures"] = images
-    return {name: _sample(_batched(session, images, manifest.batch)) for name, images in inputs.items()}
+    return {name: _sample(in_batches(session, values, manifest.batch)) for name, values in inputs.items()}
 
 
-def _batched(session: Session, images: Tensor, batch: int | None) -> Tensor:
-    """Run a few pictures, whatever batch the file takes."""
-    if batch is None:
-        return session(images.contiguous())
-    return torch.cat([session(image.expand(batch, -1, -1, -1).contiguous())[:1] for image in images.split(1)])
-
-
-def _sample(outputs: Tensor) -> Tensor:
+def _sample(outputs: Any) -> Tensor:
     """Keep outputs spread evenly, and the largest: what differences are measured by."""
-    flat = outputs.float().flatten(1)
+    flat = torch.cat([value.float().flatten(1) for value in tensors_of(outputs)], 1)
     return torch.cat(
         [flat[:, :: -(-flat.shape[1] // SAMPLE)], flat.abs().amax(1, keepdim=True)], 1
     ).contiguous()
 
 
-def _pictures(pixels: Tensor, manifest: Manifest) -> Tensor | None:
-    """Send pictures through the preprocessing of a card; None where a network takes no plain pictures."""
-    card = manifest.card
-    if card.task not in ("classify", "detect", "segment") or card.in_chans not in (1, 3):
-        return None
-    files = [Image.fromarray(np.ascontiguousarray(one.numpy())) for one in pixels]
-    if card.task == "classify":
-        preprocess = _checked(card)
-        return (
-            torch.stack([preprocess.fast(file) for file in files])
-            if preprocess.channels == card.in_chans
-            else None
-        )
-    whole = WholePreprocess.from_dict(card.preprocess)
-    images = [whole.fast(file)[0] for file in files]
-    size = manifest.size or tuple(max(3, -(-side // STEP)) * STEP for side in images[0].shape[1:])
-    padded = torch.zeros(len(images), card.in_chans, *size)
-    for one, image in zip(padded, images, strict=True):
-        one[:, : image.shape[1], : image.shape[2]] = image[:, : size[0], : size[1]]
-    return padded
+def _pictures(pixels: Tensor, manifest: Manifest) -> tuple[Tensor, ...] | None:
+    """Return what the file is given for plain pictures; None where its network takes something else.
 
-
-def _checked(card: Card) -> Any:
-    """Return the preprocessing of a classifier's card."""
+    Raises:
+        WeightsError: Preprocessing that is none.
+    """
+    task, card = get_task(manifest.card.task), manifest.card
     try:
-        return preprocess_of(card)
+        batch = task.from_pictures(
+            [Image.fromarray(np.ascontiguousarray(one.numpy())) for one in pixels], card
+        )
     except ConfigError as error:
         raise WeightsError(f"{card.model}: {error}") from None
+    if batch is None:
+        return None
+    recorder = Recorder(_Nothing(), card, manifest.size)
+    with contextlib.suppress(_Recorded):
+        for _ in run_batches(task, [{"": task.exported(recorder, card)}], [lambda: batch]):
+            pass
+    return recorder.inputs[0]
+
+
+class _Recorded(Exception):
+    """What goes into the file is known; what comes out is of no interest."""
+
+
+class _Nothing(nn.Module):
+    """Stands for a network where only its inputs count."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Stop."""
+        raise _Recorded
 
 
 def _load(path: Path, manifest: Manifest) -> dict[str, Tensor]:
@@ -169,22 +179,24 @@ def _load(path: Path, manifest: Manifest) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({str(error)[:100]})") from None
-    blocks, size, pixels = (tensors.get(name) for name in ("blocks", "size", "pictures"))
-    good = blocks is not None and blocks.dtype == torch.int8 and blocks.ndim == 4
-    good = good and blocks.shape[1:] == (manifest.card.in_chans, BLOCKS, BLOCKS) and len(blocks) <= PICTURES  # pyright: ignore
-    good = (
-        good and size is not None and size.shape == (2,) and 1 <= int(size.min()) <= int(size.max()) <= 16384
-    )
+    if not _fits(tensors, manifest):
+        raise WeightsError(f"{path}: not the answers that `saccade export` keeps; export the bundle again")
+    return tensors
+
+
+def _fits(tensors: dict[str, Tensor], manifest: Manifest) -> bool:
+    """Whether kept tensors have the kinds and sizes that `write_reference` gives them."""
+    size, pixels = tensors.get("size"), tensors.get("pictures")
+    good = size is not None and 1 <= len(size) <= 2 and 1 <= int(size.min()) <= int(size.max()) <= 16384
+    for key, port in zip(_keys(manifest), manifest.inputs, strict=True):
+        noise, shape = tensors.get(key), list(port["shape"][1:])
+        small = [*shape[:-2], BLOCKS, BLOCKS] if len(shape) > 2 else shape
+        good = good and noise is not None and noise.dtype == torch.int8 and len(noise) <= PICTURES
+        good = good and noise is not None and list(noise.shape[1:]) == small
     if pixels is not None:
-        good = (
-            good
-            and pixels.dtype == torch.uint8
-            and pixels.shape[1:] == (*PICTURE_SIZE, 3)
-            and len(pixels) <= PICTURES
-        )
+        good = good and pixels.dtype == torch.uint8 and len(pixels) <= PICTURES
+        good = good and pixels.shape[1:] == (*PICTURE_SIZE, 3)
     for name in ("blocks", *(("pictures",) if pixels is not None else ())):
         kept = tensors.get(f"{name}_outputs")
         good = good and kept is not None and kept.dtype == torch.float32 and kept.ndim == 2
-    if not good:
-        raise WeightsError(f"{path}: not the answers that `saccade export` keeps; export the bundle again")
-    return tensors
+    return bool(good)

@@ -1,5 +1,7 @@
 """From a trained network to a bundle: fold, export, run against PyTorch, and only then put it in place."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import platform
@@ -13,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.data.preprocess import Preprocess
-from saccade.data.whole import WholePreprocess
 from saccade.engine.export import verify
 from saccade.engine.export.bundle import (
     BUNDLE_FORMAT,
@@ -26,20 +26,19 @@ from saccade.engine.export.bundle import (
 )
 from saccade.engine.export.contract import contract, write_contract
 from saccade.engine.export.environment import pins_digest
-from saccade.engine.export.form import JoinedBoxes, Portable, example, is_dense, one_output, portable
-from saccade.engine.export.pictures import Pictures
+from saccade.engine.export.form import portable, shapes
+from saccade.engine.export.held_out import CALIBRATION, HeldOut, Recorder
 from saccade.engine.export.reference import write_reference
-from saccade.engine.export.session import Session
-from saccade.engine.export.workers import can_run
+from saccade.engine.export.session import OpenedFile, Session, size_of
+from saccade.engine.export.workers import HOMES, can_run
+from saccade.engine.source import open_for
 from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.files import replacing, writing
-from saccade.tasks import check_classifies, get_task
-from saccade.tasks.classify.task import preprocess_of
-from saccade.weights import Card, load_model
+from saccade.tasks import Task
+from saccade.tasks.base import ExportForm
+from saccade.weights import Card
 
-Say = Callable[[str], None]
-STEP = 64
-"""Sides of the pictures of dense networks' files are multiples of this: the coarsest stride of our backbones."""
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ FORMATS: dict[str, Format] = {
 
 @dataclass(frozen=True)
 class Shipped:
-    """What `export_bundle` made."""
+    """What `export` made."""
 
     path: Path
     manifest: Manifest
@@ -85,9 +84,9 @@ class Shipped:
             "verified",
             "max_difference",
             "limit",
-            "boxes",
+            "answers",
             "agreement",
-            "mark",
+            "metric",
             "before",
             "after",
             "pictures",
@@ -98,7 +97,7 @@ class Shipped:
         return row
 
 
-def export_bundle(
+def export(
     source: Path | str | tuple[nn.Module, Card],
     to: str = "onnx",
     *,
@@ -107,7 +106,7 @@ def export_bundle(
     size: int | None = None,
     dynamic: bool = False,
     out: Path | str | None = None,
-    say: Say = lambda text: None,
+    log: Log = lambda text: None,
 ) -> Shipped:
     """Export a network as a bundle that was run against PyTorch.
 
@@ -115,58 +114,42 @@ def export_bundle(
         source: Run folder, weights file, model name, or a network in evaluation mode with its card.
         to: Format: onnx, openvino, torch, executorch, litert or coreml.
         precision: float32, bf16 or int8, as far as the format has it.
-        data: Real pictures, as for `saccade train --data`: calibrates int8 (required there) and measures
+        data: Real data, as for `saccade train --data`: calibrates int8 (required there) and measures
             what the precision does to the metrics.
-        size: Side of the square pictures, in pixels; None: what the weights were trained for.
+        size: Side of the square pictures, in pixels, of detectors and segmenters the shorter side; None: what the
+            weights were trained for.
         dynamic: Leave height and width of the pictures free.
         out: Folder to put the bundle's folder in; None: `export/` in the run folder, or here.
-        say: Called with lines about the work.
+        log: Called with lines about the work.
 
     Returns:
         The bundle's folder and manifest.
 
     Raises:
         CheckFailed: The file differs from PyTorch by more than its precision allows; nothing is left behind.
-        ConfigError: A format, precision or option that does not exist or does not go together.
+        ConfigError: A format, precision or option that does not exist or does not go together, or a network whose
+            task cannot be exported.
     """
-    form = _check_request(to, precision, data, dynamic)
-    model, card = source if isinstance(source, tuple) else _load(source)
-    step = 1
-    if is_dense(model):
-        card, preprocess, step = _dense_card(card, to, precision, data, size, dynamic)
-    elif card.task == "restore":
-        card, preprocess = _radar_images(card, to, precision, data, size, dynamic)
-    else:
-        check_classifies(card, "export")
-        card, preprocess = _card_for(card, size)
-    side = (preprocess.size, preprocess.size)
+    _check_request(to, precision, data, dynamic)
+    task, model, card = _open(source)
+    if to in HOMES and not task.phones:
+        raise ConfigError(
+            f"{card.model} is for the task {task.name}, which exports to onnx, openvino and torch, not to {to}"
+        )
+    card = task.sized(card, size or 0)
+    form = portable(task, model, card, dynamic=dynamic)
+    inputs, outputs = shapes(form)
     stem = f"{card.model}_{card.head}" if card.head else card.model
-    name = bundle_name(stem, None if dynamic else side, to, precision)
-    folder = Path(out) if out else _home(source) / "export"
-    image = example(card.in_chans, side)
-    module = portable(model, image)
-    job_name = f"exporting {name}"
-    with writing(folder / name, job_name, beside=True), replacing(folder / name) as temporary:
+    name = bundle_name(stem, size_of(inputs[0]["shape"]), to, precision)
+    home = Path(source) if not isinstance(source, tuple) and Path(source).is_dir() else Path()
+    folder = Path(out) if out else home / "export"
+    with writing(folder / name, f"exporting {name}", beside=True), replacing(folder / name) as temporary:
         temporary.mkdir()
-        run = _home(source)
-        pictures = Pictures.open(data, card, preprocess.size, run) if data else None
-        reference = one_output(model)
-        job = Job(
-            module, reference, card, preprocess, image, temporary, to, precision, dynamic, pictures, say, step
-        )
-        details = job.write()
-        write_contract(job.file, to, contract(card, to, precision))
+        held_out = HeldOut.open(data, task, card, home) if data else None
         manifest = Manifest(
-            card=card,
-            format=to,
-            precision=precision,
-            inputs=[{"name": "image", "dtype": "float32", "shape": job.input_shape(details)}],
-            outputs=[{"name": "output", "dtype": "float32", "shape": ["batch", *_tail(module, image)]}],
-            versions=_versions(form) | details.pop("versions", {}),
-            details=details,
+            card, to, precision, inputs, outputs, rest=form.rest, versions=_versions(FORMATS[to])
         )
-        checks = job.check(manifest, name)
-        manifest.tolerance, manifest.checks = checks.pop("tolerance"), checks
+        Job(task, model, form, manifest, temporary, held_out, log).run(name)
         write_manifest(temporary, manifest)
     return Shipped(folder / name, manifest)
 
@@ -175,128 +158,146 @@ def export_bundle(
 class Job:
     """One export under way."""
 
-    module: Portable
+    task: Task
     model: nn.Module
-    card: Card
-    preprocess: Preprocess
-    image: Tensor
+    """As loaded."""
+    form: ExportForm
+    """From `portable`."""
+    manifest: Manifest
     folder: Path
-    to: str
-    precision: str
-    dynamic: bool
-    pictures: Pictures | None
-    say: Say
-    step: int = 1
-    """Sides of a file with free size are multiples of this."""
+    held_out: HeldOut | None
+    log: Log
 
     @property
     def file(self) -> Path:
         """The model file under construction."""
-        return self.folder / FORMATS[self.to].model_file
+        return self.folder / FORMATS[self.manifest.format].model_file
 
-    def write(self) -> dict[str, Any]:
+    def run(self, name: str) -> None:
+        """Write the file, run it against PyTorch, and complete the manifest."""
+        manifest = self.manifest
+        manifest.details = self._write()
+        manifest.versions |= manifest.details.pop("versions", {})
+        if batch := manifest.details.get("batch"):
+            for port in (*manifest.inputs, *manifest.outputs):
+                port["shape"][0] = batch
+        write_contract(
+            self.file, manifest.format, contract(manifest.card, manifest.format, manifest.precision)
+        )
+        if not can_run(manifest.format):
+            self.log(f"{name}: converted but not checked; {manifest.format} files run on macOS only")
+            manifest.checks = {"verified": False}
+            return
+        bundle = Bundle(self.folder, dataclasses.replace(manifest, files={self.file.name: {}}))
+        file = open_file(bundle)
+        try:
+            self._check(file)
+        except CheckFailed as error:
+            raise CheckFailed(f"{name}: {error}; the file was removed") from None
+        finally:
+            file.close()
+
+    def _write(self) -> dict[str, Any]:
         """Write the model file; return what only this format has to say."""
         from saccade.engine.export import int8
         from saccade.engine.export.onnx import write_onnx
         from saccade.engine.export.openvino import write_openvino
         from saccade.engine.export.torch_export import write_torch
-        from saccade.engine.export.workers import HOMES, convert
+        from saccade.engine.export.workers import convert
 
-        if self.to == "torch":
-            write_torch(
-                self.module,
-                self.image,
-                self.file,
-                dynamic=self.dynamic,
-                precision=self.precision,
-                step=self.step,
-            )
+        to, precision = self.manifest.format, self.manifest.precision
+        if to == "torch":
+            write_torch(self.form, self.file, precision=precision)
             return {}
-        if self.to in HOMES:
-            return convert(self.to, self.module, self.image, self.file, self.say)
+        if to in HOMES:
+            return convert(to, self.form, self.file, self.log)
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "model.onnx"
-            if self.precision != "int8":
-                target = self.file if self.to == "onnx" else plain
-                write_onnx(self.module, self.image, target, dynamic=self.dynamic, step=self.step)
-                if self.to == "openvino":
+            if precision != "int8":
+                target = self.file if to == "onnx" else plain
+                write_onnx(self.form, target)
+                if to == "openvino":
                     write_openvino(target, self.file)
                 return {}
-            assert self.pictures is not None
-            write_onnx(self.module, self.image, plain, dynamic=self.dynamic)
-            images = self.pictures.calibration()
-            self.say(f"finding the ranges of int8 on {len(images)} training pictures")
-            if self.to == "onnx":
-                int8.quantise_onnx(plain, images, self.file)
+            write_onnx(self.form, plain)
+            samples = [
+                dict(zip(self.form.inputs, one, strict=True)) for one in self._calibration(CALIBRATION)
+            ]
+            self.log(f"finding the ranges of int8 on {len(samples)} training samples")
+            if to == "onnx":
+                int8.quantise_onnx(plain, samples, self.file)
             else:
                 write_openvino(plain, plain.with_suffix(".xml"))
-                int8.quantise_openvino(plain.with_suffix(".xml"), images, self.file)
-            return {"calibration_pictures": len(images)}
+                int8.quantise_openvino(plain.with_suffix(".xml"), samples, self.file)
+            return {"calibration_pictures": len(samples)}
 
-    def input_shape(self, details: dict[str, Any]) -> list[int | str]:
-        """Write the input's shape; names mark what may vary."""
-        side: list[int | str] = ["height", "width"] if self.dynamic else [self.preprocess.size] * 2
-        return [details.get("batch", "batch"), self.card.in_chans, *side]
+    def _calibration(self, count: int) -> list[tuple[Tensor, ...]]:
+        """Return real inputs of the file, one sample each."""
+        assert self.held_out is not None
+        recorder = Recorder(self.form.module, self.manifest.card, self.manifest.size)
+        return self.held_out.calibration(recorder, count)
 
-    def check(self, manifest: Manifest, name: str) -> dict[str, Any]:
-        """Run the file against PyTorch; return what the manifest shall say."""
-        if not can_run(self.to):
-            self.say(f"{name}: converted but not checked; {self.to} files run on macOS only")
-            return {"verified": False, "tolerance": 0.0}
-        session = open_session(Bundle(self.folder, dataclasses.replace(manifest, files={self.file.name: {}})))
-        try:
-            found: dict[str, Any] = {"verified": True}
-            cases = self._cases(manifest)
-            report = verify.compare(session, self.model, cases, precision=self.precision)
-            found |= {"tolerance": report.limit, **report.to_dict()}
-            if isinstance(self.model, JoinedBoxes):
-                found["boxes"] = verify.check_boxes(session, self.model, cases[:4])
-            if self.precision == "int8":
-                verify.check_batches(session, cases[-1].images)
-            if self.pictures is not None:
-                found |= self._check_on_pictures(session, manifest.batch)
-            write_reference(session, manifest, self.folder)
-            return found
-        except CheckFailed as error:
-            raise CheckFailed(f"{name}: {error}; the file was removed") from None
-        finally:
-            session.close()
+    def _check(self, file: OpenedFile) -> None:
+        """Run the file against PyTorch; write down what was found."""
+        manifest, card = self.manifest, self.manifest.card
+        whole = self.task.export_form(self.model, card, dynamic=manifest.free)
+        cases = self._cases()
+        report = verify.compare(file.session, whole.module, cases, precision=manifest.precision)
+        manifest.tolerance, manifest.checks = report.limit, {"verified": True, **report.to_dict()}
+        if self.form.rest and len(self.form.inputs) == 1 and manifest.precision == "float32":
+            manifest.checks["answers"] = verify.check_answers(self.task, file, self.model, card, cases[:4])
+        if manifest.precision == "int8":
+            verify.check_batches(file.session, cases[-1].inputs)
+        if self.held_out is not None:
+            manifest.checks |= self._measure(file, self.held_out)
+        sizes = [tuple(value.shape[1:]) for value in self.form.inputs.values()]
+        write_reference(file.session, manifest, self.folder, sizes)
 
-    def _cases(self, manifest: Manifest) -> list[verify.Case]:
-        """Make the batches to compare on; int8's ranges fit real pictures only, so only those say anything."""
-        if self.precision == "int8":
-            assert self.pictures is not None
-            real = torch.cat(self.pictures.calibration(32))
-            return [verify.Case(f"pictures x{n}", real[:n]) for n in (1, 2, 5, len(real))]
-        return verify.make_cases(
-            self.card.in_chans,
-            (self.preprocess.size, self.preprocess.size),
-            mean=self.preprocess.mean,
-            std=self.preprocess.std,
-            dynamic=self.dynamic,
-            batch=manifest.batch,
-            step=self.step,
-        )
+    def _cases(self) -> list[verify.Case]:
+        """Make the batches to compare on; int8's ranges fit real data only, so only those say anything."""
+        if self.manifest.precision != "int8":
+            return cases_for(self.form, self.task, self.manifest.card, self.manifest.batch)
+        found = self._calibration(32)
+        real = tuple(torch.cat(values) for values in zip(*found, strict=True))
+        counts = sorted({min(count, len(found)) for count in (1, 2, 5, len(found))})
+        return [verify.Case(f"real x{count}", tuple(value[:count] for value in real)) for count in counts]
 
-    def _check_on_pictures(self, session: Session, batch: int | None) -> dict[str, Any]:
-        """Compare metrics and answers on the validation pictures with the network's own."""
-        assert self.pictures is not None
-
-        def run(images: Tensor) -> Tensor:
-            return torch.cat([session(piece) for piece in images.split(batch or len(images))])
-
-        self.say(f"measuring on {len(self.pictures.val)} validation pictures")
-        metrics, same = self.pictures.measure({"before": self.model, "after": run})
-        main = self.pictures.task.main_metric
-        before, after = metrics["before"][main], metrics["after"][main]
-        verify.check_marks(self.precision, before, after, same["after"])
+    def _measure(self, file: OpenedFile, held_out: HeldOut) -> dict[str, Any]:
+        """Compare metrics and answers on the validation data with the network's own."""
+        task, card = self.task, self.manifest.card
+        self.log(f"measuring on {len(held_out.val)} validation samples")
+        found, other, agreement = held_out.measure(self.model, task.exported(file, card))
+        before, after = found[task.main_metric], other[task.main_metric]
+        verify.check_metric(task, self.manifest.precision, before, after, agreement)
+        shared = {} if agreement is None else {"agreement": round(agreement, 6)}
         return {
-            "mark": main,
+            "metric": task.main_metric,
             "before": round(before, 6),
             "after": round(after, 6),
-            "agreement": round(same["after"], 6),
-            "pictures": int(metrics["before"].get("count", len(self.pictures.val))),
+            **shared,
+            "pictures": int(found.get("count", len(held_out.val))),
         }
+
+
+def cases_for(form: ExportForm, task: Task, card: Card, batch: int | None) -> list[verify.Case]:
+    """Make the batches that a file of a network is compared with PyTorch on."""
+    facts = task.preprocess(card)
+    free = any("height" in axes.values() for axes in form.free.values())
+    return verify.make_cases(
+        form.inputs,
+        mean=tuple(facts.get("mean", (0.0,))),
+        std=tuple(facts.get("std", (1.0,))),
+        free=free,
+        batch=batch,
+        step=form.step,
+    )
+
+
+def open_file(bundle: Bundle, *, threads: int | None = None, backend: str | None = None) -> OpenedFile:
+    """Open a bundle's file as `Task.exported` takes it; see `open_session`."""
+    session = open_session(bundle, threads=threads, backend=backend)
+    manifest = bundle.manifest
+    return OpenedFile(session, manifest.card, [port["shape"] for port in manifest.inputs])
 
 
 def open_session(bundle: Bundle, *, threads: int | None = None, backend: str | None = None) -> Session:
@@ -313,7 +314,7 @@ def open_session(bundle: Bundle, *, threads: int | None = None, backend: str | N
     from saccade.engine.export.onnx import OnnxSession
     from saccade.engine.export.openvino import OpenVinoSession
     from saccade.engine.export.torch_export import TorchSession
-    from saccade.engine.export.workers import HOMES, WorkerSession
+    from saccade.engine.export.workers import WorkerSession
 
     form, precision = bundle.manifest.format, bundle.manifest.precision
     backend = backend or form
@@ -330,7 +331,7 @@ def open_session(bundle: Bundle, *, threads: int | None = None, backend: str | N
     raise ConfigError(f"{bundle.path}: a bundle of format {form} does not run with the backend {backend!r}")
 
 
-def _check_request(to: str, precision: str, data: str, dynamic: bool) -> Format:
+def _check_request(to: str, precision: str, data: str, dynamic: bool) -> None:
     """Refuse what does not exist or does not go together."""
     if to not in FORMATS:
         raise ConfigError(f"unknown format {to!r}{did_you_mean(to, FORMATS)}")
@@ -347,73 +348,17 @@ def _check_request(to: str, precision: str, data: str, dynamic: bool) -> Format:
         )
     if dynamic and not form.dynamic:
         raise ConfigError(f"{to} files have a fixed height and width; leave out --dynamic")
-    return form
 
 
-def _load(source: Path | str) -> tuple[nn.Module, Card]:
-    """Load what a source names, refusing bundles with a sentence."""
-    if is_bundle(source):
+def _open(source: Path | str | tuple[nn.Module, Card]) -> tuple[Task, nn.Module, Card]:
+    """Open what a source names, refusing bundles and tasks that cannot be exported."""
+    if not isinstance(source, tuple) and is_bundle(source):
         raise ConfigError(f"{source}: already a bundle; export from the run folder or weights it was made of")
-    return load_model(source)
-
-
-def _home(source: Path | str | tuple[nn.Module, Card]) -> Path:
-    """Return the run folder of a source, else the working folder."""
-    return Path(source) if not isinstance(source, tuple) and Path(source).is_dir() else Path()
-
-
-def _dense_card(
-    card: Card, to: str, precision: str, data: str, size: int | None, dynamic: bool
-) -> tuple[Card, Preprocess, int]:
-    """Settle the size of a dense network's file; refuse what dense networks do not export to.
-
-    Returns:
-        The card (its own evaluation transform stays), the square that a file of fixed size takes, and the step of
-        sides of a file of free size.
-    """
-    if to not in ("onnx", "openvino", "torch") or precision != "float32" or data:
-        raise ConfigError(
-            "detectors and segmenters export to onnx, openvino and torch in float32, without --data; "
-            f"asked for was {to} in {precision}"
-        )
-    whole = WholePreprocess.from_dict(card.preprocess) if card.preprocess else WholePreprocess()
-    if size:
-        whole = dataclasses.replace(whole, size=size, max_size=max(size, whole.max_size))
-    side = max(-(-(whole.size if dynamic else whole.max_size) // STEP), 3 if dynamic else 1) * STEP
-    square = Preprocess(size=side, crop_pct=1.0, mean=whole.mean, std=whole.std)
-    return dataclasses.replace(card, preprocess=whole.to_dict()), square, STEP
-
-
-def _radar_images(
-    card: Card, to: str, precision: str, data: str, size: int | None, dynamic: bool
-) -> tuple[Card, Preprocess]:
-    """Settle the size of a file that sharpens radar images; refuse what these do not export to."""
-    if to not in ("onnx", "openvino", "torch") or precision != "float32" or data or dynamic:
-        raise ConfigError(
-            "networks that sharpen radar images export to onnx, openvino and torch in float32, at one size and "
-            f"without --data; asked for was {to} in {precision}{', of free size' if dynamic else ''}"
-        )
-    side = size or int(get_task(card.task).preprocess(card)["size"])
-    card = dataclasses.replace(card, in_chans=1, preprocess={"size": side})
-    return card, Preprocess(size=side, crop_pct=1.0, mean=(0.0,), std=(1.0,))
-
-
-def _card_for(card: Card, size: int | None) -> tuple[Card, Preprocess]:
-    """Complete a card's preprocessing and set the size that was asked for."""
-    preprocess = preprocess_of(card, size or 0)
-    return dataclasses.replace(card, preprocess=preprocess.to_dict()), preprocess
-
-
-def _tail(module: Portable, image: Tensor) -> list[int]:
-    """Shape of one output without the batch."""
-    with torch.no_grad():
-        return list(module(image).shape[1:])
+    return open_for(source, "export")
 
 
 def exporter_versions(to: str) -> dict[str, str]:
     """Name what decides how a network is exported to a format: versions, or the pins of an environment."""
-    from saccade.engine.export.workers import HOMES
-
     found = _versions(FORMATS[to]) | {"format": str(BUNDLE_FORMAT)}
     if to in HOMES:
         found["environment"] = pins_digest(HOMES[to])

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from saccade.engine.export.form import Portable
-from saccade.engine.export.onnx import dynamic_axes, quiet
-from saccade.engine.export.session import count_threads
+from saccade.engine.export.form import free_axes
+from saccade.engine.export.onnx import cannot_free, quiet
 from saccade.errors import ConfigError, WeightsError
-from saccade.files import parse_json
+from saccade.files import count_threads, parse_json
 from saccade.files.archives import check_members
+from saccade.tasks.base import ExportForm
 from saccade.weights.pth import read_checkpoint
 
 MAX_JSON_BYTES = 256 << 20
@@ -33,54 +33,51 @@ _EXPRESSION = re.compile(
 )
 
 
-def write_torch(
-    module: Portable,
-    image: Tensor,
-    path: Path,
-    *,
-    dynamic: bool = False,
-    precision: str = "float32",
-    step: int = 1,
-) -> None:
-    """Write a `.pt2` program with any batch and, on request, any height and width.
+def write_torch(form: ExportForm, path: Path, *, precision: str = "float32") -> None:
+    """Write a `.pt2` program.
 
     Args:
-        module: From `portable`.
-        image: Example (2, channels, height, width).
+        form: From `portable`.
         path: File to write.
-        dynamic: Leave height and width free.
-        step: With `dynamic`, sides are multiples of this many pixels.
-        precision: float32, or bf16 weights and arithmetic (pictures still go in as float32).
+        precision: float32, or bf16 weights and arithmetic (inputs and outputs stay float32).
 
     Raises:
-        ConfigError: The network cannot be exported with free sizes.
+        ConfigError: The network cannot be exported, or not with free sizes.
     """
+    module = form.module
     if precision == "bf16":
-        module = _InBfloat16(module)
+        module = (_InBfloat16 if len(form.inputs) == 1 else _SeveralInBfloat16)(form.module)
     with quiet():
         try:
             program = torch.export.export(
-                module, (image,), dynamic_shapes=(dynamic_axes(dynamic, step),), strict=False
+                module, tuple(form.inputs.values()), dynamic_shapes=free_axes(form), strict=False
             )
-        except RuntimeError:  # UserError of the tracer included
-            if not dynamic:
-                raise
-            raise ConfigError(
-                "this network cannot be exported with free height and width; leave out --dynamic"
-            ) from None
+        except RuntimeError as error:  # UserError of the tracer included
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(cannot_free(form, reason)) from None
         # The example pictures would be stored as a pickle, and nobody needs them.
         program._example_inputs = None
         torch.export.save(program, str(path))
 
 
-class _InBfloat16(Portable):
-    """The same network in bfloat16, float32 outside."""
+class _InBfloat16(nn.Module):
+    """A network of one input in bfloat16, float32 outside."""
 
-    def __init__(self, module: Portable) -> None:
-        super().__init__(copy.deepcopy(module.model).to(torch.bfloat16))
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.inner = copy.deepcopy(module).to(torch.bfloat16)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return super().forward(image.to(torch.bfloat16)).float()
+    def forward(self, image: Tensor) -> Any:
+        found = self.inner(image.to(torch.bfloat16))
+        return found.float() if isinstance(found, Tensor) else tuple(value.float() for value in found)
+
+
+class _SeveralInBfloat16(_InBfloat16):
+    """A network of several inputs likewise."""
+
+    def forward(self, *inputs: Tensor) -> Any:
+        found = self.inner(*(value.to(torch.bfloat16) for value in inputs))
+        return found.float() if isinstance(found, Tensor) else tuple(value.float() for value in found)
 
 
 def check_program(path: Path) -> None:
@@ -186,10 +183,10 @@ class TorchSession:
         except Exception as error:  # the reader raises as many kinds as there are fields
             raise WeightsError(f"{path}: PyTorch cannot open this file ({str(error)[:300]})") from None
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) float32 to outputs."""
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Map float32 tensors to the output, or a tuple of several."""
         with torch.no_grad():
-            return self._module(images)
+            return self._module(*inputs)
 
     def close(self) -> None:
         """Free the module."""

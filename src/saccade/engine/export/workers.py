@@ -16,12 +16,11 @@ from torch import Tensor
 
 from saccade.engine.export.deadline import Watch, call_limit, too_long
 from saccade.engine.export.environment import environment
-from saccade.engine.export.form import Portable
-from saccade.engine.export.session import count_threads
 from saccade.engine.export.torch_export import write_torch
 from saccade.errors import CheckFailed, ConfigError, SaccadeError, ShapeError, WeightsError
 from saccade.files import convert as convert_values
-from saccade.files import parse_json
+from saccade.files import count_threads, parse_json
+from saccade.tasks.base import ExportForm
 
 HOMES = {"executorch": "executorch", "coreml": "executorch", "litert": "litert"}
 """Which environment makes and runs which format: executorch brings coremltools."""
@@ -35,17 +34,14 @@ def can_run(form: str) -> bool:
     return form != "coreml" or platform.system() == "Darwin"
 
 
-def convert(
-    form: str, module: Portable, image: Tensor, path: Path, say: Callable[[str], None]
-) -> dict[str, Any]:
+def convert(to: str, form: ExportForm, path: Path, log: Callable[[str], None]) -> dict[str, Any]:
     """Write a file in another environment, from a torch.export program.
 
     Args:
-        form: executorch, litert or coreml.
-        module: From `portable`.
-        image: Example (2, channels, height, width).
+        to: executorch, litert or coreml.
+        form: From `portable`.
         path: File to write.
-        say: Told what is being made.
+        log: Told what is being made.
 
     Returns:
         What the exporter has to say: batch, versions, delegated share.
@@ -54,13 +50,13 @@ def convert(
         CheckFailed: The exporter failed; the sentence has its message.
         MissingExtraError: The environment cannot be made.
     """
-    python = environment(HOMES[form], say)
+    python = environment(HOMES[to], log)
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "program.pt2"
-        write_torch(module, image, program)
-        say(f"converting to {form}")
+        write_torch(form, program)
+        log(f"converting to {to}")
         done = subprocess.run(
-            [str(python), "-I", "-W", "ignore", str(_WORKER), "convert", form, str(program), str(path)],
+            [str(python), "-I", "-W", "ignore", str(_WORKER), "convert", to, str(program), str(path)],
             capture_output=True,
             stdin=subprocess.DEVNULL,
             check=False,
@@ -69,7 +65,7 @@ def convert(
     if not answer.pop("ok", False):
         tail = done.stderr.decode(errors="replace").strip().splitlines()
         raise CheckFailed(
-            f"{form}: the conversion failed ({answer.get('error') or (tail or ['no message'])[-1][:300]})"
+            f"{to}: the conversion failed ({answer.get('error') or (tail or ['no message'])[-1][:300]})"
         )
     return answer
 
@@ -124,14 +120,15 @@ class WorkerSession:
         self._late = True
         self._process.kill()
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) float32 to outputs.
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Map the one float32 input to the one output.
 
         Raises:
             WeightsError: The file does not come to an end.
         """
+        (only,) = inputs
         with self._in_time():
-            return self._call(images)
+            return self._call(only)
 
     def _call(self, images: Tensor) -> Tensor:
         """Send one request and read the answer."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saccade.engine.predict.journal import Journal, skipped_path
 from saccade.errors import ConfigError, DataError
 from saccade.files import read_json, write_text
+from saccade.files.journal import Journal, skipped_path
 from saccade.kinematics.records import Question
 from saccade.tasks.answer.vlm.adapters import Adapter
 from saccade.tasks.answer.vlm.answering import Answers

@@ -1,4 +1,8 @@
-"""A model's marks beside those of what it has to beat: blank frames, the best constant, the base before tuning."""
+"""A model's scores beside those of what it has to beat: blank frames, the best constant, the base before tuning.
+
+A model that takes boxes as channels also answers from the boxes alone and from the pixels alone: how much of a score
+is read off the boxes that it is given cannot be told otherwise.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +28,14 @@ from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.splits import check_apart
 from saccade.tasks.answer.vlm.adapters import Adapter
 from saccade.tasks.answer.vlm.answering import Answers
+from saccade.tasks.answer.vlm.clips import Exchange, only_boxes, only_pixels
 from saccade.tasks.answer.vlm.data import Exchanges
 from saccade.trust import Stored, check_place
 
 MODEL, BLANK, UNTUNED, CONSTANT = "model", "question only", "untuned", "constant"
+BOXES, PIXELS = "boxes only", "pixels only"
+PARTS: dict[str, Callable[[Exchange], Exchange]] = {BOXES: only_boxes, PIXELS: only_pixels}
+"""Rows of models that take boxes as channels: what is left of a clip."""
 
 
 @dataclass(frozen=True)
@@ -116,40 +124,43 @@ def compare_answers(
     # A file that cannot be read should not be found out about after hours of answering.
     contenders = {}
     for name, path in (others or {}).items():
-        if name in (MODEL, BLANK, CONSTANT, UNTUNED):
+        if name in (MODEL, BLANK, CONSTANT, UNTUNED, *PARTS):
             raise ConfigError(f"--also {name}: there is such a row already; choose another name")
         contenders[name] = read_contender(path, questions, labels, label_settings)
     exchanges = Exchanges(bench, labels, pictures)
     folder = Path(out)
     runs: dict[str, AnswerRun] = {}
 
-    def run(who: str, answers: Answers, how: Adapter | None, blank: bool) -> Mapping[str, Any]:
+    def run(who: str, answers: Answers, how: Adapter | None, blank: bool = False) -> Mapping[str, Any]:
+        part = PARTS.get(who)
         runs[who] = answer_questions(
             answers,
             questions,
-            exchanges,
+            exchanges.showing(part) if part else exchanges,
             how,
             folder / f"{who.replace(' ', '_')}.jsonl",
             batch=batch,
             blank=blank,
             restart=restart,
-            settings=settings,
+            settings={**(settings or {}), **({"shown": who} if part else {})},
             progress=lambda done: progress(who, done, len(questions)),
         )
         return read_answers(runs[who].out) if runs[who].answered else {}
 
     with writing(folder, "scoring"):
-        said = run(MODEL, model, adapter, False)
-        alone = run(BLANK, model, adapter, True)
+        said = run(MODEL, model, adapter)
+        alone = run(BLANK, model, adapter, blank=True)
         found = score(questions, said, blind=blind, question_only=alone or None, seed=seed)
         marked = {MODEL: found.rows, BLANK: score(questions, alone, seed=seed).rows}
+        for who in PARTS if adapter is not None and adapter.box_channels else ():
+            marked[who] = score(questions, run(who, model, adapter), seed=seed).rows
         marked[CONSTANT] = [
             Marked(q, UNPARSABLE, mark(q.task, q.value, blind.get(q.task))) for q in questions
         ]
         notes = ["differences below 7 points of 200 questions are no evidence"]
         if untuned is not None:
             base, its = untuned()
-            marked[UNTUNED] = score(questions, run(UNTUNED, base, its, False), seed=seed).rows
+            marked[UNTUNED] = score(questions, run(UNTUNED, base, its), seed=seed).rows
         else:
             notes.append("no untuned row: this model was not tuned by us, or is the base itself")
         for name, said in contenders.items():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from saccade.data.preprocess import Preprocess
-from saccade.engine.bench.machine import usable_cores
 from saccade.engine.predict.pipeline import best_batch
 from saccade.engine.sessions import Predictor, open_predictor
+from saccade.files import usable_cores
 from saccade.tasks.classify.task import preprocess_of
 from saccade.weights import Card
 

@@ -15,14 +15,14 @@ from saccade.engine.sessions.finite import not_finite
 from saccade.errors import ConfigError, DataError, WeightsError
 from saccade.radar.arithmetic import check_threads
 from saccade.radar.grid import RadarImage
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.tasks.restore.report import PEAK
+from saccade.weights import Card
 from saccade.zoo.registry import task_of
 
 SHIPPED = "srvit_swift.safetensors"
 PIXEL = 1e-3
 """Metres of a pixel in the training pairs; what a network has learned about blur belongs to this size."""
-PEAK = 2e-3
-"""Largest value of the images that the published networks were trained on: theirs are brought to it first."""
 
 
 def shipped_weights() -> Path:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from saccade.engine.export.bundle import Bundle
 from saccade.engine.export.cache import recall, remember
-from saccade.engine.export.session import count_threads
 from saccade.engine.export.verify import difference, limit
 from saccade.engine.sessions.finite import not_finite
 from saccade.engine.sessions.predictor import (
@@ -28,6 +27,7 @@ from saccade.engine.sessions.predictor import (
     open_eager,
 )
 from saccade.errors import CheckFailed, SaccadeError, WeightsError
+from saccade.files import count_threads
 from saccade.tasks.classify.task import preprocess_of
 from saccade.weights import Card
 

@@ -10,15 +10,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from saccade.engine.export import is_bundle, open_session, read_bundle
-from saccade.engine.export.form import split_boxes
-from saccade.engine.export.session import Session, count_threads
+from saccade.engine.export.session import Session
 from saccade.engine.sessions.finite import finite_rows, not_finite
 from saccade.errors import ConfigError, WeightsError
+from saccade.files import count_threads
 from saccade.nn.fold import fold
 from saccade.tasks import get_task
 from saccade.tasks.dense.task import DenseTask
-from saccade.weights import Card, load_model, locate
-from saccade.weights.store import CARD_KEY, build_model
+from saccade.tasks.detect.export import split_boxes
+from saccade.tasks.open import build_model, load_model
+from saccade.weights import Card, locate
+from saccade.weights.store import CARD_KEY
 from saccade.zoo.registry import task_of
 
 STEP = 64
@@ -169,7 +171,7 @@ class DensePredictor:
             return outputs[:, :, :height, :width].clone(), finite
         boxes, scores = split_boxes(outputs, fitting)
         counts = self._net.count_anchors(*fitting)
-        return self._net._select(boxes, scores, [(height, width)] * len(images), counts), finite
+        return self._net.select(boxes, scores, [(height, width)] * len(images), counts), finite
 
     def close(self) -> None:
         """Free the runtime."""

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from saccade.engine.export.session import count_threads
 from saccade.errors import ConfigError
+from saccade.files import count_threads
 from saccade.nn.fold import fold
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -34,9 +34,10 @@ class EagerSession:
         folded = model if getattr(model, "is_folded", False) else fold(model)
         self._model: nn.Module | None = folded.to(device=self._device, dtype=self._dtype)
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to float32 outputs on the CPU."""
         assert self._model is not None, "the session was closed"
+        (images,) = inputs
         with torch.no_grad():
             return self._run(images.to(self._device, self._dtype)).float().cpu()
 

@@ -13,18 +13,19 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
-from saccade.engine.export import FORMATS, Bundle, export_bundle, is_bundle, open_session, read_bundle
+from saccade.engine.export import FORMATS, Bundle, export, is_bundle, open_file, open_session, read_bundle
 from saccade.engine.export.cache import prune_bundles
 from saccade.engine.export.contract import contract
-from saccade.engine.export.session import Session
+from saccade.engine.export.session import Session, tensors_of
 from saccade.engine.export.ship import exporter_versions
 from saccade.engine.export.verify import difference, limit
 from saccade.engine.sessions.eager import CompiledSession, EagerSession
 from saccade.errors import ConfigError, SaccadeError, ShapeError, did_you_mean
 from saccade.files import cache_dir, writing
-from saccade.tasks import check_classifies
+from saccade.tasks import check_classifies, get_task
 from saccade.tasks.classify.task import preprocess_of
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 
 PRECISIONS = ("float32", "bf16", "int8")
 IN_PROCESS = ("torch", "compile")
@@ -138,7 +139,7 @@ def open_predictor(
         MissingExtraError: The named backend's package is not installed.
         CheckFailed: The named backend differs from PyTorch.
     """
-    _check_request(backend, precision, device)
+    check_request(backend, precision, device)
     if is_bundle(source):
         return _open_bundle(source, backend, precision, threads, device, batch, say)
     model, card = load_model(source)
@@ -199,15 +200,13 @@ def _open_made(
 
 def made_bundle(model: nn.Module, card: Card, form: str, precision: str, say: Say) -> Bundle:
     """Return a verified bundle of a network from the cache, exporting it on first use."""
-    from saccade.engine.export.bundle import bundle_name
-
     home = cache_dir() / "bundles" / fingerprint(model, card, form)[:16]
-    path = home / bundle_name(card.model, preprocess_of(card).size, form, precision)
     with writing(home, f"exporting {card.model} for later", beside=True, patience=EXPORT_PATIENCE):
-        bundle = _cached(path, model, card, say) if is_bundle(path) else None
+        kept = next((path for path in home.glob(f"*-{form}-{precision}") if is_bundle(path)), None)
+        bundle = _cached(kept, model, card, say) if kept else None
         if bundle is None:
             say(f"exporting {card.model} to {form} ({precision}) once, into {home}")
-            made = export_bundle((model, card), form, precision=precision, out=home, say=say)
+            made = export((model, card), form, precision=precision, out=home, log=say)
             bundle = read_bundle(made.path)
         with contextlib.suppress(OSError):
             os.utime(home)  # used last now
@@ -217,33 +216,28 @@ def made_bundle(model: nn.Module, card: Card, form: str, precision: str, say: Sa
 
 
 def _cached(path: Path, model: nn.Module, card: Card, say: Say) -> Bundle | None:
-    """Return a bundle of the cache after running it on one picture beside the network; None where it is no good."""
+    """Return a bundle of the cache after running it on one sample beside the network; None where it is no good."""
     try:
         bundle = read_bundle(path)
-        session = open_session(bundle, threads=1)
+        file = open_file(bundle, threads=1)
     except SaccadeError as error:
         say(f"the cached bundle is made again: {error}")
         return None
     try:
-        image = torch.randn(1, *example_shape(card), generator=torch.Generator().manual_seed(13))
+        form = get_task(card.task).export_form(model, bundle.manifest.card)
+        given = tuple(value[:1] for value in form.inputs.values())
         with torch.no_grad():
-            want = model(image)
-        images = image.expand(bundle.manifest.batch or 1, -1, -1, -1).contiguous()
-        got = session(images)[:1]
-        if got.shape == want.shape and difference(got, want) <= limit(bundle.manifest.precision, 2e-6):
+            wanted = tensors_of(form.module(*given))
+        allowed = limit(bundle.manifest.precision, 2e-6)
+        pairs = list(zip(tensors_of(file(*given)), wanted, strict=True))
+        if all(got.shape == want.shape and difference(got, want) <= allowed for got, want in pairs):
             return bundle
         say(f"the cached bundle {path} does not answer as the network does; it is made again")
     except SaccadeError as error:
         say(f"the cached bundle is made again: {error}")
     finally:
-        session.close()
+        file.close()
     return None
-
-
-def example_shape(card: Card) -> tuple[int, int, int]:
-    """Channels, height and width of a classifier's pictures."""
-    side = preprocess_of(card).size
-    return card.in_chans, side, side
 
 
 def bundle_predictor(
@@ -268,9 +262,7 @@ def fingerprint(model: nn.Module, card: Card, form: str = "") -> str:
     """
     facts = {
         "structure": repr(model),
-        "card": contract(
-            dataclasses.replace(card, labels=[], preprocess=preprocess_of(card).to_dict()), form, ""
-        ),
+        "card": contract(dataclasses.replace(get_task(card.task).sized(card), labels=[]), form, ""),
         "tools": exporter_versions(form) if form else {},
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
@@ -304,7 +296,7 @@ def _open_bundle(
     return bundle_predictor(bundle, threads=threads, backend=backend, why="as asked for")
 
 
-def _check_request(backend: str, precision: str, device: str) -> None:
+def check_request(backend: str, precision: str, device: str) -> None:
     """Refuse names that do not exist."""
     backends = ("auto", *IN_PROCESS, *(f for f in MADE_ON_THE_WAY if f in FORMATS))
     if backend not in backends:

@@ -12,14 +12,14 @@ from saccade.data.config import DataConfig
 from saccade.data.loader import build_loader
 from saccade.data.sampler import OrderedSampler
 from saccade.data.video_clips import ClipDataset
-from saccade.engine.export.session import count_threads
 from saccade.engine.sessions.dense import card_at
 from saccade.engine.sessions.finite import FiniteOutputs
 from saccade.errors import ConfigError
+from saccade.files import count_threads
 from saccade.nn.fold import fold
 from saccade.tasks.base import Batch
+from saccade.tasks.open import load_model
 from saccade.tasks.video.task import Video, video_preprocess_of
-from saccade.weights import load_model
 
 BATCH = 4
 """Clips at a time."""
@@ -70,7 +70,7 @@ class VideoPredictor:
         if self.card.task != "video":
             raise ConfigError(f"{source}: a network for {self.card.task}, not one of videos")
         self._source = str(source)
-        self.preprocess = video_preprocess_of(self.card, DataConfig(size=size, frames=frames, views=views))
+        self.preprocess = video_preprocess_of(self.card, DataConfig(size=size, frames=frames, views=views))  # pyright: ignore[reportArgumentType]
         self.task, self.device = Video(), device
         torch.set_num_threads(count_threads(threads))
         try:
@@ -95,7 +95,7 @@ class VideoPredictor:
             workers=0,
             collate=self.task.collate,
         )
-        finite = FiniteOutputs(self._source, self._probe, logs=True)
+        finite = FiniteOutputs(self._source, self._probe)
         first = start
         with torch.inference_mode():
             for one in loader:

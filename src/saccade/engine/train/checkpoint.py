@@ -39,7 +39,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saccade.errors import SaccadeError, WeightsError
-from saccade.files import convert, parse_json, replacing, sha256, write_text
+from saccade.files import convert, open_regular, parse_json, replacing, sha256, write_text
 
 FORMAT = 2
 LATEST = "LATEST"
@@ -375,9 +375,10 @@ def _read_state(folder: Path) -> State:
     """
     file = folder / STATE
     try:
-        text = file.read_bytes()
+        with open_regular(file) as stream:
+            text = stream.read()
         said = (folder / SUM).read_text(encoding="utf-8") if (folder / SUM).is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, SaccadeError) as error:
         raise WeightsError(f"{file}: the checkpoint is damaged ({error})") from None
     values = parse_json(text, where=str(file), error=WeightsError)
     number = values.get("format") if isinstance(values, dict) else None

@@ -13,11 +13,11 @@ import torch
 from saccade.engine.bench.machine import describe_machine
 from saccade.engine.bench.run import Row, bench
 from saccade.engine.evaluate.compare import accuracy_change, comparison_section
-from saccade.engine.evaluate.intervals import Interval
-from saccade.engine.evaluate.report import write_report, write_summary
-from saccade.engine.evaluate.result import Evaluation
-from saccade.engine.evaluate.run import evaluate
+from saccade.engine.evaluate.evaluate import SHOWN, evaluate
+from saccade.engine.evaluate.page import write_report, write_summary
 from saccade.files import write_text
+from saccade.tasks.evaluation import Evaluation
+from saccade.tasks.intervals import Interval
 
 Say = Callable[[str], None]
 STAGES = ("base", "converted", "fine-tuned")
@@ -76,7 +76,7 @@ def compare_speed(
     """
     before = torch.get_num_threads()
     try:
-        found = bench([str(base), str(after)], [backend], threads=threads, seconds=seconds, say=say)
+        found = bench([str(base), str(after)], [backend], threads=threads, seconds=seconds, log=say)
     finally:
         torch.set_num_threads(before)
     rows = [_speed_row(stage, found[i], found[2 + i]) for i, stage in enumerate((STAGES[0], STAGES[2]))]
@@ -125,20 +125,20 @@ def compare(
             backend="torch",
             device=device,
             seed=seed,
-            mistakes=12 if source == folder else 0,
+            shown=SHOWN // 2 if source == folder else 0,
         )
     say("measuring the speed, both in turn")
     result = compare_speed(base, folder, threads=threads, backend=backend, seconds=seconds)
     if judged:
         result.rows.insert(1, dict.fromkeys(result.rows[0]) | {"stage": STAGES[1]})
-        hits = [found[stage].measures.hits for stage in (STAGES[0], STAGES[2])]
-        result.change, result.change_interval = accuracy_change(*hits, seed=seed)
+        before, after = (found[stage].gathered.hits() for stage in (STAGES[0], STAGES[2]))
+        result.change, result.change_interval = accuracy_change(before, after, seed=seed)
     for row in result.rows:
         if (one := found.get(row["stage"])) is not None:
-            row["top1"] = one.measures.metrics["top1"]
-            row["top1_low"], row["top1_high"] = one.measures.intervals["top1"]
+            row["top1"] = one.metrics["top1"]
+            row["top1_low"], row["top1_high"] = one.intervals["top1"]
     after = found[STAGES[2]]
-    result.images = after.measures.count
+    result.images = after.count
     write_text(folder / "comparison.json", json.dumps(asdict(result), indent=1) + "\n")
     words = [
         result.sentence()[0].upper() + result.sentence()[1:] + ".",

@@ -25,9 +25,9 @@ import torch
 import yaml
 from torch import nn
 
+from saccade.data.config import read_split, same_place
 from saccade.data.opening import is_divided, open_pair
 from saccade.engine.bench.cost import count_macs, count_params
-from saccade.engine.evaluate.held_out import same_place, trained_on
 from saccade.engine.train.loop import Interrupted, train, train_held
 from saccade.engine.train.recipe import (
     PLACES,
@@ -37,14 +37,16 @@ from saccade.engine.train.recipe import (
     mark_places,
     unset_old_zeros,
 )
-from saccade.engine.train.settings import leaves, to_plain
 from saccade.engine.train.setup import alone, build_accelerator, is_first_process
 from saccade.errors import ConfigError, WeightsError
 from saccade.files import convert as checked
 from saccade.files import read_yaml, write_text
+from saccade.settings import leaves, to_plain
 from saccade.tasks.classify.task import preprocess_of
+from saccade.tasks.open import load_model
 from saccade.trust import Stored, check_place
-from saccade.weights import Card, load_model, load_weights, locate, read_weights, save_weights
+from saccade.weights import Card, locate, read_weights
+from saccade.zoo.loading import load_weights, save_weights
 from saccade.zoo.registry import create_model, list_models
 from saccade.zoo.sparse import sparsify
 
@@ -173,7 +175,7 @@ def adopt_split(plan: ConvertPlan, chosen: set[str]) -> list[str]:
     Raises:
         ConfigError: The user set one of them to another value.
     """
-    found, data = trained_on(plan.base), plan.recipe.data
+    found, data = read_split(plan.base), plan.recipe.data
     if found is None or data.val or found[0].val or not same_place(data.source, found[0].source):
         return []
     if is_divided(data.source):

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from saccade.errors import ConfigError
 from saccade.tasks import get_task
-from saccade.weights import Card, load_model
+from saccade.tasks.open import load_model
+from saccade.weights import Card
 from saccade.zoo.registry import create_model, list_models, published_labels
 
 LUMA = (0.299, 0.587, 0.114)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import platform
 import sys
 import time
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from saccade.errors import SaccadeError
 from saccade.extras import require
-from saccade.files import convert, read_lines, write_text
+from saccade.files import convert, read_lines, usable_cores, write_text
 from saccade.shown import escape
 
 PLAIN_SECONDS = 10.0
@@ -187,7 +186,7 @@ def write_environment(folder: Path, **facts: Any) -> None:
         "numpy": numpy.__version__,
         "system": platform.platform(),
         "machine": platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "gpu": torch.cuda.get_device_name() if cuda else "",
         "cuda": torch.version.cuda or "" if cuda else "",
         "command": sys.argv,

@@ -104,6 +104,7 @@ def train(
     *,
     resume: bool | str = False,
     say: Callable[[str], None] | None = None,
+    quiet: bool = False,
     allow_pipe: bool = False,
     allow_address: bool = False,
 ) -> TrainResult:
@@ -115,6 +116,7 @@ def train(
         resume: Go on from the folder's newest checkpoint (from the start when it has none yet), or from the one
             of this name; newer ones are then removed.
         say: Takes lines for the user; None: stderr, from the first process only.
+        quiet: Show no progress.
         allow_pipe: Run the commands that `data.source` and `data.val` are (pipe:...), unless they come from a file.
         allow_address: Fetch addresses and hub ids that come from a file, such as a recipe that was loaded.
 
@@ -127,11 +129,16 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved and `resume` goes on from it.
     """
     with trusting(pipe=allow_pipe, address=allow_address), alone(folder, "training"):
-        return train_held(recipe, Path(folder), resume=resume, say=say)
+        return train_held(recipe, Path(folder), resume=resume, say=say, quiet=quiet)
 
 
 def train_held(
-    recipe: Recipe, folder: Path, *, resume: bool | str = False, say: Callable[[str], None] | None = None
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool | str = False,
+    say: Callable[[str], None] | None = None,
+    quiet: bool = False,
 ) -> TrainResult:
     """As `train`, in a folder whose lock the caller holds."""
     check_places(recipe)
@@ -165,7 +172,7 @@ def train_held(
             write_environment(folder, **describe(session))
             log.rewind(progress.step if snapshot else -1, progress.epoch)
     total = min(session.schedule.num_steps, recipe.run.max_steps or session.schedule.num_steps)
-    with Ticker(total, progress.step, quiet=not first) as ticker, _watch_interrupts() as interrupted:
+    with Ticker(total, progress.step, quiet=quiet or not first) as ticker, _watch_interrupts() as interrupted:
         run = Run(session, folder, progress, log, ticker, say or ticker.say, interrupted, total)
         for line in lines:
             run.tell(line)

@@ -8,22 +8,22 @@ never taken for "automatic": it is refused where nothing can be done with it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-
+from saccade import settings
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.engine.train import settings
 from saccade.errors import ConfigError, did_you_mean
-from saccade.files import parse_yaml, read_yaml
+from saccade.files import parse_yaml, read_yaml, within
+from saccade.tasks import get_task
 from saccade.trust import Stored, check_place
 
 T = TypeVar("T")
+Beta = Annotated[float, within(0, below=1)]
+"""Share of the past that an average of AdamW keeps."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class ModelConfig:
     """Of dense tasks: mask_rcnn, retinanet, semantic_fpn and others; empty: the task's own."""
     head_options: dict = field(default_factory=dict)
     """Options of that head, such as {norm_eval: true}."""
-    pretrained: str = "auto"
+    pretrained: Literal["auto", "yes", "no"] = "auto"
     """Published ImageNet weights: yes, no, or auto (use them when they can be had, else say so and go on)."""
     weights: str = ""
     """File or run folder to start from instead; a head with another number of classes starts fresh."""
@@ -50,21 +50,21 @@ class ModelConfig:
 class OptimConfig:
     """AdamW, which parameters it moves and how far."""
 
-    lr: float | None = None
+    lr: Annotated[float, within(1e-12, 100)] | None = None
     """Peak learning rate; unset: 1e-3 from scratch, 3e-4 from trained weights, for a global batch of 64."""
-    lr_batch: int = 0
+    lr_batch: Annotated[int, within(0)] = 0
     """Multiply `lr` by global batch / lr_batch (512 in the SHViT recipe); 0: never."""
-    weight_decay: float = 0.05
-    no_decay: str = "model"
+    weight_decay: Annotated[float, within(0, 10)] = 0.05
+    no_decay: Literal["1d", "1d_bias", "model", "none"] = "model"
     """Not decayed: 1d (vectors), 1d_bias (vectors and names ending in .bias), model (as the model's own
     published recipe, else 1d_bias), none."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    layer_decay: float = 1.0
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: Annotated[float, within(1e-20, 1)] = 1e-8
+    layer_decay: Annotated[float, within(0.001, 1)] = 1.0
     """Factor of the learning rate from each layer to the one below it, in (0, 1]; 1: the same everywhere."""
-    clip: str = "norm"
+    clip: Literal["none", "norm", "agc"] = "norm"
     """Gradient clipping: none, norm (global norm at most clip_value), agc (each unit against its weights)."""
-    clip_value: float = 1.0
+    clip_value: Annotated[float, within(1e-08)] = 1.0
     freeze: tuple[str, ...] = ()
     """Do not train: parameters whose names start so, or `backbone` for all but the heads."""
 
@@ -73,27 +73,27 @@ class OptimConfig:
 class ScheduleConfig:
     """How long, and the learning rate over that time."""
 
-    epochs: int | None = None
+    epochs: Annotated[int, within(1, 1_000_000)] | None = None
     """Unset: from the number of images, for 6000 steps from random weights (20 to 150 epochs) or 2500 from trained
     ones (8 to 40 epochs)."""
-    steps: int = 0
+    steps: Annotated[int, within(0)] = 0
     """Length in steps of the optimiser in place of `epochs`; 0: count epochs."""
-    shape: str = "cosine"
+    shape: Literal["cosine", "step", "poly"] = "cosine"
     """From the peak down: cosine, step (times `gamma` at each of `milestones`) or poly (a power of what is left)."""
     milestones: tuple[float, ...] = ()
     """Epochs, ascending, after which the rate of shape step falls."""
-    gamma: float = 0.1
-    power: float = 0.9
+    gamma: Annotated[float, within(0, 1)] = 0.1
+    power: Annotated[float, within(0.01, 10)] = 0.9
     """Exponent of shape poly."""
-    warmup_epochs: float = -1.0
+    warmup_epochs: Annotated[float, within(-1, 1_000_000)] = -1.0
     """Linear rise from warmup_lr; -1: 5 % of the epochs."""
-    warmup_lr: float = 1e-6
+    warmup_lr: Annotated[float, within(0, 100)] = 1e-6
     """Learning rate at the start of the warm-up, never scaled by batch."""
-    min_lr: float = 1e-5
+    min_lr: Annotated[float, within(0, 100)] = 1e-5
     """Floor of the cosine or power, never scaled by batch."""
-    cooldown_epochs: int = 0
+    cooldown_epochs: Annotated[int, within(0, 1_000_000)] = 0
     """Epochs run at the floor after the cosine."""
-    per: str = "iteration"
+    per: Literal["iteration", "epoch"] = "iteration"
     """Change the rate every iteration or every epoch."""
     warmup_prefix: bool = True
     """The cosine starts after the warm-up and is that much shorter; false: it runs below the warm-up, unseen."""
@@ -105,16 +105,16 @@ class ScheduleConfig:
 class LossConfig:
     """What is minimised."""
 
-    label_smoothing: float = 0.1
-    distill: str = "none"
+    label_smoothing: Annotated[float, within(0, 0.999)] = 0.1
+    distill: Literal["none", "hard", "soft"] = "none"
     """none, hard (teacher's answer as label) or soft (teacher's shares)."""
     teacher: str = ""
     """timm/NAME (published weights are fetched), a run folder or a weights file."""
-    distill_alpha: float = 0.5
-    distill_tau: float = 1.0
-    mesa: float = 0.0
+    distill_alpha: Annotated[float, within(0, 1)] = 0.5
+    distill_tau: Annotated[float, within(0.001, 1000)] = 1.0
+    mesa: Annotated[float, within(0, 100)] = 0.0
     """Weight of self-distillation from the running average of the weights."""
-    mesa_start: float = 0.25
+    mesa_start: Annotated[float, within(0, 1)] = 0.25
     """Fraction of the epochs after which it begins."""
 
 
@@ -122,7 +122,7 @@ class LossConfig:
 class EmaConfig:
     """Running average of the weights."""
 
-    decay: float = 0.998
+    decay: Annotated[float, within(0, 0.999999999)] = 0.998
     """Share kept at each step; 0: no average."""
     warmup: bool = True
     """Keep at most (1 + n) / (10 + n) at step n, so that short runs are not averaged with their random start."""
@@ -132,14 +132,14 @@ class EmaConfig:
 class RunConfig:
     """How the run is carried out."""
 
-    seed: int = 0
-    device: str = "auto"
+    seed: Annotated[int, within(0, 2**32 - 1)] = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto, cpu, cuda or mps."""
-    threads: int | None = None
+    threads: Annotated[int, within(1, 4096)] | None = None
     """Threads of torch on the CPU; unset: leave as it is."""
-    precision: str = "float32"
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
     """float32, bf16 or fp16 (autocast; fp16 with a loss scaler)."""
-    accumulate: int = 1
+    accumulate: Annotated[int, within(1, 100_000)] = 1
     """Batches added up for one step of the optimiser."""
     channels_last: bool = True
     """Store pictures and filters with channels innermost, which convolutions on most devices prefer."""
@@ -147,23 +147,23 @@ class RunConfig:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     sync_bn: bool = False
     """Share batch statistics over processes (CUDA only)."""
-    save_minutes: float = 5.0
+    save_minutes: Annotated[float, within(0)] = 5.0
     """Save the full state so often within an epoch; 0: only at epoch ends."""
-    save_steps: int = 0
+    save_steps: Annotated[int, within(0)] = 0
     """Save also every so many steps; 0: never."""
-    keep: int = 2
+    keep: Annotated[int, within(1, 1000)] = 2
     """Full states kept; with 2 there is one to go back to when the newest is damaged."""
-    patience: int = 0
+    patience: Annotated[int, within(-1)] = 0
     """Stop after so many epochs without a better main metric; 0: never; -1: a quarter of the epochs, at least 10."""
-    target: float = 0.0
+    target: Annotated[float, within(0, 1)] = 0.0
     """Stop as soon as the main metric reaches this; 0: never."""
-    eval_every: int = 1
+    eval_every: Annotated[int, within(1)] = 1
     """Epochs between evaluations; the last is always evaluated."""
-    max_steps: int = 0
+    max_steps: Annotated[int, within(0)] = 0
     """End after so many steps, for trials; 0: no limit."""
     overfit: bool = False
     """Train on one batch over and over, without augmentation: a check that the network can learn at all."""
-    log_every: int = 20
+    log_every: Annotated[int, within(1)] = 20
     """Steps between log lines."""
     tensorboard: bool = False
 
@@ -182,74 +182,6 @@ class Recipe:
     ema: EmaConfig = field(default_factory=EmaConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(patience=-1))
 
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "model.pretrained": ("auto", "yes", "no"),
-    "augment.interpolation": ("bicubic", "bilinear", "random"),
-    "optim.no_decay": ("1d", "1d_bias", "model", "none"),
-    "optim.clip": ("none", "norm", "agc"),
-    "schedule.per": ("iteration", "epoch"),
-    "schedule.shape": ("cosine", "step", "poly"),
-    "data.sampling": ("auto", "uniform", "dense"),
-    "data.views": ("1x1", "1x3", "4x1", "4x3", "10x3"),
-    "augment.geometry": ("fixed", "multi_scale", "detr", "jitter", "crop"),
-    "loss.distill": ("none", "hard", "soft"),
-    "run.device": ("auto", "cpu", "cuda", "mps"),
-    "run.precision": ("float32", "bf16", "fp16"),
-}
-"""Text settings with a fixed set of values."""
-
-RANGES: dict[str, tuple[float, float]] = {
-    "data.size": (1, 8192),
-    "data.max_size": (1, 16384),
-    "data.batch": (1, 1_000_000),
-    "data.frames": (1, 256),
-    "data.step_s": (1e-4, 3600),
-    "data.workers": (-1, 1024),
-    "data.repeats": (1, 64),
-    "data.max_pixels": (1, math.inf),
-    "data.val_fraction": (0.001, 0.9),
-    "augment.hflip": (0, 1),
-    "augment.vflip": (0, 1),
-    "augment.color_jitter": (0, 1),
-    "augment.random_erasing": (0, 1),
-    "augment.mixup": (0, math.inf),
-    "augment.cutmix": (0, math.inf),
-    "augment.mix_prob": (0, 1),
-    "augment.mix_switch": (0, 1),
-    "optim.lr": (1e-12, 100),
-    "optim.lr_batch": (0, math.inf),
-    "optim.weight_decay": (0, 10),
-    "optim.eps": (1e-20, 1),
-    "optim.layer_decay": (1e-3, 1),
-    "optim.clip_value": (1e-8, math.inf),
-    "schedule.epochs": (1, 1_000_000),
-    "schedule.steps": (0, math.inf),
-    "schedule.gamma": (0, 1),
-    "schedule.power": (0.01, 10),
-    "schedule.warmup_epochs": (-1, 1_000_000),
-    "schedule.warmup_lr": (0, 100),
-    "schedule.min_lr": (0, 100),
-    "schedule.cooldown_epochs": (0, 1_000_000),
-    "loss.label_smoothing": (0, 0.999),
-    "loss.distill_alpha": (0, 1),
-    "loss.distill_tau": (1e-3, 1000),
-    "loss.mesa": (0, 100),
-    "loss.mesa_start": (0, 1),
-    "ema.decay": (0, 0.999999999),
-    "run.seed": (0, 2**32 - 1),
-    "run.threads": (1, 4096),
-    "run.accumulate": (1, 100_000),
-    "run.save_minutes": (0, math.inf),
-    "run.save_steps": (0, math.inf),
-    "run.keep": (1, 1000),
-    "run.patience": (-1, math.inf),
-    "run.target": (0, 1),
-    "run.eval_every": (1, math.inf),
-    "run.max_steps": (0, math.inf),
-    "run.log_every": (1, math.inf),
-}
-"""Closed ranges of numbers."""
 
 AUTOMATIC = tuple(name for name, value in settings.leaves(Recipe()) if value is None)
 """Settings that are chosen from the data, the network or the machine when nobody sets them."""
@@ -301,7 +233,7 @@ def check_places(recipe: Recipe) -> None:
 
 def mark_places(recipe: Recipe, names: Iterable[str], where: str) -> None:
     """Mark the places among some settings as read from the file `where`."""
-    flags = PLACES | ({"model.name": "--base"} if recipe.task in ("answer", "motion_answer") else {})
+    flags = PLACES | dict(get_task(recipe.task).place_flags)
     known = dict(settings.leaves(recipe))
     for name in flags.keys() & set(names):
         group, _, last = name.partition(".")
@@ -310,29 +242,17 @@ def mark_places(recipe: Recipe, names: Iterable[str], where: str) -> None:
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
-    """Check choices, ranges and settings that exclude each other; return the recipe.
+    """Hold every setting to its annotation, refuse those that exclude each other; return the recipe.
 
     Raises:
         ConfigError: One sentence that names the setting.
     """
-    known = dict(settings.leaves(recipe))
-    for name, choices in CHOICES.items():
-        if known[name] not in choices:
-            raise ConfigError(f"{name} is {known[name]!r}{did_you_mean(known[name], choices)}")
-    for name, (low, high) in RANGES.items():
-        if known[name] is None:
-            continue
-        if not low <= known[name] <= high:  # also catches NaN
-            bounds = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
-            auto = "; leave it out to have it chosen" if name in AUTOMATIC else ""
-            raise ConfigError(f"{name} is {known[name]:g} but should be {bounds}{auto}")
+    known = dict(settings.leaves(settings.check(recipe)))
     for name in ("augment.scale", "augment.ratio"):
         if not 0 < known[name][0] <= known[name][1]:
             raise ConfigError(f"{name} is {known[name]} but should be two numbers, 0 < low <= high")
     if known["augment.scale"][1] > 1:
         raise ConfigError("augment.scale is a share of the picture's area and cannot be above 1")
-    if not all(0 <= beta < 1 for beta in recipe.optim.betas):
-        raise ConfigError(f"optim.betas is {recipe.optim.betas} but both should be in [0, 1)")
     if recipe.loss.distill != "none" and not recipe.loss.teacher:
         raise ConfigError("loss.distill is set without a teacher; set loss.teacher, such as timm/regnety_160")
     if recipe.loss.mesa and not recipe.ema.decay:
@@ -447,7 +367,7 @@ def unset_old_zeros(values: dict[str, Any]) -> dict[str, Any]:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML, every setting, in the order of declaration."""
-    return yaml.safe_dump(settings.to_plain(recipe), sort_keys=False, allow_unicode=True)
+    return settings.dump(recipe)
 
 
 def load_recipe(path: Path | str) -> Recipe:

@@ -30,9 +30,9 @@ from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.files import writing
 from saccade.tasks import Task, get_task
 from saccade.tasks.base import Batch, TaskData
-from saccade.trust import Stored, check_place
-from saccade.weights import Card, load_model, load_weights
-from saccade.weights.store import LANGUAGE
+from saccade.tasks.open import load_model
+from saccade.weights import Card
+from saccade.zoo.loading import load_weights
 
 SMALLEST_CHANNELS_LAST = 32
 """Up to this size the last maps are 1 x 1, and there torch 2.15's CPU kernel for the gradient of a channels-last
@@ -117,9 +117,8 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
         without_augmentation(recipe)
     fresh = card is None
     card = plan_model(recipe, task) if card is None else card
-    if recipe.task in LANGUAGE and not fresh:
-        card.model = Stored(card.model, "the checkpoint", "its model", "--base")
-        check_place(card.model)
+    if not fresh:
+        task.check_stored(card, "the checkpoint")
     with accelerator.main_process_first():
         data = task.open(recipe.data, recipe.augment, card, seed=recipe.run.seed)
     if data.train is None or len(data.train) == 0:  # pyright: ignore[reportArgumentType]

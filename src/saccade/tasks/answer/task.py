@@ -6,19 +6,21 @@ The networks are those of transformers under `saccade.vlm`; what is learned is t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.errors import ConfigError, memory_enough
+from saccade.errors import ConfigError, DataError, memory_enough
+from saccade.kinematics.records import read_questions
 from saccade.tasks.answer.vlm.adapters import IGNORED, Adapter, adapter_for
 from saccade.tasks.answer.vlm.data import AnswerData, Exchanges, Item, read_mix, split_questions
 from saccade.tasks.answer.vlm.model import build_vlm, tune_options
 from saccade.tasks.base import Batch, LossContext, Metrics, Net, Task, TaskData, device_of
+from saccade.trust import Stored, check_place
 from saccade.weights.card import Card
 
 
@@ -32,15 +34,52 @@ class Answer(Task):
     name = "answer"
     main_metric = "likelihood"
     channels_last = False
+    unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("predict", "export", "bench", "explain"), "use `saccade vlm ask` and `saccade vlm score`"
+    )
+    place_flags: ClassVar = {"model.name": "--base"}
+    samples = "questions"
+    held_out_settings = ("size", "labels", "pictures")
+    metric_names: ClassVar = {
+        "likelihood": "Likelihood",
+        "tokens": "Tokens right %",
+        "answers": "Answers right, word for word %",
+        "loss": "Log loss",
+    }
 
     def __init__(self) -> None:
         self._adapter: Adapter | None = None
+
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """LoRA in the language part."""
+        return "vlm_lora"
+
+    def suit_machine(self, recipe: Any, given: Container[str]) -> None:
+        """Hold the base in 32 bits where it is tuned fully, and on processors, where bfloat16 saves no time."""
+        from saccade.tasks.answer.vlm.answering import pick_device
+
+        options = recipe.model.options
+        if pick_device(recipe.run.device) == "cpu" and "run.precision" not in given:
+            recipe.run.precision, options["dtype"] = "float32", "float32"
+        if options.get("lora") == 0:
+            options["dtype"] = "float32"
+            if "optim.lr" not in given:
+                recipe.optim.lr = 1e-5
 
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the resolution at which a frame of 640 x 480 is seen."""
         if card.preprocess:
             return dict(card.preprocess)
         return self._facts(self._open_adapter(card, 0))
+
+    def check_stored(self, card: Card, where: Path | str) -> None:
+        """Mark the base, another folder or one of the hub's, as what a file says.
+
+        Raises:
+            ConfigError: A base that takes the user's own word.
+        """
+        card.model = Stored(card.model, where, "the model of the card", "--base")
+        check_place(card.model)
 
     def complete(self, card: Card) -> None:
         """Check the options before anything is loaded.
@@ -80,6 +119,22 @@ class Answer(Task):
         talks, notes = read_mix(data.mix, len(asked), seed)
         items: list[Item] = [*asked, *talks]
         return TaskData(AnswerData(items, exchanges, adapter, replace=True), val, [], facts, [note, *notes])
+
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open questions to judge weights by: those that are not of the split train, or all where all are."""
+        for place in (data.source, data.labels, data.pictures):
+            check_place(place)
+        side = data.size or int(card.preprocess.get("side", 0))
+        adapter = self._open_adapter(card, side)
+        asked = list(read_questions(data.source))
+        if kept_back:
+            held = split_questions(data.source, "", data.val_fraction, seed)[1]
+        else:
+            held = [question for question in asked if question.split != "train"] or asked
+        if not held:
+            raise DataError(f"{data.source}: no questions; expected those of `saccade kinematics questions`")
+        samples = AnswerData(held, Exchanges(data.source, data.labels, data.pictures), adapter)
+        return TaskData(None, samples, [], self._facts(adapter) | {"side": side})
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples; those without frames of the same shape go into parts of their own."""

@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from saccade.data.augment import build_augmentation
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.data.dataset import collate
+from saccade.data.dataset import ImageDataset, collate
 from saccade.data.loader import make_dataset
 from saccade.data.mix import mix_batch
-from saccade.data.opening import open_pair, open_source
+from saccade.data.opening import is_divided, kind_of, open_pair, open_source
 from saccade.data.preprocess import Preprocess
-from saccade.errors import ConfigError, ShapeError
-from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData
+from saccade.data.shards import ShardStream, need_local
+from saccade.data.source import NO_LABEL, Source
+from saccade.errors import ConfigError, DataError, ShapeError
+from saccade.files import within
+from saccade.tasks.base import (
+    Batch,
+    LossContext,
+    Metrics,
+    PredictSettings,
+    Samples,
+    Section,
+    Task,
+    TaskData,
+    unnamed,
+)
+from saccade.tasks.classify.measures import BINS, class_table, macro_f1, metric_intervals
+from saccade.tasks.classify.report import Mistakes, sections_of
+from saccade.tasks.evaluation import Evaluation
+from saccade.tasks.intervals import Interval
 from saccade.weights.card import Card
+from saccade.zoo.loading import identify
 from saccade.zoo.registry import create_model
 
 TOP = 5
 """How many answers a row lists and `top5` looks at."""
-BINS = 15
-"""Bins of the calibration error."""
+
+
+@dataclass
+class ClassifySettings(PredictSettings):
+    """What a classifier can be asked."""
+
+    topk: Annotated[int, within(1, TOP)] = 1
+    """Answers in each row, 1 to 5."""
+    max_pixels: Annotated[int, within(1)] = DataConfig.max_pixels
+    """Larger pictures are skipped."""
 
 
 class Classify(Task):
@@ -33,6 +63,22 @@ class Classify(Task):
     name = "classify"
     main_metric = "top1"
     distils = True
+    phones = True
+    measured = True
+    predict_settings: ClassVar[type[PredictSettings]] = ClassifySettings
+
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """Digits must not be mirrored; anything else is a small folder of photographs."""
+        return "digits" if data == "digits" else "finetune_small"
+
+    metric_names: ClassVar = {
+        "top1": "Top-1 accuracy %",
+        "top5": "Top-5 accuracy %",
+        "macro_f1": "Macro F1",
+        "class_mean": "Mean recall",
+        "ece": "Calibration error %",
+        "loss": "Log loss",
+    }
 
     def preprocess(self, card: Card) -> dict[str, Any]:
         """Return the fields of a `Preprocess`."""
@@ -70,6 +116,81 @@ class Classify(Task):
             notes=list(pair.notes),
         )
 
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
+        """Open a folder (searched to the bottom), one picture, a table, shards or a built-in name."""
+        return ImageDataset(open_pictures(where), preprocess_of(card), max_pixels=settings.max_pixels)
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Bring pictures through the evaluation transform of a card."""
+        preprocess = preprocess_of(card)
+        if preprocess.channels != card.in_chans:
+            return None
+        images = torch.stack([preprocess.fast(picture) for picture in pictures])
+        return {"image": images, **unnamed(len(images))}
+
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open pictures to judge weights by: classes are matched by name, never by position.
+
+        Raises:
+            DataError: A class that the model does not know (with the nearest that it does), pictures without a class,
+                a stream, or, for weights that carry no names, another number of classes.
+        """
+        need_local(data.source)
+        kind_of(data.source)
+        labels, notes = self._names(card), []
+        if kept_back and not is_divided(data.source):
+            source: Source = open_pair(data, seed=seed, labels=labels).val
+            notes.append(
+                f"Measured on the {len(source)} images that training kept back, not on those it learned."
+            )
+        else:
+            source = open_source(data.source, part="val", labels=labels)
+        if isinstance(source, ShardStream):
+            raise DataError(
+                f"{data.source}: shards at an address are read front to back only; copy them to this machine first"
+            )
+        missing = int((source.targets == NO_LABEL).sum())
+        if missing:
+            raise DataError(
+                f"{data.source}: {missing} of {len(source)} images have no label; give every image one"
+            )
+        self._match(card, list(source.labels), data.source)
+        notes = [*source.notes, *notes]
+        if not card.labels:
+            notes.append("The weights carry no class names: classes were matched to outputs in sorted order.")
+        present = len(set(source.targets.tolist()))
+        if present < card.num_classes:
+            notes.append(f"The data holds {present} of the model's {card.num_classes} classes.")
+        preprocess = preprocess_of(card, data.size)
+        samples = ImageDataset(source, preprocess, max_pixels=data.max_pixels)
+        return TaskData(None, samples, list(source.labels), preprocess.to_dict(), notes)
+
+    def _names(self, card: Card) -> list[str] | None:
+        """Return the names of the outputs, where the weights carry them."""
+        if card.labels and len(card.labels) != card.num_classes:
+            raise DataError(
+                f"the card of {card.model} lists {len(card.labels)} class names for {card.num_classes} outputs; "
+                "convert or train the weights again"
+            )
+        return card.labels or None
+
+    def _match(self, card: Card, labels: list[str], where: str) -> None:
+        """Refuse data of another number of classes."""
+        if len(labels) != card.num_classes:
+            raise DataError(
+                f"{where}: {len(labels)} classes, but the model has {card.num_classes} outputs and its "
+                "weights carry no class names to match by; use data with the same classes"
+            )
+
+    def gallery(self, card: Card, keep: int) -> Mistakes:
+        """Keep the worst mistakes."""
+        return Mistakes(preprocess_of(card).denormalise, keep)
+
+    def report(self, found: Evaluation) -> list[Section]:
+        """Return confusion, calibration, the classes, and the worst mistakes."""
+        assert isinstance(found.gathered, ClassifyMetrics)
+        return sections_of(found, found.gathered)
+
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples into a batch; `label` is (batch,) int64."""
         return collate(samples)
@@ -92,6 +213,10 @@ class Classify(Task):
         if not (augment.mixup or augment.cutmix):
             return batch
         return mix_batch(batch, augment, num_classes=card.num_classes, seed=seed)
+
+    def recognise(self, state: Mapping[str, Tensor], where: str) -> Card | None:
+        """Recognise our networks by their tensors, in any layout of theirs."""
+        return identify(state, self.name, where=where)
 
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Cross-entropy with optional smoothing, mixing, a teacher (DeiT) and self-distillation (MESA).
@@ -132,14 +257,14 @@ class Classify(Task):
 
     def metrics(self, card: Card) -> ClassifyMetrics:
         """Make an empty accumulator."""
-        return ClassifyMetrics(card.num_classes)
+        return ClassifyMetrics(card.num_classes, card.labels)
 
     def rows(self, outputs: Tensor, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
         """Turn logits (batch, classes) into rows: name, label, confidence and the runners-up.
 
         Confidences are softmax probabilities in [0, 1]; further answers are label_2, confidence_2 and on.
         """
-        values, places = outputs.detach().float().softmax(1).topk(min(TOP, outputs.shape[1]))
+        values, places = outputs.detach().float().softmax(1).topk(min(settings.topk, outputs.shape[1]))
         rows = []
         for name, row_values, row_places in zip(batch["name"], values.tolist(), places.tolist(), strict=True):
             row: dict[str, Any] = {"name": name}
@@ -150,11 +275,38 @@ class Classify(Task):
             rows.append(row)
         return rows
 
+    def compare(self, got: Tensor, want: Tensor) -> tuple[int, int]:
+        """Count the samples, and those with another first answer."""
+        return len(want), int((got.argmax(1) != want.argmax(1)).sum())
+
+    def vector_width(self, card: Card) -> int:
+        """Return the number of classes."""
+        return card.num_classes
+
+    def vectors(self, outputs: Tensor) -> Tensor | None:
+        """Return the logits."""
+        return outputs
+
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normal noise (batch, in_chans, size, size), about what normalised pictures look like."""
         size = preprocess_of(card).size
         generator = torch.Generator().manual_seed(seed)
         return (torch.randn(batch, card.in_chans, size, size, generator=generator),)
+
+
+def open_pictures(where: str) -> Source:
+    """Open pictures to predict on: no classes are needed.
+
+    Raises:
+        DataError: None there, or a stream.
+    """
+    need_local(where)
+    source = open_source(where, classes=False)
+    if isinstance(source, ShardStream):
+        raise DataError(f"{where}: shards at an address are read front to back only; copy them here first")
+    if not len(source):
+        raise DataError(f"{where}: no pictures here; expected .jpg, .png and the like")
+    return source
 
 
 def preprocess_of(card: Card, size: int | None = None) -> Preprocess:
@@ -174,8 +326,8 @@ def preprocess_of(card: Card, size: int | None = None) -> Preprocess:
 class ClassifyMetrics(Metrics):
     """Answers of a whole data set, one entry a sample, and the metrics they add up to."""
 
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
+    def __init__(self, num_classes: int, labels: Sequence[str] = ()) -> None:
+        self.num_classes, self.labels = num_classes, list(labels)
         self.columns: dict[str, list[Tensor]] = {
             name: [] for name in ("index", "label", "answer", "confidence", "in_top5", "loss")
         }
@@ -250,6 +402,28 @@ class ClassifyMetrics(Metrics):
             "ece": calibration_error(self.column("confidence"), hit),
             "count": float(len(label)),
         }
+
+    def summary(self) -> dict[str, float]:
+        """Return what `compute` does, and macro_f1, the mean F1 of the classes that occur."""
+        values = self.compute()
+        if values["count"]:
+            values["macro_f1"] = macro_f1(self.confusion().numpy())
+        return {name: values[name] for name in (*Classify.metric_names, "count") if name in values}
+
+    def intervals(self, *, seed: int = 0, resamples: int = 500) -> dict[str, Interval]:
+        """Return 95 % intervals of all metrics; see `metric_intervals`."""
+        names = ("label", "answer", "confidence", "loss", "in_top5")
+        columns = {name: self.column(name).numpy() for name in names}
+        return metric_intervals(columns, self.num_classes, seed=seed, resamples=resamples)
+
+    def hits(self) -> np.ndarray:
+        """Return (samples,) whether each first answer is right, in the order of the data."""
+        return (self.column("label") == self.column("answer")).numpy()
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return one row for each class that occurs; see `class_table`."""
+        labels = self.labels or [str(number) for number in range(self.num_classes)]
+        return class_table(self.confusion().numpy(), labels)
 
 
 def calibration_error(confidence: Tensor, hit: Tensor, bins: int = BINS) -> float:

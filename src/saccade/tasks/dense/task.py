@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from saccade.data.builtin import BUILTIN
 from saccade.data.config import DataConfig
-from saccade.data.dense import collate_dense
+from saccade.data.dense import PictureDataset, collate_dense
 from saccade.data.scenes import SIDE, scenes_folder
 from saccade.data.whole import WholePreprocess
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.tasks.base import Batch, Task
+from saccade.files import replacing, within
+from saccade.tasks.base import Batch, ExportForm, Net, PredictSettings, Samples, Task, unnamed
+from saccade.tasks.classify.task import open_pictures
+from saccade.tasks.dense.exported import LEAST
+from saccade.tasks.dense.exported import STEP as STEP_OF_FILES
 from saccade.tasks.dense.nets import HEADS, build_dense
+from saccade.tasks.dense.nets.keymap import identify_mmdet, is_mmdet
+from saccade.tasks.dense.nets.network import DenseNet
+from saccade.tasks.dense.watch import FiniteParts
 from saccade.weights.card import Card
 
 SCENES = "scenes"
@@ -25,15 +37,39 @@ LONG_SIDE = 5 / 3
 """Longest side over the shorter one that a network is given."""
 
 
+@dataclass
+class DenseSettings(PredictSettings):
+    """What a detector or segmenter can be asked."""
+
+    draw: bool = True
+    """Draw what was found onto each picture, in drawn/."""
+    max_pixels: Annotated[int, within(1)] = DataConfig.max_pixels
+    """Larger pictures are skipped."""
+
+
 class DenseTask(Task):
     """A task whose network is a backbone with a head of one kind."""
 
     size_from_data = True
+    predict_batch = 1  # pictures of different shapes would be padded to the largest
+    into_folder = True
+    predict_settings: ClassVar[type[PredictSettings]] = DenseSettings
     kind: ClassVar[str]
     """Of its heads in `HEADS`."""
     default_head: ClassVar[str]
     default_size: ClassVar[int]
     """Shorter side in pixels that pictures are brought to unless they are smaller."""
+    rest: ClassVar[str]
+    """What remains to be done outside of an exported file."""
+    free_outputs: ClassVar[Mapping[int, str]]
+    """Axes of the output, behind the batch, that follow the pictures' size."""
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "explain": "maps of evidence are drawn for classifiers of pictures"
+    }
+
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """The built-in scenes need less than photographs."""
+        return f"{'scenes_' if data == 'scenes' else ''}{self.name}{'' if data == 'scenes' else '_small'}"
 
     def complete(self, card: Card) -> None:
         """Fill in the default head and refuse one of another kind.
@@ -96,13 +132,24 @@ class DenseTask(Task):
             **card.head_options,
         )
 
+    def recognise(self, state: Mapping[str, Tensor], where: str) -> Card | None:
+        """Recognise checkpoints of mmdet and mmseg.
+
+        Raises:
+            WeightsError: One of theirs, of a network that is none of ours.
+        """
+        if not is_mmdet(state):
+            return None
+        card = identify_mmdet(state, where)
+        return card if card.task == self.name else None
+
     def adopt(self, model: nn.Module, old: nn.Module, found: Card) -> None:
         """Take over the backbone of a classifier, or of a detector or segmenter.
 
         Raises:
             ConfigError: Weights of something else.
         """
-        from saccade.weights import load_weights
+        from saccade.zoo.loading import load_weights
 
         if found.head:
             old = old.backbone  # pyright: ignore[reportAssignmentType]
@@ -119,11 +166,75 @@ class DenseTask(Task):
             raise ConfigError(f"these weights share no layers with the backbone of {found.model}")
         load_weights(backbone, {**wanted, **kept})
 
+    def sized(self, card: Card, size: int = 0) -> Card:
+        """Return a card whose evaluation transform is complete, with another shorter side when `size` is set."""
+        whole = self._preprocess(card)
+        if size:
+            whole = dataclasses.replace(whole, size=size, max_size=max(size, round(size * LONG_SIDE)))
+        return dataclasses.replace(card, preprocess=whole.to_dict())
+
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
+        """Open a folder (searched to the bottom), one picture, a table, shards, or scenes."""
+        place = str(scenes_folder() / "images" / "val") if where == SCENES else where
+        return PictureDataset(
+            open_pictures(place), self._preprocess(card), max_pixels=settings.max_pixels, keep=settings.draw
+        )
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Bring pictures through the evaluation transform of a card and pad them."""
+        if card.in_chans != 3:
+            return None
+        whole = self._preprocess(card)
+        found = [whole.fast(picture) for picture in pictures]
+        sizes = torch.tensor([image.shape[1:] for image, _ in found], dtype=torch.int64)
+        batch = {"image": whole.pad([image for image, _ in found]), "size": sizes, **unnamed(len(found))}
+        return batch | {"file_size": [size for _, size in found]}
+
+    def watched(self, net: nn.Module) -> nn.Module:
+        """Look at the layers of neck and head: a detector drops boxes whose score is NaN without a word."""
+        return FiniteParts(net)
+
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normalised noise, (batch, 3, size, size), both sides multiples of 64."""
-        side = -(-self._preprocess(card).size // 64) * 64
-        generator = torch.Generator().manual_seed(seed)
-        return (torch.randn(batch, card.in_chans, side, side, generator=generator),)
+        return (noise(card, -(-self._preprocess(card).size // STEP_OF_FILES) * STEP_OF_FILES, batch, seed),)
+
+    def export_form(self, model: nn.Module, card: Card, *, dynamic: bool = False) -> ExportForm:
+        """Return what every picture has in common; see `exportable`. A file of fixed size takes the largest picture.
+
+        Raises:
+            ConfigError: A network whose second stage depends on what its first one finds.
+        """
+        whole = self._preprocess(card)
+        steps = -(-(whole.size if dynamic else whole.max_size) // STEP_OF_FILES)
+        side = max(LEAST, steps * STEP_OF_FILES) if dynamic else steps * STEP_OF_FILES
+        free = {name: {0: "batch"} for name in ("image", "output")}
+        if dynamic:
+            free["image"] |= {2: "height", 3: "width"}
+            free["output"] |= self.free_outputs
+        return ExportForm(
+            self.exportable(model),
+            {"image": noise(card, side, 2, 0)},
+            ("output",),
+            free,
+            step=STEP_OF_FILES,
+            rest=self.rest,
+        )
+
+    @abc.abstractmethod
+    def exportable(self, model: nn.Module) -> nn.Module:
+        """Return a copy of the part of a network that maps a batch of pictures to one tensor."""
+
+    def compared(self, net: Net, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        """Run a network whole and return the maps that its head stands on; which boxes it keeps, rounding decides."""
+        assert isinstance(net, DenseNet)
+        net(*inputs)
+        return net.levels(*inputs)
+
+
+def noise(card: Card, side: int, batch: int, seed: int) -> Tensor:
+    """Make normal noise (batch, in_chans, side, side)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, card.in_chans, side, side, generator=generator)
 
 
 def split_indices(count: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,3 +242,15 @@ def split_indices(count: int, fraction: float, seed: int) -> tuple[np.ndarray, n
     order = np.random.default_rng([seed, count]).permutation(count)
     kept = max(1, round(count * fraction))
     return np.sort(order[kept:]), np.sort(order[:kept])
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG in one piece."""
+    with replacing(path) as temporary:
+        picture.save(temporary, "PNG", compress_level=3)
+
+
+def file_size(batch: Batch, number: int) -> tuple[int, int]:
+    """Return height and width of a sample's file; of plain tensors, of what the network saw."""
+    height, width = batch["file_size"][number] if "file_size" in batch else batch["size"][number].tolist()
+    return height, width

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from saccade.data.coco import CocoIndex, pack_mask, read_coco
@@ -17,10 +21,15 @@ from saccade.data.dense_augment import build_dense_augmentation
 from saccade.data.layout import Part, find_coco
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
-from saccade.tasks.base import Batch, LossContext, Metrics, TaskData
+from saccade.files import within
+from saccade.tasks.base import Batch, Exported, LossContext, Metrics, Net, PredictSettings, TaskData
+from saccade.tasks.dense.draw import draw_detections
+from saccade.tasks.dense.exported import PaddedFile, Size
 from saccade.tasks.dense.nets import HEADS
 from saccade.tasks.dense.nets.paste import to_file
-from saccade.tasks.dense.task import DenseTask, split_indices
+from saccade.tasks.dense.nets.retinanet import RetinaNet
+from saccade.tasks.dense.task import DenseSettings, DenseTask, file_size, save_picture, split_indices
+from saccade.tasks.detect.export import JoinedBoxes, count_lost, split_boxes
 from saccade.weights.card import Card
 
 SUMMARY = {
@@ -35,14 +44,47 @@ SUMMARY = {
 AREAS = ("all", "small", "medium", "large")
 
 
+MAX_MASK_PIXELS = 1 << 31
+"""Most pixels of all masks of a picture at its own size, one byte each."""
+
+
+@dataclass
+class DetectSettings(DenseSettings):
+    """What a detector can be asked."""
+
+    threshold: Annotated[float, within(0, 1)] = 0.3
+    """Detections below this score are left out."""
+
+
 class Detect(DenseTask):
     """Objects of `card.labels`."""
 
     name = "detect"
     main_metric = "ap"
+    metric_names: ClassVar = {
+        f"{prefix}{name}": f"{title} %"
+        for prefix, what in (("", ""), ("mask_", "Mask "))
+        for name, title in {
+            "ap": f"{what}AP",
+            "ap50": f"{what}AP at 0.50",
+            "ap75": f"{what}AP at 0.75",
+            "ap_small": f"{what}AP, small",
+            "ap_medium": f"{what}AP, medium",
+            "ap_large": f"{what}AP, large",
+            "recall": f"{what}Recall",
+        }.items()
+    }
     kind = "detect"
     default_head = "mask_rcnn"
     default_size = 800
+    # Scores that are nearly equal change places in the last digit; of lower precision the metric says more.
+    agreement: ClassVar[Mapping[str, float]] = {"float32": 0.98, "bf16": 0.0, "int8": 0.0}
+    rest = (
+        "the output has a box (x0, y0, x1, y1 as shares of width and height) and a score a class for every anchor; "
+        "what remains is to drop weak scores and overlapping boxes of a class"
+    )
+    free_outputs: ClassVar[Mapping[int, str]] = {1: "anchors"}
+    predict_settings: ClassVar[type[PredictSettings]] = DetectSettings
 
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
@@ -93,12 +135,50 @@ class Detect(DenseTask):
         )
         return TaskData(dataset, held, list(learned.labels), preprocess.to_dict(), notes)
 
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open annotated pictures to judge weights by."""
+        self.complete(card)
+        part = find_held_out(self.place(data.source), data, card.labels or None, seed, kept_back)
+        preprocess = self._preprocess(card, data, part.sizes)
+        samples = ObjectDataset(part, preprocess, masks=HEADS[card.head].masks, max_pixels=data.max_pixels)
+        return TaskData(None, samples, list(part.labels), preprocess.to_dict(), list(part.notes))
+
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Sum the head's losses."""
         device = batch["image"].device
         targets = [{name: value.to(device) for name, value in target.items()} for target in batch["targets"]]
         parts: dict[str, Tensor] = model(batch["image"], batch["size"], targets)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def exportable(self, model: nn.Module) -> nn.Module:
+        """Return boxes and scores of every anchor.
+
+        Raises:
+            ConfigError: A detector with region proposals.
+        """
+        if not isinstance(model, RetinaNet):
+            raise ConfigError(
+                "a detector with region proposals does not export; train with --head retinanet to export a detector"
+            )
+        return JoinedBoxes(model)
+
+    def exported(self, session: Exported, card: Card) -> Net:
+        """Return what selects the boxes of a file as the network does."""
+        from saccade.tasks.open import build_model
+
+        with torch.device("meta"):
+            net = build_model(card).eval()
+        assert isinstance(net, RetinaNet)
+
+        def finish(outputs: Tensor, ran: Size, shown: Size) -> list[dict[str, Tensor]]:
+            boxes, scores = split_boxes(outputs, ran)
+            return net.select(boxes, scores, [shown] * len(outputs), net.count_anchors(*ran))
+
+        return PaddedFile(session, finish)
+
+    def compare(self, got: list[dict[str, Tensor]], want: list[dict[str, Tensor]]) -> tuple[int, int]:
+        """Count the boxes of both, and those without one of their class in nearly their place."""
+        return count_lost(got, want)
 
     def metrics(self, card: Card) -> DetectMetrics:
         """Make an empty accumulator."""
@@ -107,18 +187,67 @@ class Detect(DenseTask):
     def rows(
         self, outputs: list[dict[str, Tensor]], batch: Batch, card: Card, settings: Any
     ) -> list[dict[str, Any]]:
-        """Turn detections into rows: how many objects, and the surest one."""
+        """Turn detections into rows: the picture's size, and label, score, box and mask of everything found.
+
+        Boxes are x0, y0, x1, y1 in the file's pixels, masks COCO run lengths; the best comes first.
+
+        Raises:
+            DataError: The masks are too large at the size of the file.
+        """
         rows = []
-        for name, found in zip(batch["name"], outputs, strict=True):
-            row: dict[str, Any] = {"name": name, "objects": len(found["labels"])}
-            if len(found["labels"]):
-                best = int(found["scores"].argmax())
-                row |= {
-                    "label": card.labels[int(found["labels"][best])],
-                    "score": float(found["scores"][best]),
-                }
-            rows.append(row)
+        for number, name in enumerate(batch["name"]):
+            height, width = file_size(batch, number)
+            found = self._in_file(outputs[number], batch, number, settings.threshold)
+            entries = list(_entries(found, card.labels))
+            rows.append({"name": name, "height": height, "width": width, "detections": entries})
         return rows
+
+    def write(
+        self,
+        outputs: list[dict[str, Tensor]],
+        batch: Batch,
+        card: Card,
+        settings: Any,
+        folder: Path,
+    ) -> None:
+        """Draw what was found, in drawn/."""
+        for number, name in enumerate(batch["file"] if settings.draw else []):
+            found = self._in_file(outputs[number], batch, number, settings.threshold)
+            picture = Image.fromarray(batch["pixels"][number])
+            drawn = draw_detections(picture, found, card.labels, threshold=settings.threshold)
+            save_picture(drawn, folder / "drawn" / f"{name}.png")
+
+    def _in_file(
+        self, found: dict[str, Tensor], batch: Batch, number: int, threshold: float
+    ) -> dict[str, Tensor]:
+        """Bring the detections from a threshold on into the file's pixels; once, for rows and drawing."""
+        known = batch.setdefault("in_file", {})
+        if number in known:
+            return known[number]
+        size = file_size(batch, number)
+        kept = found["scores"] >= threshold
+        found = {key: value[kept] for key, value in found.items()}
+        if "masks" in found and len(found["masks"]) * size[0] * size[1] > MAX_MASK_PIXELS:
+            raise DataError(
+                f"{batch['name'][number]}: {len(found['masks'])} masks of {size[1]} x {size[0]} pixels are too large "
+                "to draw; raise the threshold or use a smaller copy"
+            )
+        height, width = batch["size"][number].tolist()
+        known[number] = to_file(found, (height, width), size)
+        return known[number]
+
+
+def _entries(found: dict[str, Tensor], labels: list[str]) -> Iterator[dict[str, Any]]:
+    """Turn detections into JSON objects, best first."""
+    for number, box in enumerate(found["boxes"].tolist()):
+        entry: dict[str, Any] = {
+            "label": labels[int(found["labels"][number])],
+            "score": round(float(found["scores"][number]), 4),
+            "box": [round(edge, 2) for edge in box],
+        }
+        if "masks" in found:
+            entry["mask"] = pack_mask(found["masks"][number].numpy())
+        yield entry
 
 
 def open_coco(
@@ -172,6 +301,23 @@ def open_coco(
         f"validation: {len(out)} of {len(whole.files)} pictures kept back (seed {seed})"
     )
     return pair
+
+
+def find_held_out(
+    source: str, data: DataConfig, labels: list[str] | None, seed: int, kept_back: bool
+) -> CocoIndex:
+    """Open the annotations to judge by: those to validate with; without any, what training kept back, or all.
+
+    Raises:
+        DataError: They cannot be found or used.
+    """
+    parts = find_coco(source)
+    held = parts.get("val")
+    part = held or parts.get("train") or parts["all"]
+    index = read_coco(part.annotations, part.pictures, labels=labels)
+    if held is not None or not kept_back:
+        return index
+    return index.subset(split_indices(len(index.files), data.val_fraction, seed)[1])
 
 
 class DetectMetrics(Metrics):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,12 @@ from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.radar_pairs import RadarPairs
 from saccade.errors import ConfigError, ShapeError
 from saccade.radar.quality import best_scale, compare
-from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData
+from saccade.tasks.base import Batch, ExportForm, LossContext, Metrics, Section, Task, TaskData
+from saccade.tasks.evaluation import Evaluation
+from saccade.tasks.restore.report import Baselines, JudgedPairs, compared, sections_of
+from saccade.trust import check_place
 from saccade.weights.card import Card
+from saccade.zoo.loading import identify
 from saccade.zoo.registry import create_model, task_of
 
 SQUARED = 4.0
@@ -24,6 +30,26 @@ class Restore(Task):
 
     name = "restore"
     main_metric = "psnr"
+    metric_loss = 0.5
+    """Decibels."""
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "explain": "use `saccade radar enhance` or `saccade radar eval`",
+        "predict": "use `saccade radar enhance`",
+    }
+
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """The one for pairs of radar images."""
+        return "radar_sharpen"
+
+    held_out_settings = ()
+    samples = "pairs"
+    metric_names: ClassVar = {
+        "psnr": "PSNR (dB)",
+        "ssim": "SSIM",
+        "rmse": "RMSE",
+        "mae": "MAE",
+        "gain": "Gain over the input at its best scale (dB)",
+    }
 
     def show_metric(self, value: float) -> str:
         """Print decibels."""
@@ -35,6 +61,10 @@ class Restore(Task):
             return dict(card.preprocess)
         with torch.device("meta"):
             return {"size": int(getattr(create_model(card.model), "default_size", 256))}
+
+    def sized(self, card: Card, size: int = 0) -> Card:
+        """Return the card of a network of magnitudes, at `size` pixels a side when that is set."""
+        return dataclasses.replace(super().sized(card, size), in_chans=1)
 
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
@@ -65,6 +95,31 @@ class Restore(Task):
         note = f"{len(pairs)} pairs to train on, {len(val)} to validate, {fitting['size']} pixels a side"
         return TaskData(pairs, val, [], fitting, [note])
 
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open pairs to judge weights by, checked against their checksums.
+
+        Raises:
+            DataError: Not such a folder, or a damaged one.
+        """
+        check_place(data.source)
+        pairs = RadarPairs(data.source, (1 - data.val_fraction if kept_back else 0.0, 1.0))
+        pairs.check()
+        notes = []
+        if kept_back:
+            notes.append(
+                f"Measured on the {len(pairs)} pairs that training kept back, not on those it learned."
+            )
+        return TaskData(None, JudgedPairs(pairs, card), [], {"size": int(pairs[0]["image"].shape[-1])}, notes)
+
+    def gallery(self, card: Card, keep: int) -> Baselines:
+        """Mark every method that needs no network on the same pairs."""
+        return Baselines(card, keep)
+
+    def report(self, found: Evaluation) -> list[Section]:
+        """Return the table of all methods."""
+        assert isinstance(found.gallery, Baselines)
+        return sections_of(found.gallery)
+
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples into a batch; `target` is (batch, 1, height, width)."""
         return {
@@ -73,11 +128,16 @@ class Restore(Task):
             "index": torch.tensor([sample["index"] for sample in samples], dtype=torch.int64),
             "name": [sample["name"] for sample in samples],
             "skipped": [entry for sample in samples for entry in sample["skipped"]],
+            **compared(samples),
         }
 
     def build(self, card: Card, *, pretrained: bool = False) -> nn.Module:
         """Make the network."""
         return create_model(card.model, pretrained=pretrained, **dict(card.options))
+
+    def recognise(self, state: Mapping[str, Tensor], where: str) -> Card | None:
+        """Recognise our networks by their tensors, in any layout of theirs."""
+        return identify(state, self.name, where=where)
 
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Mean absolute error plus a share of the squared one."""
@@ -98,6 +158,16 @@ class Restore(Task):
                 row |= compare(outputs[number, 0].cpu().numpy(), batch["target"][number, 0].cpu().numpy())
             rows.append(row)
         return rows
+
+    def export_form(self, model: nn.Module, card: Card, *, dynamic: bool = False) -> ExportForm:
+        """Return image in, image out, at one size.
+
+        Raises:
+            ConfigError: `dynamic`.
+        """
+        if dynamic:
+            raise ConfigError(f"{card.model} is exported at one size; leave out --dynamic, or set --size")
+        return super().export_form(model, card)
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make magnitudes of noise with one bright square, (batch, 1, size, size)."""

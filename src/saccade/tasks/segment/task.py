@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,8 +20,11 @@ from saccade.data.layout import Part, find_maps, list_pictures
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
 from saccade.files.pictures import open_picture
-from saccade.tasks.base import Batch, LossContext, Metrics, TaskData
-from saccade.tasks.dense.task import DenseTask, split_indices
+from saccade.tasks.base import Batch, Exported, LossContext, Metrics, Net, TaskData
+from saccade.tasks.dense.draw import draw_map
+from saccade.tasks.dense.exported import PaddedFile
+from saccade.tasks.dense.nets.segmenter import Segmenter
+from saccade.tasks.dense.task import DenseTask, file_size, save_picture, split_indices
 from saccade.weights.card import Card
 
 SCANNED = 200
@@ -30,9 +36,16 @@ class Segment(DenseTask):
 
     name = "segment"
     main_metric = "miou"
+    metric_names: ClassVar = {
+        "miou": "Mean IoU %",
+        "macc": "Mean class accuracy %",
+        "aacc": "Pixel accuracy %",
+    }
     kind = "segment"
     default_head = "semantic_fpn"
     default_size = 512
+    rest = "the output has a logit a class for every pixel; what remains is to cut the padding and take the largest"
+    free_outputs: ClassVar[Mapping[int, str]] = {2: "height", 3: "width"}
 
     def open(
         self, data: DataConfig, augment: AugmentConfig, card: Card, *, seed: int, train: bool = True
@@ -92,29 +105,63 @@ class Segment(DenseTask):
         change = build_dense_augmentation(augment, preprocess)
         return TaskData(dataset(learned, augment=change), val, names, preprocess.to_dict(), notes)  # pyright: ignore
 
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open pictures with class maps to judge weights by."""
+        if not kept_back:  # all of a folder that is not divided
+            data = dataclasses.replace(data, val=data.source)
+        return self.open(data, AugmentConfig(), card, seed=seed, train=False)
+
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Sum the head's losses."""
         parts: dict[str, Tensor] = model(batch["image"], batch["size"], batch["targets"])
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def exportable(self, model: nn.Module) -> nn.Module:
+        """Return logits at the pictures' size."""
+        assert isinstance(model, Segmenter)
+        return model.export_form()
+
+    def exported(self, session: Exported, card: Card) -> Net:
+        """Return what cuts the padding off the logits of a file."""
+        return PaddedFile(session, lambda outputs, ran, shown: outputs[:, :, : shown[0], : shown[1]].clone())
+
+    def compare(self, got: Tensor, want: Tensor) -> tuple[int, int]:
+        """Count the pixels, and those of another class."""
+        return want[:, 0].numel(), int((got.argmax(1) != want.argmax(1)).sum())
 
     def metrics(self, card: Card) -> SegmentMetrics:
         """Make an empty accumulator."""
         return SegmentMetrics(card.labels)
 
     def rows(self, outputs: Tensor, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
-        """Turn logits into rows: the share of the picture that each class covers, where it is above 0.1 %."""
+        """Turn logits into rows: the picture's size, its map, and the share that each class covers above 0.1 %."""
         rows = []
         for number, name in enumerate(batch["name"]):
-            height, width = (int(side) for side in batch["size"][number])
-            answers = outputs[number, :, :height, :width].argmax(0)
-            shares = torch.bincount(answers.flatten(), minlength=len(card.labels)) / answers.numel()
-            row = {
-                label: round(float(share), 4)
-                for label, share in zip(card.labels, shares, strict=True)
-                if share > 0.001
-            }
-            rows.append({"name": name, **row})
+            height, width = file_size(batch, number)
+            classes = self._map(outputs, batch, number)
+            shares = torch.bincount(classes.flatten(), minlength=len(card.labels)) / classes.numel()
+            named = zip(card.labels, shares.tolist(), strict=True)
+            row: dict[str, Any] = {"name": name, "height": height, "width": width}
+            if "file" in batch:  # what `write` calls it
+                row["map"] = f"maps/{batch['file'][number]}.png"
+            row["shares"] = {label: round(share, 4) for label, share in named if share > 0.001}
+            rows.append(row)
         return rows
+
+    def write(self, outputs: Tensor, batch: Batch, card: Card, settings: Any, folder: Path) -> None:
+        """Write the class map of every picture into maps/, and the picture tinted by it into drawn/."""
+        for number, name in enumerate(batch["file"]):
+            classes = self._map(outputs, batch, number)
+            kind = "uint8" if len(card.labels) < 255 else "uint16"
+            save_picture(Image.fromarray(classes.numpy().astype(kind)), folder / "maps" / f"{name}.png")
+            if settings.draw:
+                drawn = draw_map(Image.fromarray(batch["pixels"][number]), classes, card.labels)
+                save_picture(drawn, folder / "drawn" / f"{name}.png")
+
+    def _map(self, outputs: Tensor, batch: Batch, number: int) -> Tensor:
+        """Decide every pixel of a sample's file."""
+        height, width = batch["size"][number].tolist()
+        return class_map(outputs[number], (height, width), file_size(batch, number))
 
 
 MAX_GROWN = 1 << 28
@@ -160,7 +207,7 @@ class SegmentMetrics(Metrics):
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         """Take in logits (batch, classes, H, W)."""
-        metrics: Any = require("torchmetrics.functional.classification", "dense", "to mark class maps")
+        metrics: Any = require("torchmetrics.functional.classification", "dense", "to score class maps")
         for number, truth in enumerate(batch["truth"]):
             shown = tuple(int(side) for side in batch["size"][number])
             answers = class_map(outputs[number], shown, tuple(truth.shape)).cpu()  # pyright: ignore[reportArgumentType]

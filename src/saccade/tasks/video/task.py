@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from saccade.data.clips import ClipSource, open_clip_pair, open_clips
+from saccade.data.clips import ClipSource, is_divided, open_clip_pair, open_clips
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.video_clips import ClipDataset, VideoPreprocess, build_clip_augmentation, collate_clips
 from saccade.errors import ConfigError, did_you_mean
+from saccade.files import within
 from saccade.models.video_frames import HEADS, VideoFrames
 from saccade.models.video_swin import IMAGE_FORMS, VideoSwin, inflate_from_image
-from saccade.tasks.base import Batch, Net, TaskData
-from saccade.tasks.classify.task import Classify
+from saccade.tasks.base import Batch, Net, PredictSettings, Samples, TaskData
+from saccade.tasks.classify.report import Mistakes
+from saccade.tasks.classify.task import Classify, ClassifySettings
+from saccade.trust import check_place
 from saccade.weights.card import Card
 from saccade.zoo.registry import create_model, create_video_model, task_of
 
 FRAMES = 16
 """Frames of a clip for networks of pictures, unless asked otherwise."""
+
+
+@dataclass
+class VideoSettings(ClassifySettings):
+    """What a classifier of videos can be asked."""
+
+    frames: Annotated[int, within(0, 256)] = 0
+    """Of a clip; 0: those of the weights."""
+    views: Literal["1x1", "1x3", "4x1", "4x3", "10x3"] = "1x1"
+    """Temporal times spatial views whose answers are averaged."""
 
 
 class Video(Classify):
@@ -33,6 +49,20 @@ class Video(Classify):
     name = "video"
     main_metric = "top1"
     channels_last = False
+    phones = False
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "explain": "maps of evidence are drawn for classifiers of pictures"
+    }
+    measured = False
+    predict_batch = 4
+    predict_settings: ClassVar[type[PredictSettings]] = VideoSettings
+
+    def shipped_recipe(self, data: str, model: str | None) -> str:
+        """The built-in clips have a recipe with a small network of its own."""
+        return "clips_video" if data == "clips" and model is None else "video_small"
+
+    held_out_settings = ("size", "frames", "views")
+    samples = "videos"
 
     def complete(self, card: Card) -> None:
         """Fill in how frames are joined.
@@ -87,6 +117,42 @@ class Video(Classify):
             preprocess.to_dict(),
             list(pair.notes),
         )
+
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
+        """Open a folder (searched to the bottom), one video, a table, or clips."""
+        chosen = DataConfig(frames=settings.frames or None, views=settings.views)
+        preprocess = video_preprocess_of(card, chosen)
+        return ClipDataset(open_clips(where, classes=False), preprocess, max_pixels=settings.max_pixels)
+
+    def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
+        """Return None: a picture is no clip."""
+        return None
+
+    def open_held_out(self, data: DataConfig, card: Card, *, seed: int, kept_back: bool) -> TaskData:
+        """Open videos to judge weights by: classes are matched by name.
+
+        Raises:
+            DataError: As `open_clips`, or another number of classes.
+        """
+        check_place(data.source)
+        labels, divided = self._names(card), is_divided(data.source)
+        if kept_back and not divided:
+            source = open_clip_pair(data, seed=seed, labels=labels).val
+            assert isinstance(source, ClipSource)
+            notes = [
+                f"Measured on the {len(source)} videos that training kept back, not on those it learned."
+            ]
+        else:
+            source = open_clips(data.source, part="val" if divided else "all", labels=labels)
+            notes = list(source.notes)
+        self._match(card, list(source.labels), data.source)
+        preprocess = video_preprocess_of(card, data)
+        samples = ClipDataset(source, preprocess, max_pixels=data.max_pixels)
+        return TaskData(None, samples, list(source.labels), preprocess.to_dict(), notes)
+
+    def gallery(self, card: Card, keep: int) -> Mistakes:
+        """Keep the worst mistakes, each with its middle frame."""
+        return Mistakes(video_preprocess_of(card).denormalise, keep)
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples into a batch; see `collate_clips`."""
@@ -145,7 +211,10 @@ class Video(Classify):
         views = len(batch["image"]) // max(1, len(batch["index"]))
         if views <= 1:
             return logits
-        return logits.float().softmax(1).unflatten(0, (-1, views)).mean(1).log()
+        shares = logits.float().softmax(1).unflatten(0, (-1, views)).mean(1)
+        return shares.clamp_min(
+            torch.finfo(shares.dtype).tiny
+        ).log()  # finite where a class is out of the question
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normal noise (batch, frames, in_chans, size, size)."""

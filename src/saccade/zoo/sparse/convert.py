@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from saccade.errors import ConfigError
+from saccade.nn.origin import origin_of, set_origin
 from saccade.zoo.sparse.trunk import FAMILIES
 from saccade.zoo.sparse.vit import SparseViT
 
@@ -106,16 +107,15 @@ def sparsify(
     if name:
         given = (tokens, recover, pooling, image_blocks, stgm_blocks, global_centers, head, units)
         own = {key: value for key, value in zip(USUAL, given, strict=True) if value != USUAL[key]}
-        made.saccade_name = PREFIX + name  # pyright: ignore[reportArgumentType]
-        made.saccade_options = {**options, **own}  # pyright: ignore[reportArgumentType]
+        set_origin(made, PREFIX + name, {**options, **own})
     return made
 
 
 def _name_of(model: nn.Module) -> tuple[str, dict[str, Any]]:
     """Find under which timm name and options this network can be built again; "" when it cannot."""
-    name = getattr(model, "saccade_name", "")
-    if isinstance(name, str) and name.startswith("timm/"):
-        return name.removeprefix("timm/"), dict(getattr(model, "saccade_options", {}))
+    origin = origin_of(model)
+    if origin is not None and origin.name.startswith("timm/"):
+        return origin.name.removeprefix("timm/"), dict(origin.options)
     known: Any = getattr(model, "pretrained_cfg", None) or {}
     name = str(known.get("architecture", ""))
     if not name:

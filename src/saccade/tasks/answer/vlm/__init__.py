@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from saccade.tasks.answer.vlm.endpoint import Endpoint
     from saccade.tasks.answer.vlm.eyes import Eyes, EyesConfig, load_eyes, save_eyes
     from saccade.tasks.answer.vlm.model import VideoLanguageModel, build_vlm
+    from saccade.tasks.answer.vlm.own_eyes import OwnEyes, register_eyes
 
 _HOMES = {
     "Adapter": "adapters",
@@ -23,6 +24,7 @@ _HOMES = {
     "Exchange": "clips",
     "Eyes": "eyes",
     "EyesConfig": "eyes",
+    "OwnEyes": "own_eyes",
     "TextPlan": "assemble",
     "VideoLanguageModel": "model",
     "adapter_for": "adapters",
@@ -32,6 +34,7 @@ _HOMES = {
     "new_base": "assemble",
     "open_answerer": "answering",
     "register": "assemble",
+    "register_eyes": "own_eyes",
     "save_eyes": "eyes",
 }
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "Exchange",
     "Eyes",
     "EyesConfig",
+    "OwnEyes",
     "TextPlan",
     "VideoLanguageModel",
     "adapter_for",
@@ -50,6 +54,7 @@ __all__ = [
     "new_base",
     "open_answerer",
     "register",
+    "register_eyes",
     "save_eyes",
 ]
 

@@ -113,7 +113,7 @@ def open_answerer(
         model = build_vlm(base, {"dtype": dtype} if dtype else {}).requires_grad_(False)
         adapter = adapter_for(base, size=size)
         return Answerer(model.to(where), adapter, Path(source).name, max_new_tokens=max_new_tokens)
-    from saccade.weights import load_model
+    from saccade.tasks.open import load_model
 
     tuned, card = load_model(source)
     if not isinstance(tuned, VideoLanguageModel):

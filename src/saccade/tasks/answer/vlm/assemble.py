@@ -15,7 +15,7 @@ from saccade.files import replacing
 from saccade.hub import fetching, load_network, model_type_of, quiet
 from saccade.tasks.answer.vlm.base import EXTRA, transformers
 from saccade.tasks.answer.vlm.eyes import Eyes, EyesConfig, load_encoder, load_eyes
-from saccade.tasks.answer.vlm.motion_eyes import ClipEyes
+from saccade.tasks.answer.vlm.own_eyes import OwnEyes
 from saccade.weights import locate, read_weights
 
 TEXT_EXAMPLE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -66,7 +66,7 @@ class TextPlan:
 def new_base(
     out: Path | str,
     *,
-    eyes: EyesConfig | Eyes | ClipEyes | Path | str,
+    eyes: EyesConfig | Eyes | OwnEyes | Path | str,
     text: str = "",
     words: Sequence[str] = (),
     plan: TextPlan | None = None,
@@ -140,8 +140,8 @@ def new_base(
     }  # fmt: skip
 
 
-def _open_eyes(eyes: EyesConfig | Eyes | ClipEyes | Path | str, weights: Path | str) -> Eyes | ClipEyes:
-    if isinstance(eyes, ClipEyes):
+def _open_eyes(eyes: EyesConfig | Eyes | OwnEyes | Path | str, weights: Path | str) -> Eyes | OwnEyes:
+    if isinstance(eyes, OwnEyes):
         return eyes
     if isinstance(eyes, Eyes):
         made = eyes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,17 @@ class Exchange:
             raise DataError(
                 f"{self.name or 'clip'}: the times of the frames do not rise; expected seconds in order"
             )
+
+
+def only_boxes(exchange: Exchange) -> Exchange:
+    """Blank the frames and keep the boxes."""
+    blank = [Image.new("RGB", frame.size, BLANK) for frame in exchange.frames]
+    return dataclasses.replace(exchange, frames=blank)
+
+
+def only_pixels(exchange: Exchange) -> Exchange:
+    """Keep the frames and hide the boxes."""
+    return dataclasses.replace(exchange, boxes=[])
 
 
 def fit_frames(

@@ -6,7 +6,8 @@ lines) about a video, a folder of frames, a picture, or nothing, with paths rela
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,16 @@ class Exchanges:
         self.tracks: dict[str, list[Track]] = {}
         for track in read_tracks(labels) if labels else ():
             self.tracks.setdefault(track.clip_id, []).append(track)
+        self._show: Callable[[Exchange], Exchange] | None = None
+
+    def showing(self, change: Callable[[Exchange], Exchange]) -> Exchanges:
+        """Return the same of which only a part is shown, such as `clips.only_boxes`."""
+        other = copy.copy(self)
+        other._show = change
+        return other
 
     def make(self, question: Question, adapter: Adapter | None, *, answered: bool = True) -> Exchange:
-        """Open the frames of a question.
+        """Open the frames of a question, and hide what is not shown.
 
         Args:
             question: With frame times.
@@ -76,6 +84,10 @@ class Exchanges:
             DataError: Frames that are not there, or boxes that were drawn for so much larger frames that the model
                 would not see their colour.
         """
+        found = self._open(question, adapter, answered)
+        return found if self._show is None else self._show(found)
+
+    def _open(self, question: Question, adapter: Adapter | None, answered: bool) -> Exchange:
         times = list(question.frame_times_s or ())
         if not times:
             raise DataError(

@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -26,18 +26,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from saccade.errors import ConfigError, SaccadeError, ShapeError, WeightsError, did_you_mean
-from saccade.files import convert, parse_json, replacing
+from saccade.errors import ConfigError, SaccadeError, ShapeError, WeightsError
+from saccade.files import parse_json, replacing, within
 from saccade.files.tensors import read_tensors
 from saccade.models.stvit_deit import resize_positions
 from saccade.nn.dense import run_blocks
 from saccade.nn.transformer import Block, init_transformer
+from saccade.settings import check, make
 from saccade.weights import locate, read_weights
-from saccade.weights.store import match_state, outer_sizes
+from saccade.zoo.loading import match_state, outer_sizes
 from saccade.zoo.registry import create_model, family_of, task_of
 
-MIXERS = ("time", "joint", "none")
-"""Which tokens look at each other: the same token of all frames, all tokens of all frames, or none."""
 BOX_CHANNELS = ("red", "blue")
 """Boxes that come in as channels, in this order behind the colours of the picture: 1 inside, 0 outside."""
 PERIODS_S = tuple(2.0 ** (k / 2) for k in range(15))
@@ -46,6 +45,8 @@ EYES_KEY = "saccade_eyes"
 """Where the configuration stands in the metadata of a file."""
 _PLAIN = 3
 """Channels of a picture without boxes."""
+Spread = Annotated[float, within(above=0)]
+"""A divisor."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,21 @@ class EyesConfig:
     """Network of pictures: a name of `saccade models list`, timm/NAME or stvit/NAME."""
     options: dict[str, Any] = field(default_factory=dict)
     """Its options, as of `create_model`."""
-    in_chans: int = _PLAIN
+    in_chans: Annotated[int, within(_PLAIN, _PLAIN + len(BOX_CHANNELS))] = _PLAIN
     """Channels C: 3, or more when filled boxes come in as well; see `BOX_CHANNELS`."""
-    img_size: int = 224
+    img_size: Annotated[int, within(8, 4096)] = 224
     """Side of a frame in pixels."""
-    tokens: int = 16
+    tokens: Annotated[int, within(1, 1024)] = 16
     """Tokens N a frame, a square number."""
-    stage: int = -1
+    stage: Annotated[int, within(-8, 8)] = -1
     """Of networks without semantic tokens: which map, from 0; negatives count from the last."""
-    mixer: str = "time"
-    """One of `MIXERS`."""
-    depth: int = 2
+    mixer: Literal["time", "joint", "none"] = "time"
+    """Which tokens look at each other: the same token of all frames, all tokens of all frames, or none."""
+    depth: Annotated[int, within(0, 64)] = 2
     """Blocks of the mixer."""
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Subtracted from colours in [0, 1] before they come in: ImageNet's, as our classifiers have it."""
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    std: tuple[Spread, Spread, Spread] = (0.229, 0.224, 0.225)
     """Divisor after the mean."""
 
     def __post_init__(self) -> None:
@@ -79,32 +80,14 @@ class EyesConfig:
         Raises:
             ConfigError: A value that cannot be right, with the nearest name where it is a name.
         """
-        if not isinstance(self.encoder, str) or not isinstance(self.options, dict):
-            raise ConfigError(
-                f"eyes.encoder is {self.encoder!r} and options {self.options!r}; expected a name and a dictionary"
-            )
+        check(self, "eyes")
         if task_of(self.encoder) != "classify":
             raise ConfigError(
                 f"eyes.encoder is {self.encoder}, which does not take single pictures of things; expected a "
                 "classifier such as stvit_deit_small"
             )
-        for name, least, most in (
-            ("in_chans", _PLAIN, _PLAIN + len(BOX_CHANNELS)), ("img_size", 8, 4096), ("tokens", 1, 1024),
-            ("stage", -8, 8), ("depth", 0, 64),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ConfigError(f"eyes.{name} is {value!r}; expected a whole number from {least} to {most}")
         if math.isqrt(self.tokens) ** 2 != self.tokens:
             raise ConfigError(f"eyes.tokens is {self.tokens}; expected a square number, such as 16")
-        if self.mixer not in MIXERS:
-            raise ConfigError(f"eyes.mixer is {self.mixer!r}{did_you_mean(str(self.mixer), MIXERS)}")
-        for name in ("mean", "std"):
-            values = tuple(getattr(self, name))
-            good = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-            if not good or len(values) != _PLAIN or (name == "std" and min(values) <= 0):
-                raise ConfigError(f"eyes.{name} is {values}; expected three numbers, for std above 0")
-            object.__setattr__(self, name, values)
         if (self.mixer == "none") != (self.depth == 0):
             raise ConfigError(
                 f"eyes.mixer is {self.mixer} and depth {self.depth}; expected depth 0 with none, and only with it"
@@ -131,11 +114,7 @@ class EyesConfig:
         Raises:
             ConfigError: A name that is none, or a value that cannot be right.
         """
-        known = [entry.name for entry in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"eyes has no {name!r}{did_you_mean(name, known)}")
-        return convert(dict(values), cls, where="eyes", error=ConfigError)
+        return make(cls, values, "eyes")
 
 
 @dataclass(frozen=True)

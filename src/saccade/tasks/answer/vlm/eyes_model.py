@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from saccade.errors import ConfigError, ShapeError
 from saccade.extras import require
-from saccade.tasks.answer.vlm.motion_eyes import build_eyes, eyes_config
+from saccade.tasks.answer.vlm.own_eyes import build_eyes, eyes_config
 
 transformers: Any = require("transformers", "vlm", "for vision-language models")
 SubConfigSpec: Any = require("transformers.configuration_utils", "vlm", "for them").SubConfigSpec
@@ -30,7 +30,7 @@ class SaccadeVLConfig(transformers.PreTrainedConfig):
 
     Args:
         text_config: Configuration of a causal language model of transformers, or its dictionary with `model_type`.
-        eyes: Fields of `EyesConfig`, or of `MotionEyesConfig` for its encoders, that differ from their defaults.
+        eyes: Fields of `EyesConfig`, or of the settings of registered eyes, that differ from their defaults.
         video_token_id: Token in whose places visual tokens are put.
 
     Raises:

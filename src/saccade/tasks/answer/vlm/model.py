@@ -7,17 +7,18 @@ is read from the base, which therefore has to stay where it is.
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from saccade.errors import ConfigError, did_you_mean
+from saccade.errors import ConfigError
 from saccade.extras import require
+from saccade.files import within
+from saccade.settings import check, make
 from saccade.tasks.answer.vlm.adapters import ADAPTERS, Adapter
 from saccade.tasks.answer.vlm.base import DTYPES, EXTRA, family_of, load_base, transformers
 from saccade.trust import given
@@ -32,32 +33,26 @@ NETWORK = "network."
 class TuneOptions:
     """How a base is tuned: `model.options` of a recipe."""
 
-    lora: int = 0
+    lora: Annotated[int, within(0)] = 0
     """Rank of LoRA (Hu et al., 2021, arXiv 2106.09685) in all linear layers of the language part; 0: tune fully."""
-    lora_alpha: float = 0.0
+    lora_alpha: Annotated[float, within(0)] = 0.0
     """Scale of LoRA; 0: twice the rank."""
-    lora_dropout: float = 0.0
+    lora_dropout: Annotated[float, within(0, below=1)] = 0.0
     language: bool = True
     """Tune the language part."""
     projector: bool = True
     """Tune what lies between vision and language, always fully."""
     vision: bool = False
     """Tune the vision part, fully."""
-    vision_rate: float = 1.0
+    vision_rate: Annotated[float, within(high=100, above=0)] = 1.0
     """Learning rate of the vision part as a share of that of the rest."""
-    dtype: str = "float32"
+    dtype: Literal["float32", "bf16"] = "float32"
     """What the base is held in, float32 or bf16; trained tensors are always float32."""
     fresh: bool = False
     """Start from random weights; everything has to be tuned then."""
 
     def __post_init__(self) -> None:
-        if self.lora < 0 or not self.lora_alpha >= 0 or not 0 <= self.lora_dropout < 1:
-            raise ConfigError(
-                f"lora {self.lora}, lora_alpha {self.lora_alpha:g}, lora_dropout {self.lora_dropout:g}; expected a "
-                "rank and a scale of at least 0 and a dropout in [0, 1)"
-            )
-        if self.dtype not in DTYPES:
-            raise ConfigError(f"model.options.dtype is {self.dtype!r}{did_you_mean(self.dtype, DTYPES)}")
+        check(self, "model.options")
         if not (self.language or self.projector or self.vision):
             raise ConfigError(
                 "language, projector and vision are all off, so nothing would be tuned; switch one on"
@@ -67,8 +62,6 @@ class TuneOptions:
                 "fresh starts from random weights, which are not kept where they are not tuned; expected lora 0 and "
                 "language, projector and vision on"
             )
-        if not 0 < self.vision_rate <= 100 or not math.isfinite(self.vision_rate):
-            raise ConfigError(f"vision_rate is {self.vision_rate:g}; expected a factor above 0, at most 100")
 
 
 def tune_options(values: Mapping[str, Any]) -> TuneOptions:
@@ -77,21 +70,13 @@ def tune_options(values: Mapping[str, Any]) -> TuneOptions:
     Raises:
         ConfigError: A name that is none, or a value of another kind or out of range.
     """
-    known = {field.name: field.default for field in fields(TuneOptions)}
     values = dict(values)
     if values.pop(CODE, False) and not given().code:
         raise ConfigError(
             f"model.options.{CODE} is on in the card or recipe, but a file cannot say that code which comes with a "
             "base is run; if you trust its makers, add --trust-remote-code to this call"
         )
-    for name, value in values.items():
-        if name not in known:
-            raise ConfigError(f"model.options has no {name!r}{did_you_mean(name, known)}")
-        kind = type(known[name])
-        good = isinstance(value, (int, float) if kind is float else kind)
-        if not good or (isinstance(value, bool) and kind is not bool):
-            raise ConfigError(f"model.options.{name} is {value!r}; expected a value such as {known[name]!r}")
-    return TuneOptions(**values)
+    return make(TuneOptions, values, "model.options")
 
 
 class VideoLanguageModel(nn.Module):

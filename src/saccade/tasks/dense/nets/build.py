@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from saccade.errors import ConfigError, did_you_mean
+from saccade.nn.origin import set_origin
+from saccade.settings import make
 from saccade.tasks.dense.nets.cascade import CascadeMaskRCNN, CascadeRCNN
 from saccade.tasks.dense.nets.network import DenseNet, Trunk
 from saccade.tasks.dense.nets.options import (
@@ -18,7 +20,6 @@ from saccade.tasks.dense.nets.options import (
     RetinaNetOptions,
     SemanticFPNOptions,
     UPerNetOptions,
-    read_options,
 )
 from saccade.tasks.dense.nets.rcnn import FasterRCNN, MaskRCNN
 from saccade.tasks.dense.nets.retinanet import RetinaNet
@@ -88,12 +89,12 @@ def build_dense(
     if head not in HEADS:
         raise ConfigError(f"unknown head {head!r}{did_you_mean(head, HEADS)}")
     row = HEADS[head]
-    chosen = read_options(row.options, head_options, head)
+    chosen = make(row.options, head_options, head)
     chosen = dataclasses.replace(chosen, finest_stride=chosen.finest_stride or row.finest_stride)
     finest = chosen.finest_stride
     trunk = build_trunk(backbone, finest, in_chans=in_chans, options=options, pretrained=pretrained)
     net: DenseNet = row.build(trunk, num_classes, chosen)
-    net.saccade_name = backbone  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    set_origin(net, backbone, options)
     return net
 
 

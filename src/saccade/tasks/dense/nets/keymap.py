@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from saccade.errors import WeightsError
+from saccade.nn.origin import name_of
 from saccade.tasks.dense.nets.build import HEADS
 from saccade.tasks.dense.nets.network import DenseNet
 from saccade.weights.card import Card
 from saccade.weights.keymap import arrange, foreign_name
+from saccade.zoo.loading import Fit
 from saccade.zoo.registry import create_model, family_of, list_models
 
 Rules = list[tuple[str, str | Callable[[re.Match[str]], str]]]
@@ -64,19 +65,6 @@ _SEMANTIC: Rules = [
 ]
 
 
-@dataclass
-class Translated:
-    """A checkpoint in our names and shapes."""
-
-    tensors: dict[str, Tensor]
-    missing: list[str] = field(default_factory=list)
-    """The file's names of tensors that it lacks."""
-    unexpected: list[str] = field(default_factory=list)
-    """The file's names of tensors that nothing of ours stands for."""
-    mismatched: list[str] = field(default_factory=list)
-    """One sentence each on tensors of another shape."""
-
-
 def is_mmdet(keys: Mapping[str, Tensor]) -> bool:
     """Tell whether tensor names are those of an mmdet or mmseg network."""
     heads = ("bbox_head.", "rpn_head.", "roi_head.", "decode_head.")
@@ -87,10 +75,10 @@ def mmdet_name(net: DenseNet, name: str) -> str:
     """Return the name that one of our tensors has in an mmdet or mmseg file of the same network."""
     top, _, rest = name.partition(".")
     if top == "backbone":
-        family = family_of(str(getattr(net, "saccade_name", "")))
+        family = family_of(name_of(net))
         if family not in _BACKBONES:
             raise WeightsError(
-                f"no published detector of mmdet is known for {getattr(net, 'saccade_name', 'this backbone')}; "
+                f"no published detector of mmdet is known for {name_of(net)}; "
                 f"there are some for the families {', '.join(_BACKBONES)}"
             )
         return _backbone_name(family, rest)
@@ -132,7 +120,7 @@ def _neck_name(net: DenseNet, rest: str) -> str:
     return f"pre_norm.{index}.{end}"
 
 
-def from_mmdet(state: Mapping[str, Tensor], net: DenseNet) -> Translated:
+def from_mmdet(state: Mapping[str, Tensor], net: DenseNet) -> Fit:
     """Translate a checkpoint's tensors for one of our networks, which stays untouched.
 
     Args:
@@ -143,7 +131,7 @@ def from_mmdet(state: Mapping[str, Tensor], net: DenseNet) -> Translated:
         WeightsError: A backbone that has no published detector.
     """
     given = {_with_place(key): key for key in state}
-    found = Translated({})
+    found = Fit("mmdet", {}, [], [], [])
     used = set()
     for name, own in net.state_dict().items():
         wanted = mmdet_name(net, name)
@@ -153,7 +141,7 @@ def from_mmdet(state: Mapping[str, Tensor], net: DenseNet) -> Translated:
             continue
         used.add(key)
         try:
-            found.tensors[name] = arrange(_with_background(state[key], own, name), tuple(own.shape), key)
+            found.mapped[name] = arrange(_with_background(state[key], own, name), tuple(own.shape), key)
         except WeightsError as error:
             found.mismatched.append(str(error))
     found.unexpected = [key for key in state if key not in used and not re.search(_COMPUTED, key)]
@@ -177,32 +165,6 @@ def _with_background(tensor: Tensor, own: Tensor, name: str) -> Tensor:
     if ".mask_predictor.mask_fcn_logits." in name:
         return torch.cat([torch.zeros_like(tensor[:1]), tensor])
     return tensor
-
-
-def load_mmdet(net: DenseNet, state: Mapping[str, Tensor]) -> list[str]:
-    """Load a checkpoint of mmdet or mmseg into one of our networks.
-
-    Args:
-        net: Built with the file's backbone, head and number of classes.
-        state: The `state_dict` of the file.
-
-    Returns:
-        The file's tensors that have no place here; empty for the published detectors.
-
-    Raises:
-        WeightsError: The file lacks tensors of the network, or has others' shapes.
-    """
-    found = from_mmdet(state, net)
-    if found.mismatched:
-        raise WeightsError(f"{found.mismatched[0]}; was it another number of classes, or another width?")
-    if found.missing:
-        shown = ", ".join(found.missing[:3])
-        raise WeightsError(
-            f"the file lacks {len(found.missing)} of {len(net.state_dict())} tensors, such as {shown}; "
-            f"it is of another backbone or head ({len(found.unexpected)} of its own were not used)"
-        )
-    net.load_state_dict(found.tensors)
-    return found.unexpected
 
 
 def identify_mmdet(state: Mapping[str, Tensor], where: str = "the state dict") -> Card:

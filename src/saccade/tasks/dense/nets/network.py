@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from saccade.errors import ConfigError, ShapeError
+from saccade.nn.origin import name_of
 from saccade.tasks.dense.nets.options import HeadOptions
 from saccade.tasks.dense.nets.pyramid import Pyramid
+from saccade.zoo.loading import Fit, ForeignKeys
 
 
 @dataclass
@@ -32,7 +34,7 @@ class Trunk:
     """Whether the backbone's authors normalise its maps before a detector's pyramid."""
 
 
-class DenseNet(nn.Module, abc.ABC):
+class DenseNet(nn.Module, ForeignKeys):
     """Backbone, neck and head.
 
     Args:
@@ -59,6 +61,12 @@ class DenseNet(nn.Module, abc.ABC):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the layers that know the classes by fresh ones for `num_classes`."""
 
+    def translate(self, state: Mapping[str, Tensor]) -> Fit | None:
+        """Map the tensors of a checkpoint of mmdet or mmseg; None where it is another."""
+        from saccade.tasks.dense.nets.keymap import from_mmdet, is_mmdet
+
+        return from_mmdet(state, self) if is_mmdet(state) else None
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return the backbone's maps of a batch of pictures, fine to coarse, as (B, channels[i], h, w)."""
         down, across = -images.shape[2] % self.pad_to, -images.shape[3] % self.pad_to
@@ -69,7 +77,7 @@ class DenseNet(nn.Module, abc.ABC):
         except AssertionError as error:
             # How timm says that a network was built for one size.
             raise ShapeError(
-                f"{getattr(self.backbone, 'saccade_name', 'the backbone')} takes no pictures of {images.shape[2]} x "
+                f"{name_of(self.backbone)} takes no pictures of {images.shape[2]} x "
                 f"{images.shape[3]} pixels ({error}); some of timm's do with the option dynamic_img_size or "
                 "strict_img_size, or pictures of another size"
             ) from None
@@ -109,8 +117,9 @@ class DenseNet(nn.Module, abc.ABC):
         """
         method = getattr(self.backbone, "set_grad_checkpointing", None)
         if method is None:
-            name = getattr(self.backbone, "saccade_name", type(self.backbone).__name__)
-            raise ConfigError(f"{name} cannot recompute its activations; leave run.recompute out")
+            raise ConfigError(
+                f"{name_of(self.backbone)} cannot recompute its activations; leave run.recompute out"
+            )
         method(enable)
 
     def weight_decay_exempt(self) -> set[str]:

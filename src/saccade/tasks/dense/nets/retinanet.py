@@ -78,17 +78,24 @@ class RetinaNet(Detector):
     def detect(self, levels: list[Tensor], sizes: Sizes) -> list[dict[str, Tensor]]:
         """Return the detections of pyramid maps."""
         counts = [x.shape[2] * x.shape[3] * self.anchors.per_place for x in levels]
-        return self._select(*self.predict(levels), sizes, counts)
+        return self.select(*self.predict(levels), sizes, counts)
 
     def count_anchors(self, height: int, width: int) -> list[int]:
         """Count the anchors of each level for pictures of this size."""
         padded = [side + -side % self.pad_to for side in (height, width)]
         return [h * w * self.anchors.per_place for h, w in self.neck.level_sizes(padded[0], padded[1])]
 
-    def _select(
+    def select(
         self, boxes: Tensor, scores: Tensor, sizes: Sizes, counts: Sequence[int]
     ) -> list[dict[str, Tensor]]:
-        """Choose the detections of every picture."""
+        """Choose the detections of every picture.
+
+        Args:
+            boxes: (B, N, 4) xyxy in pixels.
+            scores: (B, N, num_classes) in [0, 1].
+            sizes: True height and width of every picture.
+            counts: Anchors of each level, from `count_anchors`.
+        """
         options = self.options
         return [
             select_detections(
@@ -175,4 +182,4 @@ class RetinaNetExport(nn.Module):
                 f"{boxes.shape[1]} boxes do not come from a batch of {high} x {wide} pixels, which has "
                 f"{sum(counts)}; pass the height and width of the batch as image_size"
             )
-        return self.net._select(boxes, scores, rows or [(high, wide)] * len(boxes), counts)
+        return self.net.select(boxes, scores, rows or [(high, wide)] * len(boxes), counts)
