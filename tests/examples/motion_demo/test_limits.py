@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from saccade.models.motion import MOVING
-from saccade.tasks.motion import _of_pairs
+from motion_demo.network import MOVING
+from motion_demo.task import _of_pairs
 
 
 def rows_of(ways, said):
