@@ -14,12 +14,14 @@ from saccade.engine.train.recipe import (
     check_recipe,
     check_unchanged,
     dump_recipe,
+    list_recipes,
     load_recipe,
     read_recipe,
     unset_old_zeros,
 )
 from saccade.errors import ConfigError
 from saccade.settings import assign, coerce, leaves
+from saccade.trust import Stored
 
 
 def test_precedence_is_defaults_then_recipe_then_file_then_flag(tmp_path):
@@ -110,6 +112,19 @@ def test_a_whole_recipe_from_before_keeps_its_zeros_automatic(tmp_path):
     path.write_text(yaml.safe_dump(old))
     with pytest.raises(ConfigError, match=r"data\.batch is 0 but should be"):
         load_recipe(path)
+
+
+def test_places_of_a_file_are_marked_and_those_of_shipped_recipes_are_our_own_word(tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: {source: 'pipe:cat x'}\nloss: {teacher: someone/else}\n")
+    mine, _ = build_recipe("digits", tmp_path / "mine.yaml")
+    assert isinstance(mine.data.source, Stored)
+    assert isinstance(mine.loss.teacher, Stored)
+    assert mine.data.source.where == str(tmp_path / "mine.yaml")
+    typed, _ = build_recipe("", tmp_path / "mine.yaml", {"data.source": "pipe:cat y"})
+    assert not isinstance(typed.data.source, Stored)
+    for name in list_recipes():
+        shipped, _ = build_recipe(name)
+        assert not any(isinstance(value, Stored) for _, value in leaves(shipped)), name
 
 
 def test_unknown_recipe_and_missing_file():
