@@ -29,6 +29,7 @@ PUBLIC = {
     "export",
     "verify",
     "train",
+    "predict",
 }
 
 

@@ -215,7 +215,7 @@ def test_explain_draws(capsys, room, tmp_path):
         ("predict {empty} --weights {run}", "the folder is empty"),
         ("predict {val} --weights {run} --backend onx", "did you mean 'onnx'"),
         ("predict {val} --weights {run} --out p.xls", ".csv, .jsonl or .npz"),
-        ("predict {val} --weights {run} --topk 9", "expected 1 to 5"),
+        ("predict {val} --weights {run} --topk 9", "between 1 and 5"),
         ("predict {val} --weights {run} --precision int8", "int8"),
         ("predict {val} --weights {junk}", "junk.safetensors"),
         ("predict {val} --weights shvit_s9", "shvit_s"),

@@ -335,12 +335,13 @@ def test_folded_classifier_equals_the_golden():
 
 @pytest.mark.parametrize("kind", [pytest.param("swin", marks=pytest.mark.slow), "r"])
 def test_folded_form_exports(kind, tmp_path):
-    from saccade.engine.export.form import portable
     from saccade.engine.export.onnx import OnnxSession, write_onnx
+    from saccade.nn.fold import fold
+    from saccade.tasks.base import ExportForm
 
     model = randomise(build(kind, tokens_per_window=4))
     x = torch.randn(2, 3, 160, 96)  # neither side a multiple of a window in the third stage
-    write_onnx(portable(model, x), x, tmp_path / "a.onnx")
+    write_onnx(ExportForm(fold(model), {"image": x}, ("output",)), tmp_path / "a.onnx")
     session = OnnxSession(tmp_path / "a.onnx", threads=1)
     with torch.no_grad():
         assert torch.allclose(session(x), model(x), rtol=1e-3, atol=1e-4)

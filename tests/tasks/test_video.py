@@ -147,11 +147,6 @@ def test_a_run_continues_from_a_classifier(folder, tmp_path):
         train(build_recipe("video_small", "", flags | {"model.name": "shvit_s2"})[0], tmp_path / "no")
 
 
-def test_bench_refuses_networks_of_clips(run, capsys):
-    assert main(["bench", "--models", str(run), "--threads", "1"]) == 2
-    assert "networks of single pictures, and" in capsys.readouterr().err
-
-
 def test_weights_of_the_image_form_are_spread_over_time():
     task = get_task("video")
     card = Card(

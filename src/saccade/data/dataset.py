@@ -82,6 +82,8 @@ class TolerantDataset(Dataset, abc.ABC):
     """What to call each sample."""
     where: str
     """Where they are from, for errors."""
+    notes: Sequence[str] = ()
+    """Lines worth telling the user: what was left out."""
     augment: Callable[..., Any] | None = None
     """The training transform; None: evaluate."""
     advice: str = ""
@@ -192,7 +194,7 @@ class ImageDataset(TolerantDataset):
             raise ConfigError(
                 f"{source.where}: streamed shards have no numbers; use saccade.data.make_dataset"
             )
-        self.names, self.where = source.names, source.where
+        self.names, self.where, self.notes = source.names, source.where, source.notes
         self.source = source
         self.preprocess = preprocess
         self.augment = augment

@@ -222,7 +222,7 @@ class PictureDataset(TolerantDataset):
             keep: Whether samples carry their pixels, to draw on.
         """
         self.content, self.preprocess, self.max_pixels, self.keep = source, preprocess, max_pixels, keep
-        self.names, self.where = source.names, source.where
+        self.names, self.where, self.notes = source.names, source.where, source.notes
 
     def make(self, index: int, seed: int) -> dict[str, Any]:
         """Decode and transform a picture.

@@ -244,7 +244,7 @@ class ClipDataset(TolerantDataset):
             augment: The training transform; None: evaluate.
             max_pixels: Videos of larger pictures count as skipped.
         """
-        self.names, self.where = source.names, source.where
+        self.names, self.where, self.notes = source.names, source.where, source.notes
         self.source, self.preprocess, self.augment, self.max_pixels = source, preprocess, augment, max_pixels
 
     def about(self, index: int) -> dict[str, Any]:

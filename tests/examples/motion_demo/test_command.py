@@ -51,7 +51,7 @@ def test_without_the_example_its_names_are_unknown(monkeypatch):
 
 def test_a_name_stands_for_one_thing():
     register_task("motion", "motion_demo.task:Motion")  # once more is nothing new
-    with pytest.raises(ConfigError, match=r"task 'motion' is motion_demo\.task:Motion already"):
+    with pytest.raises(ConfigError, match=r"a task 'motion' is here already"):
         register_task("motion", "elsewhere:Motion")
     with pytest.raises(ConfigError, match="choose another name"):
         register_task("classify", "elsewhere:Classify")

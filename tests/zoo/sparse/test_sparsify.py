@@ -294,10 +294,11 @@ def test_names_and_files(tmp_path):
 
 def test_exports_and_compares(tmp_path):
     from saccade.engine.export.onnx import OnnxSession, write_onnx
+    from saccade.tasks.base import ExportForm
 
     model = saccade.sparsify(build("vit_small_patch14_reg4_dinov2"), tokens=9)
     x = picture(model.base)
-    write_onnx(model, x, tmp_path / "a.onnx")
+    write_onnx(ExportForm(model, {"image": x}, ("output",)), tmp_path / "a.onnx")
     with torch.no_grad():
         assert torch.allclose(OnnxSession(tmp_path / "a.onnx", threads=1)(x), model(x), atol=1e-4)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from saccade.data.dataset import TolerantDataset
+from saccade.data.shards import need_local
 from saccade.engine.sessions.dense import card_at
 from saccade.engine.sessions.finite import leave_out, pick
 from saccade.engine.sessions.pool import FRESH, Pool, open_pool
@@ -92,12 +94,15 @@ def predict(
     for name, value in (("batch", batch), ("size", size)):
         if value < 0:
             raise ConfigError(f"{name} is {value}; expected 1 or more, or 0 to have it chosen")
+    need_local(str(inputs))
     task, card = task_of(weights)
     task.refuse("predict", str(weights))
     asked = settings_of(task, settings)
     card = task.sized(card, size)
     target = result_path(out, task)
     samples = task.open_inputs(str(inputs), card, asked)
+    for note in samples.notes if isinstance(samples, TolerantDataset) else ():
+        log(note)
     with open_pool(
         weights,
         verb="predict",

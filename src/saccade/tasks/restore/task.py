@@ -34,7 +34,7 @@ class Restore(Task):
     """Decibels."""
     unsupported: ClassVar[Mapping[str, str]] = {
         "explain": "use `saccade radar enhance` or `saccade radar eval`",
-        "predict": "use `saccade radar enhance`",
+        "predict": "use `saccade radar enhance` or `saccade radar eval`",
     }
 
     def shipped_recipe(self, data: str, model: str | None) -> str:
