@@ -65,6 +65,8 @@ TURNED = {
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
 LIMITS = {"min", "max", "minimum", "maximum", "clip", "clamp", "clamp_min", "clamp_max", "clamp_"}
+TINY = 1e-5
+"""Positive numbers below this only keep others from being zero: twice as much is the same."""
 PATIENCE = 4.0
 """A fault makes tests slow where they take this many times as long as without it, and a minute more."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -203,7 +205,7 @@ def _numbers(node: ast.expr) -> Iterator[Change]:
         yield "constant", node, ast.Constant(not node.value)
     elif isinstance(node.value, int):
         yield "off by one", node, ast.Constant(node.value + 1)
-    elif isinstance(node.value, float):
+    elif isinstance(node.value, float) and not 0 < node.value < TINY:
         yield "constant", node, ast.Constant(2 * node.value if node.value else 1.0)
 
 
@@ -405,7 +407,7 @@ def sample(
             place, found = copies.get(), []
             try:
                 for fault in (fault for fault in faults if fault.room == room):
-                    near, whole = ([], list(tests)) if tests else tests_of(fault.file, root)
+                    near, whole = ([], list(tests)) if tests else tests_of(fault.file, place.home)
                     key = tuple(whole)
                     if key not in sound:
                         sound[key] = place.run(whole, longest)
