@@ -386,6 +386,15 @@ def test_safetensors_headers_that_cannot_be(tmp_path, data, words):
             read(tmp_path / "a.safetensors")
 
 
+def test_a_header_that_its_file_could_hold_and_memory_should_not(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:  # a hole of 80 MiB takes no room on the disk
+        file.write((70 << 20).to_bytes(8, "little"))
+        file.truncate(80 << 20)
+    with pytest.raises(WeightsError, match="a header of 73400320 bytes"):
+        read_header(path)
+
+
 def test_weights_of_another_kind_of_number_are_refused():
     model = saccade.create_model("shvit_s1")
     state = model.state_dict()

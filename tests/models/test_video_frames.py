@@ -92,3 +92,13 @@ def test_mistakes_are_said_in_one_sentence():
     model = build("timm/test_vit2", frames=2, width=32)
     with pytest.raises(ShapeError, match="frames of the size it was trained at"):
         model.temporal(torch.randn(1, 2, 7))
+
+
+@pytest.mark.parametrize("name", ["shvit_s1", "efficientvim_m1"])
+@pytest.mark.parametrize(("stage", "kept"), [(0, 1), (1, 2), (-2, 2)])
+def test_stages_behind_the_map_are_left_out_and_no_others(name, stage, kept):
+    model = build(name, "mean", cells=2, stage=stage).train()
+    assert len(model.backbone.net.stages) == kept
+    model(torch.randn(2, 2, 3, 64, 64)).sum().backward()
+    idle = [key for key, tensor in model.named_parameters() if tensor.requires_grad and tensor.grad is None]
+    assert not idle

@@ -53,6 +53,19 @@ def test_timm_loads_what_we_write_and_agrees(trained, tmp_path):
         torch.testing.assert_close(peer(picture), model(picture), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("layout", ["official", "timm"])
+def test_other_layouts_carry_no_card(trained, tmp_path, layout):
+    """A card says that names are ours: a file in another layout must not have one."""
+    from safetensors import safe_open
+
+    _, path = trained
+    convert_weights(path, layout, tmp_path / "other.safetensors")
+    with safe_open(str(tmp_path / "other.safetensors"), "pt") as file:
+        assert "saccade" not in str(file.metadata())
+    with safe_open(str(path), "pt") as file:
+        assert "saccade" in str(file.metadata())
+
+
 def test_own_layout_keeps_the_card(trained, tmp_path):
     model, path = trained
     assert convert_weights(path, "saccade", tmp_path / "copy.safetensors").labels == list("abcde")

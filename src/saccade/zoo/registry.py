@@ -287,7 +287,9 @@ def create_video_model(
         # Layers behind the map would be of no use, and several processes refuse parameters without gradients.
         stages: Any = net.stages
         del stages[net.out_indices[-1] + 1 :]  # pyright: ignore
-        if hasattr(stages[-1], "downsample"):
+        if (
+            family_of(name) == "efficientvim"
+        ):  # whose stages end in the way to the next one, where SHViT's begin with it
             stages[-1].downsample = None
     model = video_frames.VideoFrames(net, found.shape[1], config, num_classes, semantic=semantic)
     model.default_size, model.default_frames = size, config.frames  # pyright: ignore[reportArgumentType]

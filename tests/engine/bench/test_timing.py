@@ -45,3 +45,16 @@ def test_few_rounds_give_their_range(count):
 def test_ratios_are_paired():
     drift = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
     assert ratio_interval([2 * d for d in drift], drift) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    [(6, 1, 6), (8, 1, 8), (9, 2, 8), (10, 2, 9), (20, 6, 15), (50, 18, 33), (100, 40, 61)],
+)
+def test_intervals_are_those_of_the_tables(count, low, high):
+    """Ranks of the 95 % interval for a median, as printed in tables of the sign test."""
+    values = [float(value) for value in range(1, count + 1)]
+    random.Random(count).shuffle(values)
+    assert median_interval(values) == ((count + 1) / 2, low, high)
+    if count == 100:
+        assert median_interval(values, 0.99)[1:] == (37, 64)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from saccade.engine.export import verify
+from saccade.engine.export.session import size_of
 from saccade.errors import CheckFailed
 from saccade.tasks.classify.task import Classify
 
@@ -114,6 +115,28 @@ def test_cases_cover_batches_sizes_and_saturation():
     assert len({images.shape[2:] for images in cases.values()}) >= 4
     assert cases["black, white"].unique().tolist() == [0.0, 1.0]
     assert all(images.shape[1] == 1 and images.is_contiguous() for images in cases.values())
+
+
+def test_black_and_white_are_what_the_normalisation_makes_of_them():
+    flat = {case.name: case.inputs[0] for case in CASES}["black, white"]
+    for channel, mean in enumerate((0.5, 0.4, 0.3)):
+        assert flat[0, channel].unique().tolist() == pytest.approx([-mean / 0.2])
+        assert flat[1, channel].unique().tolist() == pytest.approx([(1 - mean) / 0.2])
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        (["batch", 3, 20, 24], (20, 24)),
+        ([1, 4, 3, 20, 24], (20, 24)),
+        (["batch", 3, "height", "width"], None),
+        (["batch", 3, 20, "width"], None),
+        (["batch", 20, 24], None),  # no pictures
+        (["batch", 7], None),
+    ],
+)
+def test_only_pictures_of_a_fixed_size_have_one(shape, size):
+    assert size_of(shape) == size
 
 
 def test_a_fixed_batch_cuts_and_repeats():

@@ -1,6 +1,7 @@
 """The pipeline: order, batches, unreadable pictures, threads."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,21 @@ def test_best_batch_finds_what_is_fast():
 
     assert best_batch(network, PREPROCESS, patience_s=0.03) in (4, 8)
     assert best_batch(network, PREPROCESS, limit=1, patience_s=0.01) == 1
+
+
+def test_work_done_elsewhere_is_timed_by_the_wall():
+    """A network that waits (for an accelerator, another process) costs this process nothing, and yet takes time."""
+    calls = []
+
+    def network(images):
+        count = len(images)
+        first = count not in calls
+        calls.append(count)
+        # Four at a time are best. The first call of a size is slow and must not count.
+        time.sleep((4 + count if count <= 4 else 5 * count) / 500 + 0.05 * first)
+        return images[:, 0, 0, :1]
+
+    assert best_batch(network, PREPROCESS, patience_s=0.06) == 4
+    assert set(calls) == {1, 4, 8}
+    # The least of several calls, of each size.
+    assert min(calls.count(size) for size in (1, 4)) >= 3

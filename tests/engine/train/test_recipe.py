@@ -14,12 +14,14 @@ from saccade.engine.train.recipe import (
     check_recipe,
     check_unchanged,
     dump_recipe,
+    list_recipes,
     load_recipe,
     read_recipe,
     unset_old_zeros,
 )
 from saccade.errors import ConfigError
 from saccade.settings import assign, coerce, leaves
+from saccade.trust import Stored
 
 
 def test_precedence_is_defaults_then_recipe_then_file_then_flag(tmp_path):
@@ -112,6 +114,19 @@ def test_a_whole_recipe_from_before_keeps_its_zeros_automatic(tmp_path):
         load_recipe(path)
 
 
+def test_places_of_a_file_are_marked_and_those_of_shipped_recipes_are_our_own_word(tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: {source: 'pipe:cat x'}\nloss: {teacher: someone/else}\n")
+    mine, _ = build_recipe("digits", tmp_path / "mine.yaml")
+    assert isinstance(mine.data.source, Stored)
+    assert isinstance(mine.loss.teacher, Stored)
+    assert mine.data.source.where == str(tmp_path / "mine.yaml")
+    typed, _ = build_recipe("", tmp_path / "mine.yaml", {"data.source": "pipe:cat y"})
+    assert not isinstance(typed.data.source, Stored)
+    for name in list_recipes():
+        shipped, _ = build_recipe(name)
+        assert not any(isinstance(value, Stored) for _, value in leaves(shipped)), name
+
+
 def test_unknown_recipe_and_missing_file():
     with pytest.raises(ConfigError, match="did you mean 'shvit_s1_imagenet'"):
         read_recipe("shvit_s1_imagnet")
@@ -180,3 +195,17 @@ def test_any_value_is_read_as_the_type_or_refused(value):
     for kind in (int, float, bool, str, tuple[float, float], tuple[str, ...], dict):
         with contextlib.suppress(ConfigError):  # any other error fails
             assert isinstance(coerce(value, kind, "here"), getattr(kind, "__origin__", kind))
+
+
+@pytest.mark.parametrize("betas", [(0.9, 1.0), (1.0, 0.99), (-0.1, 0.99), (0.9, -0.1), (0.9, float("nan"))])
+def test_both_betas_must_be_in_range(betas):
+    with pytest.raises(ConfigError, match=r"optim\.betas"):
+        build_recipe(flags={"optim.betas": betas})
+
+
+@pytest.mark.parametrize("name", ["augment.scale", "augment.ratio"])
+@pytest.mark.parametrize("values", [(0.0, 0.5), (0.6, 0.5), (-1.0, 0.5), (0.5, float("nan"))])
+def test_ranges_grow_from_above_zero(name, values):
+    with pytest.raises(ConfigError, match=name):
+        build_recipe(flags={name: values})
+    build_recipe(flags={name: (0.5, 0.5)})

@@ -57,6 +57,14 @@ def test_a_folder_of_frames(folder):
         clip_frames(folder, [0.0, 7.0])
 
 
+@pytest.mark.parametrize(
+    "times", [[0.0, 0.7], [0.0, 0.5001], [0.26], [0.0, 2.5], [-0.5, 0.0], [0.0, float("nan")]]
+)
+def test_seconds_between_before_and_after_the_frames_of_a_folder(folder, times):
+    with pytest.raises(DataError, match="5 pictures half a second apart"):
+        clip_frames(folder, times)
+
+
 def test_a_clip_that_is_too_short(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
     with pytest.raises(DataError, match=r"has 1 of the frames .* expected at least 2"):

@@ -163,6 +163,9 @@ def test_a_file_of_eyes_is_all_that_is_needed(tmp_path):
     assert again.config == eyes.config
     frames = clip(chans=4)
     assert torch.equal(again(frames, HALVES), eyes(frames, HALVES))
+    with pytest.raises(WeightsError, match="eyes are written as"):
+        save_eyes(eyes, tmp_path / "eyes.pth")
+    assert not (tmp_path / "eyes.pth").exists()
     save_file(load_file(tmp_path / "eyes.safetensors"), tmp_path / "bare.safetensors")
     with pytest.raises(WeightsError, match="holds no eyes"):
         load_eyes(tmp_path / "bare.safetensors")

@@ -159,9 +159,9 @@ def clip_frames(
         found = [round(STEP_S * k, 6) for k in range(min(len(names), MOST_FRAMES))]
         wanted = found if times_s is None else list(times_s)
         _long_enough(path, len(found))
-        places = [round(second / STEP_S) for second in wanted]
+        places = [round(second / STEP_S) if math.isfinite(second) else -1 for second in wanted]
         if any(
-            place >= len(names) or abs(place * STEP_S - second) > 1e-6
+            not 0 <= place < len(names) or abs(place * STEP_S - second) > 1e-6
             for place, second in zip(places, wanted, strict=True)
         ):
             raise DataError(
