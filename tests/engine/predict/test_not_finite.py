@@ -178,16 +178,15 @@ def test_detectors_and_segmenters_name_pictures_that_overflow(dense, pictures, t
 
     def spoil(self, images):
         found = whole(self, images)
-        if abs(float(images.mean() - wanted)) < 1e-6:
+        for place in (images.mean((1, 2, 3)) - wanted).abs().lt(1e-5).nonzero()[:, 0].tolist():
             if isinstance(found, torch.Tensor):
-                found[0, 0, 0, 0] = torch.inf
+                found[place, 0, 0, 0] = torch.inf
             else:
-                found[0]["scores"] = torch.full((1,), torch.nan)
-                found[0]["boxes"], found[0]["labels"] = torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64)
+                found[place]["boxes"] = torch.full_like(found[place]["boxes"], torch.nan)
         return found
 
     monkeypatch.setattr(FiniteParts, "forward", spoil)
-    assert run("predict", pictures, "--weights", path, "--out", out, "--threads", 1) == 0
+    assert run("predict", pictures, "--weights", path, "--out", out, "--threads", 1, "--batch", 2) == 0
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert [row["name"] for row in rows] == ["a/1.png", "a/2.png", "b/4.png"]
     with next(out.glob("*.skipped.csv")).open(newline="") as file:
