@@ -1,5 +1,8 @@
 """Files and folders are written whole or not at all, and never in the place of somebody's folder."""
 
+import random
+import signal
+
 import pytest
 
 from saccade.errors import ConfigError
@@ -44,3 +47,31 @@ def test_places_that_cannot_be_written_are_one_sentence(tmp_path):
         write_text(tmp_path / "file" / "a.txt", "")
     with pytest.raises(ConfigError, match="is a folder"):
         write_text(".", "")
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored", "ignore:unclosed file")  # opened as the signal came
+def test_a_signal_at_any_moment_leaves_nothing_half_written(tmp_path):
+    class Ended(BaseException):
+        pass
+
+    def end(number, frame):
+        if armed:
+            raise Ended
+
+    draw, armed, ended = random.Random(0), False, 0
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        for number in range(400):
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-5, 1.5e-3))
+                write_text(tmp_path / "a.txt", str(number))
+                armed = False
+            except Ended:
+                armed, ended = False, ended + 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert not list(tmp_path.glob(".*")), number
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert ended > 20

@@ -5,8 +5,8 @@ import csv
 import hashlib
 import io
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,17 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     if not path.name:
         raise ConfigError(f"{path}: is a folder; give the name of a file in it")
+    # The name is chosen before the folder is made, so that a signal between the two leaves nothing behind.
+    folder = path.parent / f".{path.stem}-{secrets.token_hex(4)}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written there ({error.strerror}); choose another folder"
-        ) from None
-    with beside as folder:
-        temporary = Path(folder) / path.name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(0o700)
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be written there ({error.strerror}); choose another folder"
+            ) from None
+        temporary = folder / path.name
         yield temporary
         if temporary.is_file():
             with temporary.open("rb") as file:
@@ -53,6 +55,20 @@ def replacing(path: Path | str) -> Iterator[Path]:
                 raise ConfigError(f"{path}: is a folder; give the name of a file in it, or another name")
             shutil.rmtree(path)
         temporary.replace(path)
+    finally:
+        try:
+            _remove(folder)
+        except BaseException:  # a signal in the middle of it
+            _remove(folder)
+            raise
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, most often the empty one after a rename."""
+    try:
+        folder.rmdir()
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
