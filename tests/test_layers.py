@@ -235,7 +235,6 @@ NAMES_THEM = {"weights/card.py", "zoo/registry.py", "kinematics", "vlm"}
 YET_TO_GO = {
     "cli/data_check.py",
     "cli/radar_train.py",
-    "engine/evaluate/networks.py",
     "cli/vlm_ask.py",
     "cli/vlm_new.py",
     "cli/vlm_score.py",
@@ -243,12 +242,7 @@ YET_TO_GO = {
     "engine/evaluate/check_dense.py",
     "engine/predict/answers.py",
     "engine/predict/compare_answers.py",
-    "engine/predict/networks.py",
     "engine/predict/sharpen.py",
-    "engine/sessions/choose.py",
-    "engine/sessions/dense.py",
-    "engine/sessions/predictor.py",
-    "engine/sessions/video.py",
     "engine/train/convert.py",
     "engine/train/recipe.py",
 }

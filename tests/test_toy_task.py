@@ -205,9 +205,6 @@ def test_a_bundle_is_verified(home, bundle, capsys):
     assert "failed" not in capsys.readouterr().out
 
 
-@pytest.mark.xfail(
-    strict=True, reason="opening a bundle tries three channels, not what the task's example has"
-)
 def test_a_bundle_predicts_what_its_run_does(home, bundle, tmp_path):
     for source, name in ((home / "run", "a.jsonl"), (bundle, "b.jsonl")):
         command = ["predict", str(home / "ask.txt"), "--weights", str(source), "--out", str(tmp_path / name)]
@@ -218,7 +215,6 @@ def test_a_bundle_predicts_what_its_run_does(home, bundle, tmp_path):
         assert json.loads(a)["count"] == pytest.approx(json.loads(b)["count"], abs=2e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="an evaluation opens bundles of the tasks it knows only")
 def test_a_bundle_is_evaluated(home, bundle, tmp_path, capsys):
     out = ["--out", str(tmp_path / "page.html"), "--json"]
     assert main(["eval", "--weights", str(bundle), "--data", str(home / "ask.txt"), *out]) == 0

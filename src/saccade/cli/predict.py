@@ -50,7 +50,7 @@ def predict(
         json: Print one JSON object.
     """
     from saccade.engine.predict import predict as run
-    from saccade.engine.predict.predict import task_of
+    from saccade.engine.source import task_of
     from saccade.errors import ConfigError
     from saccade.settings import read_flags
 

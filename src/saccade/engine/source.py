@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from saccade.tasks import Task, get_task
-from saccade.tasks.open import load_model
+from saccade.tasks.open import card_of_source, load_model
 from saccade.weights import Card
 
 
@@ -25,16 +25,26 @@ def open_for(source: Path | str | tuple[nn.Module, Card], verb: str) -> tuple[Ta
         ConfigError: The task cannot, or no such model.
         WeightsError: Weights that cannot be read.
     """
-    from saccade.engine.sessions.dense import card_at
-
     if isinstance(source, tuple):
         model, card = source
         get_task(card.task).refuse(verb, card.model)
         return get_task(card.task), model, card
-    known = card_at(source)
+    known = card_of_source(source)
     if known is not None:
         get_task(known.task).refuse(verb, known.model)
     model, card = load_model(source)
     task = get_task(card.task)
     task.refuse(verb, card.model)
     return task, model, card
+
+
+def task_of(source: Path | str) -> tuple[Task, Card]:
+    """Return the task of weights and their card, without opening the network where the file says it.
+
+    Raises:
+        WeightsError: Nothing there, or nothing that can be read.
+    """
+    card = card_of_source(source)
+    if card is None:
+        _, card = load_model(source)
+    return get_task(card.task), card

@@ -4,7 +4,6 @@ import importlib
 
 from saccade.errors import ConfigError, did_you_mean
 from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData
-from saccade.weights.card import Card
 
 TASKS: dict[str, type[Task] | str] = {
     "classify": "saccade.tasks.classify.task:Classify",
@@ -58,24 +57,6 @@ def get_task(name: str) -> Task:
     return kind()
 
 
-def check_classifies(card: Card, what: str) -> None:
-    """Refuse a network that gives no class answers.
-
-    Args:
-        card: Of the network.
-        what: What only classifiers can do so far, as the subject of a sentence.
-
-    Raises:
-        ConfigError: A network of another task, with the command that suits it.
-    """
-    if card.task != "classify":
-        way = {
-            "restore": "; use `saccade radar enhance` or `saccade radar eval`",
-            "answer": "; use `saccade vlm ask` or `saccade vlm score`",
-        }.get(card.task, "")
-        raise ConfigError(f"{what} takes classifiers, and {card.model} is for the task {card.task}{way}")
-
-
 __all__ = [
     "TASKS",
     "Batch",
@@ -83,7 +64,6 @@ __all__ = [
     "Metrics",
     "Task",
     "TaskData",
-    "check_classifies",
     "get_task",
     "list_tasks",
     "register_task",

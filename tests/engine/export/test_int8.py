@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from saccade.engine.export import export, verify
 from saccade.engine.export.held_out import HeldOut, Recorder
-from saccade.engine.sessions import open_predictor
+from saccade.engine.sessions import open_net
 from saccade.errors import CheckFailed
 from saccade.tasks import get_task
 from saccade.tasks.classify.task import Classify
@@ -60,7 +60,7 @@ def test_int8_keeps_the_marks(trained, tmp_path, to):
     assert checks["agreement"] >= Classify.agreement["int8"]
     val = digits(card, tmp_path).val
     images = torch.stack([val[i]["image"] for i in range(4)])
-    with open_predictor(shipped.path, threads=1) as found:
+    with open_net(shipped.path, threads=1) as found:
         assert found.precision == "int8"
         one_by_one = torch.cat([found(image[None]) for image in images])
         # OpenVINO computes a single picture wrongly when the batch is free.

@@ -9,11 +9,8 @@ import torch
 from PIL import Image
 
 from saccade.cli.main import main
-from saccade.data.preprocess import Preprocess
-from saccade.data.source import FileSource
 from saccade.data.whole import WholePreprocess
 from saccade.engine.export import export, verify
-from saccade.engine.predict.pipeline import run_pipeline
 from saccade.engine.predict.sharpen import load_sharpener, sharpen
 from saccade.engine.sessions.finite import REASON
 from saccade.errors import WeightsError
@@ -22,8 +19,6 @@ from saccade.tasks.dense.watch import FiniteParts
 from saccade.weights import Card
 from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
-
-PREPROCESS = Preprocess(size=16, crop_pct=1.0)
 
 
 def run(*argv) -> int:
@@ -91,50 +86,6 @@ def test_such_weights_are_not_exported(tmp_path, capsys):
     save_weights(model, tmp_path / "net.safetensors", card)
     assert run("export", "--weights", tmp_path / "net.safetensors", "--to", "torch", "--out", tmp_path) == 1
     assert "not finite" in capsys.readouterr().err
-
-
-@pytest.fixture
-def source(tmp_path):
-    """Eleven pictures of rising grey; numbers 3 and 10 are damaged."""
-    files = [f"{i}.png" for i in range(11)]
-    for i, name in enumerate(files):
-        Image.new("RGB", (20, 24), (20 * i,) * 3).save(tmp_path / name)
-    for i in (3, 10):
-        (tmp_path / files[i]).write_bytes(b"\x89PNG unreadable")
-    return FileSource(tmp_path, files, list(range(11)), [])
-
-
-@pytest.mark.parametrize("batch", [1, 4, 50])
-def test_a_few_pictures_are_left_out_by_name_and_in_order(source, batch):
-    def grey(images):
-        level = (PREPROCESS.denormalise(images).float().mean((1, 2, 3)) / 20).round()[:, None]
-        return torch.where((level == 2) | (level == 5), torch.nan, level)
-
-    seen, skipped, places = [], [], []
-    for one, outputs in run_pipeline(source, PREPROCESS, [grey], batch=batch):
-        assert one["index"].tolist() == outputs.flatten().tolist()
-        seen += one["index"].tolist()
-        covered = range(one["first"], one["first"] + one["count"])
-        places += sorted(set(covered) - set(one["index"].tolist()))
-        skipped += one["skipped"]
-    assert seen == [0, 1, 4, 6, 7, 8, 9]
-    assert (
-        [name for name, _ in skipped]
-        == [f"{place}.png" for place in places]
-        == ["2.png", "3.png", "5.png", "10.png"]
-    )
-    assert [reason == REASON for _, reason in skipped] == [True, False, True, False]
-
-
-def test_nothing_but_such_outputs_is_an_error_though_noise_passes(source):
-    def picky(images):
-        return (
-            images.mean((1, 2, 3))[:, None]
-            + torch.where(images.std((1, 2, 3)) < 0.5, torch.inf, 0.0)[:, None]
-        )
-
-    with pytest.raises(WeightsError, match=r"net\.safetensors: the network's outputs are not finite"):
-        list(run_pipeline(source, PREPROCESS, [picky], batch=4, weights="net.safetensors"))
 
 
 @pytest.fixture(params=["retinanet", "faster_rcnn", "semantic_fpn"])

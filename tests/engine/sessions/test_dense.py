@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+import saccade
 from saccade.engine.export import export
-from saccade.engine.sessions.dense import DensePredictor, card_at, is_dense
+from saccade.engine.source import task_of
 from saccade.errors import ConfigError
 from saccade.tasks.dense.nets import build_dense
 from saccade.weights import Card
@@ -41,15 +42,18 @@ def test_a_retinanet_bundle_of_free_size_ends_in_the_same_boxes(tmp_path):
     assert shipped.manifest.checks["answers"] > 50
     assert shipped.manifest.size is None
     save_weights(net, tmp_path / "net.safetensors", card)
-    bundle, weights = DensePredictor(shipped.path), DensePredictor(tmp_path / "net.safetensors")
+    bundle, weights = (
+        saccade.open_predictor(shipped.path),
+        saccade.open_predictor(tmp_path / "net.safetensors"),
+    )
     # Multiples of 64, so that neither is padded; elsewhere the padding is another picture to the network.
     images = torch.randn(2, 3, 192, 256)
-    for one, other in zip(bundle(images), weights(images), strict=True):
+    for one, other in zip(bundle.outputs(images), weights.outputs(images), strict=True):
         assert len(one["scores"]) == len(other["scores"]) > 5
         assert torch.allclose(one["scores"], other["scores"], atol=1e-4)
         assert torch.allclose(one["boxes"], other["boxes"], atol=0.1)
         assert torch.equal(one["labels"], other["labels"])
-    assert len(bundle(torch.randn(1, 3, 100, 130))) == 1
+    assert len(bundle.outputs(torch.randn(1, 3, 100, 130))) == 1
     bundle.close()
 
 
@@ -57,16 +61,16 @@ def test_a_segmenter_bundle_of_one_size(tmp_path):
     net, card = network("semantic_fpn")
     shipped = export((net, card), "onnx", size=128, out=tmp_path)
     assert shipped.manifest.size == (256, 256)
-    bundle = DensePredictor(shipped.path)
+    bundle = saccade.open_predictor(shipped.path)
     images = torch.randn(1, 3, 256, 256)
     with torch.no_grad():
         wanted = net(images)
-    assert torch.allclose(bundle(images), wanted, atol=1e-3 * float(wanted.abs().max()))
-    assert bundle(images[..., :200]).shape == (1, 3, 256, 200)
+    assert torch.allclose(bundle.outputs(images), wanted, atol=1e-3 * float(wanted.abs().max()))
+    assert bundle.outputs(images[..., :200]).shape == (1, 3, 256, 200)
     with pytest.raises(ConfigError, match="export it with --dynamic"):
-        bundle(torch.randn(1, 3, 300, 256))
-    with pytest.raises(ConfigError, match="on the CPU"):
-        DensePredictor(shipped.path, device="cuda")
+        bundle.outputs(torch.randn(1, 3, 300, 256))
+    with pytest.raises(ConfigError, match="not present here"):
+        saccade.open_predictor(shipped.path, device="cuda")
     bundle.close()
 
 
@@ -83,13 +87,9 @@ def test_what_does_not_export():
 def test_knows_dense_weights_without_opening_them(tmp_path):
     net, card = network("semantic_fpn")
     save_weights(net, tmp_path / "net.safetensors", card)
-    assert is_dense(tmp_path / "net.safetensors")
-    found = card_at(tmp_path / "net.safetensors")
-    assert found is not None
-    assert (found.head, found.task) == ("semantic_fpn", "segment")
-    assert not is_dense("shvit_s1")
-    assert not is_dense("no_such_model")
+    task, found = task_of(tmp_path / "net.safetensors")
+    assert (found.head, found.task, task.name) == ("semantic_fpn", "segment", "segment")
     with pytest.raises(ConfigError, match="saccade export"):
-        DensePredictor(tmp_path / "net.safetensors", backend="onnx")
-    with pytest.raises(ConfigError, match="not a detector"):
-        DensePredictor("shvit_s1")
+        saccade.open_predictor(tmp_path / "net.safetensors", backend="onnx")
+    with pytest.raises(ConfigError, match="no model of that name"):
+        task_of("no_such_model")

@@ -10,16 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from saccade.data.config import DataConfig, read_split, same_place
-from saccade.engine.evaluate.networks import Opened, card_at, is_fresh, open_for_evaluation
-from saccade.engine.run import read_jobs, run_batches
-from saccade.engine.sessions.finite import REASON, FiniteOutputs
+from saccade.engine.sessions.pool import Pool, open_pool
+from saccade.engine.source import task_of
 from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.tasks import get_task
-from saccade.tasks.base import Batch, Metrics, Task, TaskData
+from saccade.tasks.base import Metrics, Samples, Task
 from saccade.tasks.evaluation import Evaluation
 from saccade.trust import check_place
 from saccade.weights.card import Card
@@ -86,25 +81,30 @@ def evaluate(
     held = find_held_out(data, like or weights)
     check_place(held.config.source)
     # Opening weights may export and measure them first; data that cannot be used are refused before that.
-    card = card_at(weights)
-    task = None if card is None else get_task(card.task)
-    part = None if task is None or card is None else _open_data(task, card, held, settings, weights)
-    with open_for_evaluation(
-        weights, backend=backend, precision=precision, threads=threads, device=device,
-        size=settings.get("size", 0), log=log,
-    ) as opened:  # fmt: skip
-        if task is None or part is None:
-            task = opened.task
-            part = _open_data(task, opened.card, held, settings, weights)
-        opened.task = task  # which joins samples of the data that it opened
-        card = dataclasses.replace(opened.card, labels=part.labels, preprocess=part.preprocess)
-        chosen = batch or task.predict_batch or opened.choose_batch(len(part.val))
+    task, card = task_of(weights)
+    task.refuse("evaluate", str(weights))
+    config = dataclasses.replace(held.config, **_asked(task, settings))
+    part = task.open_held_out(config, card, seed=held.seed, kept_back=held.kept_back)
+    with open_pool(
+        weights,
+        verb="evaluate",
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        device=device,
+        size=settings.get("size", 0),
+        samples=len(part.val),
+        task=task,
+        log=log,
+    ) as pool:
+        card = dataclasses.replace(pool.card, labels=part.labels, preprocess=part.preprocess)
+        chosen = batch or pool.choose_batch(len(part.val))
         gallery = task.gallery(card, shown)
         begin = time.perf_counter()
-        metrics, skipped = _run(opened, card, part, gallery, chosen, str(weights), progress)
+        metrics, skipped = _run(pool, card, part.val, gallery, chosen, progress)
         seconds = time.perf_counter() - begin
-        setting = {**opened.setting, **_data_setting(part.preprocess), "batch": chosen}
-        fresh = is_fresh(opened.card)
+        setting = {**pool.setting, **_data_setting(part.preprocess), "batch": chosen, "workers": pool.workers}
+        fresh = pool.fresh
     values = metrics.summary()
     count = int(values.pop("count"))
     if not count:
@@ -115,8 +115,6 @@ def evaluate(
     notes = [*held.notes, *part.notes]
     if fresh:
         notes.append("These weights are fresh, not trained: the metrics say nothing about the model.")
-    if opened.workers:
-        setting["workers"] = opened.workers
     setting |= {"seconds": round(seconds, 3), "images_per_s": round(len(part.val) / seconds, 1)}
     found = Evaluation(
         task.name, card.model, card.head, str(weights), held.config.source, part.labels, values,
@@ -152,15 +150,6 @@ def find_held_out(data: str, judge: Path | str) -> HeldOut:
     return HeldOut(dataclasses.replace(config, source=place, val=""), seed, not config.val, notes)
 
 
-def _open_data(
-    task: Task, card: Card, held: HeldOut, settings: dict[str, Any], weights: Path | str
-) -> TaskData:
-    """Open what to judge by."""
-    task.refuse("evaluate", str(weights))
-    config = dataclasses.replace(held.config, **_asked(task, settings))
-    return task.open_held_out(config, card, seed=held.seed, kept_back=held.kept_back)
-
-
 def _asked(task: Task, settings: dict[str, Any]) -> dict[str, Any]:
     """Check settings of the data, and leave out those that were not set."""
     asked = {name: value for name, value in settings.items() if value}
@@ -174,49 +163,20 @@ def _asked(task: Task, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(
-    opened: Opened,
-    card: Card,
-    part: TaskData,
-    gallery: Any,
-    batch: int,
-    weights: str,
-    progress: Callable[[int, int], None],
+    pool: Pool, card: Card, samples: Samples, gallery: Any, batch: int, progress: Callable[[int, int], None]
 ) -> tuple[Metrics, list[tuple[str, str]]]:
-    """Run the networks over the data, and leave out what gives no finite numbers."""
-    task, metrics, skipped = opened.task, opened.task.metrics(card), []
-    groups, done, total = opened.groups(batch), 0, len(part.val)
-
-    def probe() -> Tensor:
-        """Run one sample of noise."""
-        with torch.no_grad():
-            noise = {"image": task.example(card)[0], "index": torch.zeros(1, dtype=torch.int64), "name": [""]}
-            return task.run(groups[0]["net"], noise).float().cpu()
-
-    finite = FiniteOutputs(weights, probe)
-    jobs = read_jobs(task, part.val, batch=batch)
-    with contextlib.closing(run_batches(task, groups, jobs, workers=opened.workers)) as stream:
+    """Run the networks over the data; what cannot be read or gives no finite numbers is left out."""
+    metrics, skipped, done = pool.task.metrics(card), [], 0
+    with contextlib.closing(pool.run(samples, batch=batch)) as stream:
         for one, outputs in stream:
-            if outputs:
-                one, found = _usable(one, outputs["net"], finite)
-                if one["name"]:
-                    metrics.update(found, one)
-                    if gallery is not None:
-                        gallery.look(one, found)
-                skipped += [
-                    (one["name"][place], f"{REASON}; it counts as nothing found")
-                    for place in opened.not_finite()
-                ]
+            if outputs is not None:
+                metrics.update(outputs, one)
+                if gallery is not None:
+                    gallery.look(one, outputs)
             skipped += one["skipped"]
             done += one["count"]
-            progress(done, total)
+            progress(done, len(samples))
     return metrics, skipped
-
-
-def _usable(batch: Batch, outputs: Any, finite: FiniteOutputs) -> tuple[Batch, Any]:
-    """Leave out samples without finite outputs; outputs of other forms are looked at by their network."""
-    if not isinstance(outputs, Tensor):
-        return batch, outputs
-    return finite.keep(batch, outputs.cpu(), batch["first"])
 
 
 def _data_setting(preprocess: dict[str, Any]) -> dict[str, Any]:

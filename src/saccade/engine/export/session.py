@@ -56,7 +56,9 @@ class OpenedFile(Exported):
             ):
                 takes = ", ".join(str(side) for side in ("batch", *shape[1:]))
                 more = "; export it with --dynamic for other sizes" if self.size else ""
-                raise ShapeError(f"an input has shape {tuple(value.shape)}, this file takes ({takes}){more}")
+                raise ShapeError(
+                    f"an input has shape {tuple(value.shape)}, this network takes ({takes}){more}"
+                )
         return in_batches(self.session, inputs, self._shapes[0][0])
 
     def close(self) -> None:

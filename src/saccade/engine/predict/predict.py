@@ -13,16 +13,15 @@ from typing import Any
 
 from saccade.data.dataset import TolerantDataset
 from saccade.data.shards import need_local
-from saccade.engine.sessions.dense import card_at
 from saccade.engine.sessions.finite import leave_out, pick
 from saccade.engine.sessions.pool import FRESH, Pool, open_pool
+from saccade.engine.source import task_of
 from saccade.errors import ConfigError, DataError, NotEnoughMemory, did_you_mean, memory_enough
 from saccade.files import sha256
 from saccade.files.journal import Journal, check_out, skipped_path
 from saccade.settings import make
-from saccade.tasks import Task, get_task
+from saccade.tasks import Task
 from saccade.tasks.base import Batch, PredictSettings, Samples
-from saccade.tasks.open import load_model
 from saccade.weights import Card, locate
 
 Log = Callable[[str], None]
@@ -125,18 +124,6 @@ def predict(
         width = task.vector_width(pool.card) if target.suffix.lower() == ".npz" else 0
         with Journal(target, facts, width=width, restart=restart) as journal:
             return fill(journal, pool, samples, batch, asked, log, progress)
-
-
-def task_of(weights: Path | str) -> tuple[Task, Card]:
-    """Return the task of weights and their card, without opening the network where the file says it.
-
-    Raises:
-        WeightsError: Nothing there, or nothing that can be read.
-    """
-    card = card_at(weights)
-    if card is None:
-        _, card = load_model(weights)
-    return get_task(card.task), card
 
 
 def settings_of(task: Task, values: Mapping[str, Any]) -> PredictSettings:

@@ -17,18 +17,13 @@ from torch import Tensor, nn
 
 from saccade.engine.export.bundle import Bundle
 from saccade.engine.export.cache import recall, remember
+from saccade.engine.export.session import tensors_of
 from saccade.engine.export.verify import difference, limit
 from saccade.engine.sessions.finite import not_finite
-from saccade.engine.sessions.predictor import (
-    Predictor,
-    bundle_predictor,
-    fingerprint,
-    made_bundle,
-    open_eager,
-)
+from saccade.engine.sessions.net import NetSession, fingerprint, made_bundle, net_of_bundle, open_eager
 from saccade.errors import CheckFailed, SaccadeError, WeightsError
 from saccade.files import count_threads
-from saccade.tasks.classify.task import preprocess_of
+from saccade.tasks import get_task
 from saccade.weights import Card
 
 ROUNDS, ROUND_SECONDS = 5, 0.15
@@ -43,9 +38,9 @@ def choose(
     precision: str,
     threads: int | None,
     batch: int,
-    say: Callable[[str], None],
-) -> Predictor:
-    """Return the fastest proven predictor for a network.
+    log: Callable[[str], None],
+) -> NetSession:
+    """Return the fastest proven session for a network.
 
     Args:
         model: In evaluation mode, not folded.
@@ -53,7 +48,7 @@ def choose(
         precision: float32 or bf16.
         threads: Threads of one call; None: all cores.
         batch: Pictures per call to time with.
-        say: Called with lines about the work.
+        log: Called with lines about the work.
 
     Raises:
         CheckFailed: Not even PyTorch's own folded form equals the network.
@@ -67,45 +62,44 @@ def choose(
     ]
     key = _key(fingerprint(model, card), precision, count, batch, names)
 
-    def build(name: str) -> Predictor:
+    def build(name: str) -> NetSession:
         if name == "torch":
             return open_eager(model, card, precision=precision, threads=count)
-        return bundle_predictor(made_bundle(model, card, name, precision, say), threads=count)
+        return net_of_bundle(made_bundle(model, card, name, precision, log), threads=count)
 
     known = recall(key)
     if known and known.get("backend") in names:
-        predictor = build(known["backend"])
-        predictor.why = f"{known.get('why', '')} (measured before)"
-        return predictor
-    side = preprocess_of(card).size
-    images = torch.randn(batch, card.in_chans, side, side, generator=torch.Generator().manual_seed(3))
+        net = build(known["backend"])
+        net.why = f"{known.get('why', '')} (measured before)"
+        return net
+    inputs = get_task(card.task).example(card, batch=batch, seed=3)
     with torch.no_grad():
-        want = model(images)
-    if not torch.isfinite(want).all():
+        want = tensors_of(model(*inputs))
+    if not all(torch.isfinite(value).all() for value in want):
         raise WeightsError(not_finite(card.origin or card.model))
-    found: dict[str, Predictor] = {}
+    found: dict[str, NetSession] = {}
     for name in names:
         try:
-            predictor = build(name)
-            _prove(predictor, images, want, precision)
+            net = build(name)
+            _prove(net, inputs, want, precision)
         except SaccadeError as error:
-            say(f"{name} is out: {error}")
+            log(f"{name} is out: {error}")
             continue
-        found[name] = predictor
+        found[name] = net
     if not found:
         raise CheckFailed(f"{card.model}: no backend gives PyTorch's result; run `saccade doctor`")
-    return _fastest(found, images, key, say)
+    return _fastest(found, inputs, key, log)
 
 
 def choose_for_onnx(
-    bundle: Bundle, *, threads: int | None, batch: int, say: Callable[[str], None]
-) -> Predictor:
+    bundle: Bundle, *, threads: int | None, batch: int, log: Callable[[str], None]
+) -> NetSession:
     """Run an ONNX bundle in ONNX Runtime or in OpenVINO, whichever is faster here and gives the same."""
     modules = {"onnx": "onnxruntime", "openvino": "openvino"}
     names = [name for name, module in modules.items() if importlib.util.find_spec(module)]
     count, manifest = count_threads(threads), bundle.manifest
     if len(names) < 2:
-        return bundle_predictor(
+        return net_of_bundle(
             bundle, threads=count, backend=names[0] if names else "onnx", why="the only one here"
         )
     digest = manifest.files[bundle.model.name]["sha256"]
@@ -113,60 +107,86 @@ def choose_for_onnx(
     known = recall(key)
     if known and known.get("backend") in names:
         why = f"{known.get('why', '')} (measured before)"
-        return bundle_predictor(bundle, threads=count, backend=known["backend"], why=why)
-    side = manifest.size or (preprocess_of(manifest.card).size,) * 2
-    images = torch.randn(batch, manifest.card.in_chans, *side, generator=torch.Generator().manual_seed(3))
-    found = {"onnx": bundle_predictor(bundle, threads=count, backend="onnx")}
-    want = found["onnx"](images)
+        return net_of_bundle(bundle, threads=count, backend=known["backend"], why=why)
+    inputs = _inputs(bundle, batch)
+    found = {"onnx": net_of_bundle(bundle, threads=count, backend="onnx")}
+    want = tensors_of(found["onnx"](*inputs))
     try:
-        found["openvino"] = bundle_predictor(bundle, threads=count, backend="openvino")
-        found["openvino"](images)
+        found["openvino"] = net_of_bundle(bundle, threads=count, backend="openvino")
+        gap = _gap(found["openvino"], inputs, want)
     except SaccadeError as error:
-        say(f"openvino is out: {error}")
+        log(f"openvino is out: {error}")
         found.pop("openvino", None)
-    if "openvino" in found and difference(found["openvino"](images), want) > max(manifest.tolerance, 1e-5):
-        say("openvino is out: it differs from ONNX Runtime on this file")
+        gap = 0.0
+    if not gap <= max(manifest.tolerance, 1e-5):
+        log("openvino is out: it differs from ONNX Runtime on this file")
         found.pop("openvino").close()
-    return _fastest(found, images, key, say)
+    return _fastest(found, inputs, key, log)
 
 
-def _prove(predictor: Predictor, images: Tensor, want: Tensor, precision: str) -> None:
-    """Compare one batch, and one picture of it, with PyTorch's own result."""
+def _inputs(bundle: Bundle, batch: int) -> tuple[Tensor, ...]:
+    """Make inputs that a bundle's file takes: the task's example, in the file's own sizes."""
+    card = bundle.manifest.card
+    found = get_task(card.task).example(card, batch=batch, seed=3)
+    shapes = [
+        [
+            got if isinstance(want, str) else want
+            for got, want in zip(value.shape[1:], port["shape"][1:], strict=True)
+        ]
+        for value, port in zip(found, bundle.manifest.inputs, strict=True)
+    ]
+    generator = torch.Generator().manual_seed(3)
+    return tuple(
+        value if list(value.shape[1:]) == shape else torch.randn(batch, *shape, generator=generator)
+        for value, shape in zip(found, shapes, strict=True)
+    )
+
+
+def _gap(net: NetSession, inputs: tuple[Tensor, ...], want: list[Tensor]) -> float:
+    """Return the largest difference of a session's outputs from those that are wanted."""
+    return max(difference(got, one) for got, one in zip(tensors_of(net(*inputs)), want, strict=True))
+
+
+def _prove(net: NetSession, inputs: tuple[Tensor, ...], want: list[Tensor], precision: str) -> None:
+    """Compare one batch, and one sample of it, with PyTorch's own result."""
     allowed = limit(precision, 2e-6)
-    for part in (images, images[:1]):
-        gap = difference(predictor(part), want[: len(part)])
+    for count in (len(inputs[0]), 1):
+        gap = _gap(net, tuple(value[:count] for value in inputs), [value[:count] for value in want])
         if not gap <= allowed:
             raise CheckFailed(
                 f"differs from PyTorch by {gap:.2g} of the largest output, allowed are {allowed:.2g}"
             )
 
 
-def _fastest(found: dict[str, Predictor], images: Tensor, key: str, say: Callable[[str], None]) -> Predictor:
+def _fastest(
+    found: dict[str, NetSession], inputs: tuple[Tensor, ...], key: str, log: Callable[[str], None]
+) -> NetSession:
     """Time the candidates in turn, keep the fastest, close the others, remember."""
     times = {name: float("inf") for name in found}
     for _ in range(ROUNDS if len(found) > 1 else 1):
-        for name, predictor in found.items():
-            times[name] = min(times[name], _seconds(predictor, images))
+        for name, net in found.items():
+            times[name] = min(times[name], _seconds(net, inputs))
     best = min(times, key=lambda name: times[name])
     rates = ", ".join(
-        f"{name} {len(images) / seconds:.0f}" for name, seconds in sorted(times.items(), key=lambda t: t[1])
+        f"{name} {len(inputs[0]) / seconds:.0f}"
+        for name, seconds in sorted(times.items(), key=lambda t: t[1])
     )
-    why = f"fastest here of those equal to PyTorch, images/s at batch {len(images)}: {rates}"
-    say(f"took {best}: {why}")
-    for name, predictor in found.items():
+    why = f"fastest here of those equal to PyTorch, images/s at batch {len(inputs[0])}: {rates}"
+    log(f"took {best}: {why}")
+    for name, net in found.items():
         if name != best:
-            predictor.close()
+            net.close()
     remember(key, {"backend": best, "why": why})
     found[best].why = why
     return found[best]
 
 
-def _seconds(predictor: Predictor, images: Tensor) -> float:
+def _seconds(net: NetSession, inputs: tuple[Tensor, ...]) -> float:
     """Return the least seconds of one call within a short round."""
     best, end = float("inf"), time.perf_counter() + ROUND_SECONDS
     while True:
         start = time.perf_counter()
-        predictor(images)
+        net(*inputs)
         best = min(best, (now := time.perf_counter()) - start)
         if now > end:
             return best

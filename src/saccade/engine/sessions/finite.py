@@ -36,7 +36,7 @@ class FiniteOutputs:
 
         Args:
             batch: As of a task's `collate`; `index` holds positions.
-            outputs: (samples, ...), or a list of one entry a sample.
+            outputs: (samples, ...), several such by name, or a list of one entry a sample.
             first: Position of the first sample that the batch covers, unreadable ones included.
 
         Raises:
@@ -57,9 +57,11 @@ class FiniteOutputs:
 
 
 def finite_rows(outputs: Any) -> Tensor:
-    """Say for each sample of (samples, ...), or of a list, whether all its outputs are finite."""
+    """Say for each sample of outputs, as `FiniteOutputs.keep` takes them, whether all its numbers are finite."""
     if isinstance(outputs, Tensor):
         return torch.isfinite(outputs.flatten(1)).all(1) if len(outputs) else torch.ones(0, dtype=torch.bool)
+    if isinstance(outputs, Mapping):
+        return torch.stack([finite_rows(value) for value in outputs.values()]).all(0)
     return torch.tensor([_is_finite(one) for one in outputs], dtype=torch.bool)
 
 
@@ -111,7 +113,13 @@ def pick(batch: Batch, outputs: Any, rows: list[int]) -> tuple[Batch, Any]:
         elif isinstance(value, list) and key != "skipped" and len(value) == count:
             kept[key] = [value[row] for row in rows]
     kept.pop("in_file", None)  # numbered by row
-    return kept, outputs[rows] if isinstance(outputs, Tensor) else [outputs[row] for row in rows]
+    return kept, _rows_of(outputs, rows)
+
+
+def _rows_of(outputs: Any, rows: list[int]) -> Any:
+    if isinstance(outputs, Mapping):
+        return {name: _rows_of(value, rows) for name, value in outputs.items()}
+    return outputs[rows] if isinstance(outputs, Tensor) else [outputs[row] for row in rows]
 
 
 def settled(outputs: Any) -> Any:

@@ -12,15 +12,14 @@ import torch
 from torch import nn
 
 from saccade.engine.export import is_bundle
-from saccade.engine.sessions.dense import card_at
 from saccade.engine.sessions.finite import settled
-from saccade.engine.sessions.predictor import Predictor, check_request, open_predictor
+from saccade.engine.sessions.net import NetSession, check_request, open_net
 from saccade.errors import ConfigError
 from saccade.files import count_threads
 from saccade.nn.fold import fold
 from saccade.tasks import get_task
 from saccade.tasks.base import Batch, Net, Task
-from saccade.tasks.open import load_model
+from saccade.tasks.open import card_of_source, load_model
 from saccade.weights import Card
 
 Log = Callable[[str], None]
@@ -45,7 +44,7 @@ class Runner:
     """The only batch that the file takes; None: any."""
     why: str = ""
     """How the backend was chosen, for people."""
-    session: Predictor | None = None
+    session: NetSession | None = None
     """What holds a runtime, when there is one."""
 
     def run(self, batch: Batch) -> Any:
@@ -99,7 +98,7 @@ def open_runner(
         CheckFailed: The named backend differs from PyTorch.
     """
     check_request(backend, precision, device)
-    known, bundled = card_at(source), is_bundle(source)
+    known, bundled = card_of_source(source), is_bundle(source)
     if known is not None:
         get_task(known.task).refuse(verb, str(source))
     if precision == "int8" and not bundled:
@@ -150,13 +149,12 @@ def _open_session(
     # A bare model name makes weights from the global generator: every worker shall get the same ones.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        session = open_predictor(
-            source, backend=backend, precision=precision, threads=threads, device=device, batch=batch, say=log
+        session = open_net(
+            source, backend=backend, precision=precision, threads=threads, device=device, batch=batch, log=log
         )
     task = get_task(session.card.task)
     card = task.sized(session.card, size)
-    opened: Any = session
-    net = task.exported(opened, session.card)
+    net = task.exported(session, session.card)
     side = card.preprocess["size"]
     if task.measured and is_bundle(source) and session.size not in (None, (side, side)):
         session.close()

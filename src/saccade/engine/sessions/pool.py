@@ -144,6 +144,7 @@ def open_pool(
     device: str = "cpu",
     size: int = 0,
     samples: int = 1 << 30,
+    task: Task | None = None,
     log: Log = lambda text: None,
 ) -> Iterator[Pool]:
     """Open weights for the loop and free them afterwards.
@@ -161,6 +162,7 @@ def open_pool(
         size: Side of the input in pixels; 0: that of the weights. A size that an exported file does not take runs in
             PyTorch instead, unless a backend was named.
         samples: How many there are: no more workers than that.
+        task: What opened them, and may join them in its own way; None: a new one of the weights' task.
         log: Called with sentences about the work.
 
     Yields:
@@ -171,7 +173,7 @@ def open_pool(
     pool: Pool | None = None
 
     def opened(name: str, kind: str, report: Log) -> Runner:
-        return open_runner(
+        runner = open_runner(
             source,
             verb=verb,
             backend=name,
@@ -182,6 +184,8 @@ def open_pool(
             batch=PROBED_BATCH,
             log=report,
         )
+        runner.task = task or runner.task
+        return runner
 
     try:
         first = opened(backend, precision, log)

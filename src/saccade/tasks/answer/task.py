@@ -171,8 +171,13 @@ class Answer(Task):
         return {"loss": losses.mean(), "tokens": hits.float().mean()}
 
     def run(self, net: Net, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return, part by part, the loss of every token, whether it is the likeliest, and whose it is."""
-        return _likelihoods(net, batch, device_of(net))
+        """Return of every sample the loss of each token of its answer, and whether that token is the likeliest."""
+        found: list[dict[str, Tensor]] = [{} for _ in batch["name"]]
+        for part in _likelihoods(net, batch, device_of(net)):
+            for place in part["owner"].unique().tolist():
+                of_it = part["owner"] == place
+                found[place] = {"losses": part["losses"][of_it], "hits": part["hits"][of_it]}
+        return found
 
     def metrics(self, card: Card) -> AnswerMetrics:
         """Make an empty accumulator."""
@@ -182,10 +187,9 @@ class Answer(Task):
         self, outputs: list[dict[str, Tensor]], batch: Batch, card: Card, settings: Any
     ) -> list[dict[str, Any]]:
         """Turn outputs into rows of name and likelihood."""
-        loss = {int(place): float(part["losses"][part["owner"] == place].mean())
-                for part in outputs for place in part["owner"].unique()}  # fmt: skip
         return [
-            {"name": name, "likelihood": math.exp(-loss[place])} for place, name in enumerate(batch["name"])
+            {"name": name, "likelihood": math.exp(-float(found["losses"].mean()))}
+            for name, found in zip(batch["name"], outputs, strict=True)
         ]
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
@@ -216,14 +220,12 @@ class AnswerMetrics(Metrics):
 
     def update(self, outputs: list[dict[str, Tensor]], batch: Batch) -> None:
         """Take in one batch."""
-        for part in outputs:
-            losses, hits, owner = (part[name].cpu() for name in ("losses", "hits", "owner"))
-            self.sums["loss"] += float(losses.double().sum())
-            self.sums["tokens"] += len(losses)
-            self.sums["hits"] += float(hits.sum())
-            for place in owner.unique():
-                self.sums["answers"] += float(hits[owner == place].all())
-                self.sums["count"] += 1
+        for found in outputs:
+            self.sums["loss"] += float(found["losses"].double().sum())
+            self.sums["tokens"] += len(found["losses"])
+            self.sums["hits"] += float(found["hits"].sum())
+            self.sums["answers"] += float(found["hits"].all())
+            self.sums["count"] += 1
 
     def merge(self, others: list[Metrics]) -> None:
         """Add what other processes saw."""

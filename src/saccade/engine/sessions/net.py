@@ -1,12 +1,11 @@
-"""One object that runs a network, whatever it is stored as: pictures in, outputs out."""
+"""One object that runs a network, whatever it is stored as: tensors in, outputs out."""
 
 import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -16,14 +15,13 @@ from torch import Tensor, nn
 from saccade.engine.export import FORMATS, Bundle, export, is_bundle, open_file, open_session, read_bundle
 from saccade.engine.export.cache import prune_bundles
 from saccade.engine.export.contract import contract
-from saccade.engine.export.session import Session, tensors_of
+from saccade.engine.export.session import OpenedFile, Session, tensors_of
 from saccade.engine.export.ship import exporter_versions
 from saccade.engine.export.verify import difference, limit
 from saccade.engine.sessions.eager import CompiledSession, EagerSession
-from saccade.errors import ConfigError, SaccadeError, ShapeError, did_you_mean
+from saccade.errors import ConfigError, SaccadeError, did_you_mean
 from saccade.files import cache_dir, writing
-from saccade.tasks import check_classifies, get_task
-from saccade.tasks.classify.task import preprocess_of
+from saccade.tasks import get_task
 from saccade.tasks.open import load_model
 from saccade.weights import Card
 
@@ -34,79 +32,55 @@ MADE_ON_THE_WAY = ("onnx", "openvino", "executorch", "litert")
 """Formats that a predictor may export by itself."""
 EXPORT_PATIENCE = 1800.0
 """Seconds to wait for another process that exports the same network into the cache."""
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
-@dataclass
-class Predictor:
-    """A network ready to run.
+class NetSession(OpenedFile):
+    """A network ready to run, whatever it is stored as. Not for use by several threads at once.
 
-    Calling it maps pictures (batch, channels, height, width), float32, normalised as `card.preprocess` says, to the
-    network's outputs, (batch, classes) for a classifier, float32 on the CPU. Formats with a fixed batch are fed in
-    pieces, the last one filled up. Not for use by several threads at once.
+    Calling it maps float32 tensors on the CPU, as the task's `example` makes them, to the network's outputs on the
+    CPU.
+
+    Args:
+        session: What runs it.
+        card: What it is.
+        shapes: As of `OpenedFile`.
+        backend: torch, compile, onnx, openvino, executorch or litert.
+        precision: float32, bf16 or int8.
+        device: cpu, cuda, cuda:N or mps.
+        why: How the backend was chosen, for people.
     """
 
-    card: Card
-    backend: str
-    """torch, compile, onnx, openvino, executorch or litert."""
-    precision: str
-    device: str
-    session: Session
-    size: tuple[int, int] | None
-    """(height, width) that the file takes; None: any."""
-    batch: int | None = None
-    """The only batch that the file takes; None: any."""
-    why: str = ""
-    """How the backend was chosen, for people."""
+    def __init__(
+        self,
+        session: Session,
+        card: Card,
+        shapes: Sequence[Sequence[int | str]],
+        *,
+        backend: str,
+        precision: str,
+        device: str = "cpu",
+        why: str = "",
+    ) -> None:
+        super().__init__(session, card, shapes)
+        self.backend, self.precision, self.device, self.why = backend, precision, device, why
+        first = shapes[0][0]
+        self.batch = first if isinstance(first, int) else None
+        """The only batch that the file takes; None: any."""
 
     @property
     def threads(self) -> int:
         """Threads of one call."""
         return self.session.threads
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Run the network.
-
-        Args:
-            images: (batch, channels, height, width) float32.
-
-        Raises:
-            ShapeError: Another number of dimensions or channels, or a size that the file does not take.
-        """
-        self._check(images)
-        if self.batch is None:
-            return self.session(images)
-        pieces = []
-        for piece in images.split(self.batch):
-            missing = self.batch - len(piece)
-            full = torch.cat([piece, piece[-1:].expand(missing, -1, -1, -1)]) if missing else piece
-            pieces.append(self.session(full)[: len(piece)])
-        return torch.cat(pieces)
-
-    def close(self) -> None:
-        """Free the runtime; calling the predictor afterwards is an error."""
-        self.session.close()
-
-    def __enter__(self) -> "Predictor":
+    def __enter__(self) -> "NetSession":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _check(self, images: Tensor) -> None:
-        """Refuse pictures of another shape."""
-        if images.ndim != 4 or images.shape[1] != self.card.in_chans or not len(images):
-            raise ShapeError(
-                f"pictures have shape {tuple(images.shape)}; expected (batch, {self.card.in_chans}, height, width)"
-            )
-        if self.size is not None and tuple(images.shape[2:]) != tuple(self.size):
-            raise ShapeError(
-                f"pictures are {images.shape[2]}x{images.shape[3]}, this bundle takes "
-                f"{self.size[0]}x{self.size[1]} only; export it with --dynamic for other sizes"
-            )
 
-
-def open_predictor(
+def open_net(
     source: Path | str,
     *,
     backend: str = "auto",
@@ -114,10 +88,9 @@ def open_predictor(
     threads: int | None = None,
     device: str = "cpu",
     batch: int = 16,
-    size: int = 0,
-    say: Say = lambda text: None,
-) -> Predictor:
-    """Open a run folder, weights file, bundle or model name for prediction.
+    log: Log = lambda text: None,
+) -> NetSession:
+    """Open a run folder, weights file, bundle or model name.
 
     Args:
         source: As said. A bundle runs in its own format and precision.
@@ -127,11 +100,10 @@ def open_predictor(
         threads: Threads of one call; None: all cores. For torch it sets the whole process.
         device: cpu, cuda, cuda:N or mps; all but cpu run in PyTorch.
         batch: Pictures per call that the choice is made for.
-        size: Side of the square picture in pixels, where it is not that of the weights' card; bundles have theirs.
-        say: Called with lines about the work.
+        log: Called with lines about the work.
 
     Returns:
-        A predictor; its `backend` and `why` say what was taken.
+        A session; its `backend` and `why` say what was taken.
 
     Raises:
         ConfigError: A backend, precision or device that does not exist or does not go together.
@@ -141,12 +113,8 @@ def open_predictor(
     """
     check_request(backend, precision, device)
     if is_bundle(source):
-        return _open_bundle(source, backend, precision, threads, device, batch, say)
+        return _open_bundle(source, backend, precision, threads, device, batch, log)
     model, card = load_model(source)
-    if backend == "auto":
-        check_classifies(card, "prediction")
-    if size:
-        card.preprocess = {**preprocess_of(card).to_dict(), "size": size}
     if precision == "int8":
         raise ConfigError(
             f"{source}: int8 needs calibration; run `saccade export --precision int8 --data ...` and use its bundle"
@@ -154,16 +122,16 @@ def open_predictor(
     if device != "cpu" or backend in IN_PROCESS:
         return _open_eager(model, card, "torch" if backend == "auto" else backend, precision, threads, device)
     if backend != "auto":
-        return _open_made(model, card, backend, precision, threads, say)
+        return _open_made(model, card, backend, precision, threads, log)
     from saccade.engine.sessions.choose import choose
 
-    return choose(model, card, precision=precision, threads=threads, batch=batch, say=say)
+    return choose(model, card, precision=precision, threads=threads, batch=batch, log=log)
 
 
 def open_eager(
     model: nn.Module, card: Card, *, backend: str = "torch", precision: str = "float32",
     threads: int | None = None, device: str = "cpu",
-) -> Predictor:  # fmt: skip
+) -> NetSession:  # fmt: skip
     """Wrap a network that is in memory, folded, without any file.
 
     Args:
@@ -179,7 +147,7 @@ def open_eager(
 
 def _open_eager(
     model: nn.Module, card: Card, backend: str, precision: str, threads: int | None, device: str
-) -> Predictor:
+) -> NetSession:
     """Run the network in this process."""
     if backend not in IN_PROCESS:
         raise ConfigError(
@@ -187,26 +155,35 @@ def _open_eager(
         )
     kind = EagerSession if backend == "torch" else CompiledSession
     session = kind(model, precision=precision, threads=threads, device=device)
-    return Predictor(card, backend, precision, device, session, None, why="as asked for")
+    shapes = [_free(value) for value in get_task(card.task).example(card)]
+    return NetSession(
+        session, card, shapes, backend=backend, precision=precision, device=device, why="as asked for"
+    )
+
+
+def _free(value: Tensor) -> list[int | str]:
+    """Return the shape of an input with its batch free, and height and width where it has channels."""
+    inner = list(value.shape[1:])
+    return ["batch", *inner[:-2], "height", "width"] if len(inner) > 2 else ["batch", *inner]
 
 
 def _open_made(
-    model: nn.Module, card: Card, backend: str, precision: str, threads: int | None, say: Say
-) -> Predictor:
+    model: nn.Module, card: Card, backend: str, precision: str, threads: int | None, log: Log
+) -> NetSession:
     """Export into the cache unless it is there, then open."""
-    bundle = made_bundle(model, card, backend, precision, say)
-    return bundle_predictor(bundle, threads=threads, why="as asked for")
+    bundle = made_bundle(model, card, backend, precision, log)
+    return net_of_bundle(bundle, threads=threads, why="as asked for")
 
 
-def made_bundle(model: nn.Module, card: Card, form: str, precision: str, say: Say) -> Bundle:
+def made_bundle(model: nn.Module, card: Card, form: str, precision: str, log: Log) -> Bundle:
     """Return a verified bundle of a network from the cache, exporting it on first use."""
     home = cache_dir() / "bundles" / fingerprint(model, card, form)[:16]
     with writing(home, f"exporting {card.model} for later", beside=True, patience=EXPORT_PATIENCE):
         kept = next((path for path in home.glob(f"*-{form}-{precision}") if is_bundle(path)), None)
-        bundle = _cached(kept, model, card, say) if kept else None
+        bundle = _cached(kept, model, card, log) if kept else None
         if bundle is None:
-            say(f"exporting {card.model} to {form} ({precision}) once, into {home}")
-            made = export((model, card), form, precision=precision, out=home, log=say)
+            log(f"exporting {card.model} to {form} ({precision}) once, into {home}")
+            made = export((model, card), form, precision=precision, out=home, log=log)
             bundle = read_bundle(made.path)
         with contextlib.suppress(OSError):
             os.utime(home)  # used last now
@@ -215,13 +192,13 @@ def made_bundle(model: nn.Module, card: Card, form: str, precision: str, say: Sa
     return bundle
 
 
-def _cached(path: Path, model: nn.Module, card: Card, say: Say) -> Bundle | None:
+def _cached(path: Path, model: nn.Module, card: Card, log: Log) -> Bundle | None:
     """Return a bundle of the cache after running it on one sample beside the network; None where it is no good."""
     try:
         bundle = read_bundle(path)
         file = open_file(bundle, threads=1)
     except SaccadeError as error:
-        say(f"the cached bundle is made again: {error}")
+        log(f"the cached bundle is made again: {error}")
         return None
     try:
         form = get_task(card.task).export_form(model, bundle.manifest.card)
@@ -232,24 +209,29 @@ def _cached(path: Path, model: nn.Module, card: Card, say: Say) -> Bundle | None
         pairs = list(zip(tensors_of(file(*given)), wanted, strict=True))
         if all(got.shape == want.shape and difference(got, want) <= allowed for got, want in pairs):
             return bundle
-        say(f"the cached bundle {path} does not answer as the network does; it is made again")
+        log(f"the cached bundle {path} does not answer as the network does; it is made again")
     except SaccadeError as error:
-        say(f"the cached bundle is made again: {error}")
+        log(f"the cached bundle is made again: {error}")
     finally:
         file.close()
     return None
 
 
-def bundle_predictor(
+def net_of_bundle(
     bundle: Bundle, *, threads: int | None = None, backend: str | None = None, why: str = ""
-) -> Predictor:
+) -> NetSession:
     """Open a bundle that was read, in its own runtime or another that can."""
     manifest = bundle.manifest
     session = open_session(bundle, threads=threads, backend=backend)
-    return Predictor(
-        manifest.card, backend or manifest.format, manifest.precision, "cpu", session,
-        manifest.size, manifest.batch, why,
-    )  # fmt: skip
+    shapes = [port["shape"] for port in manifest.inputs]
+    return NetSession(
+        session,
+        manifest.card,
+        shapes,
+        backend=backend or manifest.format,
+        precision=manifest.precision,
+        why=why,
+    )
 
 
 def fingerprint(model: nn.Module, card: Card, form: str = "") -> str:
@@ -274,8 +256,8 @@ def fingerprint(model: nn.Module, card: Card, form: str = "") -> str:
 
 
 def _open_bundle(
-    source: Path | str, backend: str, precision: str, threads: int | None, device: str, batch: int, say: Say
-) -> Predictor:
+    source: Path | str, backend: str, precision: str, threads: int | None, device: str, batch: int, log: Log
+) -> NetSession:
     """Open a bundle as its manifest says; refuse what contradicts it."""
     bundle = read_bundle(source)
     manifest = bundle.manifest
@@ -291,9 +273,9 @@ def _open_bundle(
         if manifest.format == "onnx" and manifest.precision == "float32":
             from saccade.engine.sessions.choose import choose_for_onnx
 
-            return choose_for_onnx(bundle, threads=threads, batch=batch, say=say)
-        return bundle_predictor(bundle, threads=threads, why="the bundle's own format")
-    return bundle_predictor(bundle, threads=threads, backend=backend, why="as asked for")
+            return choose_for_onnx(bundle, threads=threads, batch=batch, log=log)
+        return net_of_bundle(bundle, threads=threads, why="the bundle's own format")
+    return net_of_bundle(bundle, threads=threads, backend=backend, why="as asked for")
 
 
 def check_request(backend: str, precision: str, device: str) -> None:
