@@ -23,7 +23,7 @@ def evaluate(
     device: str = "cpu",
     threads: int = 0,
     speeds: Path | None = None,
-    seed: int = 0,
+    seed: Annotated[int, cyclopts.Parameter(show=False)] = 0,
     probe: Literal["", "knn", "linear"] = "",
     frames: Annotated[int, cyclopts.Parameter(show=False)] = 0,
     views: Annotated[str, cyclopts.Parameter(show=False)] = "",
