@@ -219,8 +219,9 @@ def create_model(
     model = entry.build(config, indices)
     set_origin(model, name)
     if pretrained and entry.family == "video_swin":
+        assert isinstance(model, video_swin.VideoSwin)
         image = create_model(video_swin.IMAGE_FORMS[name][-1], pretrained=True, num_classes=num_classes)
-        video_swin.inflate_from_image(model, image.state_dict())  # pyright: ignore[reportArgumentType]
+        video_swin.inflate_from_image(model, image.state_dict())
     elif pretrained:
         from saccade.zoo.published import load_published
 
@@ -286,7 +287,8 @@ def create_video_model(
             )
         # Layers behind the map would be of no use, and several processes refuse parameters without gradients.
         stages: Any = net.stages
-        del stages[net.out_indices[-1] + 1 :]  # pyright: ignore
+        indices: Any = net.out_indices
+        del stages[indices[-1] + 1 :]
         if (
             family_of(name) == "efficientvim"
         ):  # whose stages end in the way to the next one, where SHViT's begin with it

@@ -217,26 +217,23 @@ def _speed(speeds: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> str:
         return ""
     main = get_task(evaluation.task).main_metric
     title, unit = _named(main, evaluation)
-    groups: dict[str, Series] = {}
+    groups: dict[str, list[tuple[float, float, str]]] = {}
     for row in rows:
-        score = _float(row.get(main))
+        score = _float(row.get("metric"))
         if not math.isfinite(score):
             continue
         name = " ".join(str(row[k]) for k in ("backend", "precision") if row.get(k)) or "measured"
-        group = groups.setdefault(name, Series(name, [], [], []))
-        for values, value in (
-            (group.x, _float(row["images_per_s"])),
-            (group.y, score),
-            (group.notes, row["model"]),
-        ):
-            values.append(value)  # pyright: ignore[reportAttributeAccessIssue]
+        groups.setdefault(name, []).append((_float(row["images_per_s"]), score, str(row["model"])))
     chart = ""
     if groups:
         drawn = charts.scatter_chart(
-            list(groups.values()), "images per second (logarithmic)", _inside(title), percent=unit == "%"
+            [Series(name, *map(list, zip(*points, strict=True))) for name, points in groups.items()],
+            "images per second (logarithmic)",
+            _inside(title),
+            percent=unit == "%",
         )
         chart = f"<figure><figcaption>Up and to the right is better</figcaption>{drawn}</figure>"
-    columns = ("model", "backend", "precision", "batch", "threads", "images_per_s", "latency_ms", main)
+    columns = ("model", "backend", "precision", "batch", "threads", "images_per_s", "latency_ms", "metric")
     kept = [{c: row[c] for c in columns if row.get(c) not in (None, "")} for row in rows]
     return f"<section><h2>Speed and accuracy</h2>{chart}{table(kept)}</section>"
 

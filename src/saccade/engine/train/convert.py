@@ -41,6 +41,7 @@ from saccade.engine.train.setup import alone, build_accelerator, is_first_proces
 from saccade.errors import ConfigError, WeightsError
 from saccade.files import convert as checked
 from saccade.files import read_yaml, write_text
+from saccade.nn.modules import Headed
 from saccade.settings import leaves, to_plain
 from saccade.tasks.classify.task import preprocess_of
 from saccade.tasks.open import load_model
@@ -392,7 +393,8 @@ def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) ->
         "before to compare with (--teacher self would fine-tune the base first)"
     )
     torch.manual_seed(plan.recipe.run.seed)
-    base.model.reset_classifier(len(labels))  # pyright: ignore[reportCallIssue]
+    assert isinstance(base.model, Headed)
+    base.model.reset_classifier(len(labels))
     card = dataclasses.replace(
         base.card, num_classes=len(labels), labels=labels, origin=UNTRAINED, numbers={}
     )

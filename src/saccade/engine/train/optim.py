@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from saccade.engine.train.recipe import OptimConfig
 from saccade.errors import ConfigError, did_you_mean
+from saccade.nn.modules import Scaled, Undecayed
 
 HEAD_NAMES = (
     "head",
@@ -78,8 +79,8 @@ def no_decay_names(model: nn.Module, rule: str) -> set[str]:
     """Names of the parameters that weight decay leaves alone, by rule (see `OptimConfig.no_decay`)."""
     if rule == "none":
         return set()
-    if rule == "model" and hasattr(model, "weight_decay_exempt"):
-        return set(model.weight_decay_exempt())  # pyright: ignore[reportCallIssue]
+    if rule == "model" and isinstance(model, Undecayed):
+        return set(model.weight_decay_exempt())
     by_name = rule != "1d"
     return {
         name for name, p in model.named_parameters() if p.ndim <= 1 or (by_name and name.endswith(".bias"))
@@ -116,8 +117,8 @@ def param_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
     """
     spared = no_decay_names(model, config.no_decay)
     scales = layer_scales(model, config.layer_decay)
-    if hasattr(model, "rate_scales"):
-        for name, factor in model.rate_scales().items():  # pyright: ignore[reportCallIssue]
+    if isinstance(model, Scaled):
+        for name, factor in model.rate_scales().items():
             scales[name] *= factor
     groups: dict[tuple[bool, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():

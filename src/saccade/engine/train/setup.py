@@ -28,6 +28,7 @@ from saccade.engine.train.recipe import Recipe, chosen_value
 from saccade.engine.train.schedule import Schedule, make_schedule, peak_lr
 from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.files import writing
+from saccade.nn.modules import Headed, Recomputing
 from saccade.tasks import Task, get_task
 from saccade.tasks.base import Batch, TaskData
 from saccade.tasks.open import load_model
@@ -121,7 +122,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
         task.check_stored(card, "the checkpoint")
     with accelerator.main_process_first():
         data = task.open(recipe.data, recipe.augment, card, seed=recipe.run.seed)
-    if data.train is None or len(data.train) == 0:  # pyright: ignore[reportArgumentType]
+    if data.train is None or len(data.train) == 0:
         raise ConfigError(f"data.source {recipe.data.source!r} has no training images")
     for note in data.notes:
         say(note)
@@ -129,7 +130,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     torch.manual_seed(recipe.run.seed)
     with accelerator.main_process_first():
         plain, trained = build_network(recipe, task, card, say) if fresh else (task.build(card), True)
-    num_images = len(data.train)  # pyright: ignore[reportArgumentType]
+    num_images = len(data.train)
     for line in adapt(recipe, num_images, trained=trained, num_processes=accelerator.num_processes):
         say(line)
     torch.set_num_threads(chosen_value(recipe.run.threads))
@@ -137,9 +138,9 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     if recipe.schedule.steps:
         recipe.schedule.epochs = -(-recipe.schedule.steps // max(1, sampler.steps // recipe.run.accumulate))
     if recipe.run.recompute:
-        if not hasattr(plain, "set_grad_checkpointing"):
+        if not isinstance(plain, Recomputing):
             raise ConfigError(f"run.recompute: {recipe.model.name} cannot recompute its activations")
-        plain.set_grad_checkpointing(True)  # pyright: ignore[reportCallIssue]
+        plain.set_grad_checkpointing(True)
     freeze(plain, recipe.optim.freeze)
     on_cpu, half = accelerator.device.type == "cpu", recipe.run.precision != "float32"
     if not task.channels_last or (on_cpu and half and card.preprocess["size"] <= SMALLEST_CHANNELS_LAST):
@@ -292,11 +293,13 @@ def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.
         if (found.options, found.head, found.head_options) == (card.options, card.head, card.head_options):
             if not same:
                 say(f"{source} knows {found.num_classes} other classes; the classifier starts fresh")
-                old.reset_classifier(card.num_classes)  # pyright: ignore[reportCallIssue]
+                assert isinstance(old, Headed)
+                old.reset_classifier(card.num_classes)
             return old.train(), True
         model = task.build(card)
         if not same:
-            old.reset_classifier(card.num_classes)  # pyright: ignore[reportCallIssue]
+            assert isinstance(old, Headed)
+            old.reset_classifier(card.num_classes)
             fresh_head = {k: v for k, v in model.state_dict().items() if k.startswith("head")}
             old.load_state_dict(
                 {**old.state_dict(), **{k: v for k, v in fresh_head.items() if k in old.state_dict()}}
@@ -322,7 +325,7 @@ def build_loaders(
     batch = chosen_value(config.batch)
     pin = accelerator.device.type == "cuda"
     sampler: Any = EpochSampler(
-        len(data.train),  # pyright: ignore[reportArgumentType]
+        len(data.train),
         seed=recipe.run.seed,
         batch=batch,
         rank=rank,
@@ -333,7 +336,7 @@ def build_loaders(
     if recipe.run.overfit:
         sampler = FixedBatch(sampler)
     assert data.train is not None
-    ordered = OrderedSampler(len(data.val), batch=2 * batch, rank=rank, world=world)  # pyright: ignore
+    ordered = OrderedSampler(len(data.val), batch=2 * batch, rank=rank, world=world)
     train = build_loader(data.train, sampler, workers=config.workers, collate=task.collate, pin_memory=pin)
     val = build_loader(data.val, ordered, workers=config.workers, collate=task.collate, pin_memory=pin)
     return train, val, sampler
@@ -377,8 +380,8 @@ def describe(session: Session) -> dict[str, Any]:
         "classes": session.card.num_classes,
         "size": session.card.preprocess["size"],
         "parameters": sum(p.numel() for p in session.plain.parameters()),
-        "training_images": len(session.data.train),  # pyright: ignore[reportArgumentType]
-        "validation_images": len(session.data.val),  # pyright: ignore[reportArgumentType]
+        "training_images": len(session.data.train),
+        "validation_images": len(session.data.val),
         "processes": session.accelerator.num_processes,
         "device": str(session.accelerator.device),
         "precision": session.recipe.run.precision,
