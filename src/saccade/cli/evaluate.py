@@ -1,19 +1,26 @@
 """`saccade eval`: measure how good weights are, and write the report page."""
 
+from __future__ import annotations
+
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 
 from saccade.cli import show
+from saccade.cli.flags import NOBODY, Named
+
+if TYPE_CHECKING:
+    from saccade.weights import Source
 
 Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
 
 def evaluate(
     *,
-    weights: str,
+    named: Named = NOBODY,
     data: str = "",
     out: Path | None = None,
     backend: str = "auto",
@@ -22,11 +29,10 @@ def evaluate(
     batch: int = 0,
     device: str = "cpu",
     threads: int = 0,
-    speeds: Path | None = None,
-    seed: int = 0,
+    speeds: Annotated[Path | None, cyclopts.Parameter(show=False)] = None,
+    seed: Annotated[int, cyclopts.Parameter(show=False)] = 0,
     frames: Annotated[int, cyclopts.Parameter(show=False)] = 0,
     views: Annotated[str, cyclopts.Parameter(show=False)] = "",
-    labels: Annotated[str, cyclopts.Parameter(show=False)] = "",
     pictures: Annotated[str, cyclopts.Parameter(show=False)] = "",
     json: Flag = False,
 ) -> None:
@@ -34,12 +40,14 @@ def evaluate(
 
     Of a detector: COCO's average precision, of a segmenter: mean intersection over union. Of videos: --views 4x3
     averages the answers to four times three views of each clip, --frames sets its frames. Of radar networks: beside
-    what needs no network. Of language models: the likelihood of the right answers (`vlm score` scores what they say).
+    what needs no network. Of language models: the likelihood of the right answers (`vlm score` scores what they say);
+    there --labels are the tracks to draw boxes from. Less common: --speeds TABLE (of `saccade bench`, for the plot),
+    --seed (of the intervals), --raw-weights.
 
     Example: saccade eval --data photos/val --weights runs/x
 
     Args:
-        weights: Run folder, weights file, bundle or model name.
+        named: The weights.
         data: As for training, classes matched by name; left out, what the run folder was validated on.
         out: The page (.html) with a short .md beside it; left out, report.html in a run folder, else none.
         backend: auto takes the fastest that passes its check on this machine.
@@ -52,13 +60,13 @@ def evaluate(
         seed: Of the bootstrap behind the intervals.
         frames: Of a clip; 0: those of the weights.
         views: Of videos: 1x1, 1x3, 4x1, 4x3 or 10x3, temporal times spatial.
-        labels: Of language models: tracks to draw boxes from.
         pictures: Folder that the pictures of --labels are relative to.
         json: Print one JSON object.
     """
     from saccade.engine.bench.machine import describe_machine
     from saccade.engine.evaluate.page import page_path, read_speeds, write_report, write_summary
 
+    weights, labels = judged(named)
     page = page_path(out, weights)
     rows = read_speeds(speeds) if speeds else []
     found = measured(
@@ -68,7 +76,7 @@ def evaluate(
     values = found.summary()
     if page is not None:
         command = again(found.data, weights)
-        curves = Path(weights) / "metrics.csv"
+        curves = Path(weights.weights) / "metrics.csv"
         write_report(page, found, curves=curves, speeds=rows, environment=describe_machine(), command=command)
         write_summary(page.with_suffix(".md"), found, command=command)
         values["report"] = str(page)
@@ -86,6 +94,16 @@ def evaluate(
     show.result(lines, as_json=False)
     if found.per_class and not found.intervals:
         show.rows(found.per_class, as_json=False, title="by class")
+
+
+def judged(named: Named) -> tuple[Source, str]:
+    """Return the weights, and what --labels names where it is a setting of the task's data."""
+    from saccade.engine.source import task_of
+
+    plain = replace(named, labels="").source()
+    if named.labels and "labels" in task_of(plain)[0].held_out_settings:
+        return plain, named.labels
+    return named.source(), ""
 
 
 def measured(weights: str, data: str, **options: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated
 import cyclopts
 
 from saccade.cli import show
+from saccade.cli.flags import NOBODY, Named
 
 Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
@@ -14,7 +15,7 @@ def predict(
     inputs: str,
     /,
     *settings: Annotated[str, cyclopts.Parameter(show=False, allow_leading_hyphen=True)],
-    weights: str,
+    named: Named = NOBODY,
     out: Path | None = None,
     backend: str = "auto",
     precision: str = "float32",
@@ -36,8 +37,8 @@ def predict(
 
     Args:
         inputs: Folder (searched to the bottom), one image or video, table, shards or built-in name.
+        named: The weights.
         settings: Flags of the task.
-        weights: Run folder, weights file, bundle or model name.
         out: File for the rows: .csv, .jsonl, or .npz (which holds the logits too); predictions.csv when left out.
             Of a detector or segmenter a folder; predictions when left out.
         backend: auto takes the fastest that passes its check on this machine.
@@ -54,7 +55,7 @@ def predict(
     from saccade.errors import ConfigError
     from saccade.settings import read_flags
 
-    asked = {}
+    weights, asked = named.source(), {}
     if settings:
         task, _ = task_of(weights)
         known = list(task.predict_settings.__dataclass_fields__)
@@ -92,6 +93,7 @@ def predict(
 
 
 SHARED = (
-    "weights", "out", "backend", "precision", "size", "batch", "device", "threads", "restart", "json",
+    "weights", "model", "labels", "raw_weights", "out", "backend", "precision", "size", "batch", "device", "threads",
+    "restart", "json",
 )  # fmt: skip
 """Flags that every task has."""

@@ -17,6 +17,7 @@ from saccade.page.charts import Series
 from saccade.shown import escape, html, markdown
 from saccade.tasks import get_task
 from saccade.tasks.evaluation import Evaluation
+from saccade.weights import Source
 
 LOSS_CURVES = {"train_loss": "training", "loss": "held out", "ema_loss": "held out, averaged weights"}
 """Columns of `metrics.csv` that are drawn, and what the lines are called."""
@@ -30,8 +31,8 @@ def page_path(out: Path | None, weights: Path | str) -> Path | None:
     Raises:
         ConfigError: A name that is no page's.
     """
-    run = (Path(weights) / "recipe.yaml").is_file()
-    page = out or (Path(weights) / "report.html" if run else None)
+    home = Path(Source(weights).weights)
+    page = out or (home / "report.html" if (home / "recipe.yaml").is_file() else None)
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{page}: the report is a page; give --out a name that ends in .html")
     return page
