@@ -120,7 +120,7 @@ def identify(state: Mapping[str, Tensor], task: str, *, where: str = "the state 
             if not table.keys() & known.keys():
                 strange.add(family)
             if table.keys() == known.keys() and all(
-                [n for n in known[key] if n != 1] == [n for n in own[table[key]] if n != 1] for key in known
+                keymap.same_values(known[key], own[table[key]]) for key in known
             ):
                 return replace(card_of(model), options=options, origin=where)
     return None
@@ -166,14 +166,22 @@ def describe(
 
 def outer_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
     """Read the number of classes and of input channels off a state dict of ours in any layout; 1000 and 3 else."""
-    heads = ("head.l.weight", "head.fc.weight", "heads.0.weight", "head.fcs.0.weight", "head.weight")
+    heads = (
+        "head.l.weight",
+        "head.fc.weight",
+        "heads.0.weight",
+        "head.fcs.0.weight",
+        "head.weight",
+        "cls_head.fc_cls.weight",
+    )
     stems = (
         "patch_embed.0.c.weight", "patch_embed.conv.0.conv.weight", "stem.0.conv.weight",
         "patch_embed.proj.0.c.weight", "stem.convs.0.conv.weight", "patch_embed.proj.weight", "stem.proj.weight",
+        "backbone.patch_embed.proj.weight",
     )  # fmt: skip
     num_classes = next((state[name].shape[0] for name in heads if name in state), 1000)
-    # Networks of clips store their stem as a matrix, which does not say.
-    in_chans = next((state[name].shape[1] for name in stems if name in state and state[name].ndim == 4), 3)
+    # Ours of clips store their stem as a matrix, which does not say.
+    in_chans = next((state[name].shape[1] for name in stems if name in state and state[name].ndim > 3), 3)
     return num_classes, in_chans
 
 
