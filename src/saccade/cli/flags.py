@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -42,6 +42,15 @@ class Named:
         from saccade.weights import Source
 
         return Source(self.weights, model=self.model, labels=self.labels, raw=self.raw_weights)
+
+    def judged(self) -> tuple[Source, str]:
+        """Return the weights, and what --labels names where it is a setting of the task's data instead."""
+        from saccade.engine.source import task_of
+
+        plain = replace(self, labels="").source()
+        if self.labels and "labels" in task_of(plain)[0].held_out_settings:
+            return plain, self.labels
+        return self.source(), ""
 
 
 NOBODY = Named()

@@ -22,7 +22,8 @@ def predict(
     size: int = 0,
     batch: int = 0,
     device: str = "cpu",
-    threads: int = 0,
+    threads: Annotated[int, cyclopts.Parameter(show=False)] = 0,
+    embed: Path | None = None,
     restart: Annotated[Flag, cyclopts.Parameter(show=False)] = False,
     json: Flag = False,
 ) -> None:
@@ -31,7 +32,8 @@ def predict(
     A detector or segmenter draws boxes, masks and class maps; a classifier of videos takes a folder of videos.
     Further flags belong to the task of the weights: --topk (answers in each row, 1 to 5) of classifiers of images and
     videos, --frames and --views (such as 4x3) of videos, --threshold (least score) of detectors, --draw of
-    detectors and segmenters, --max-pixels of all of these. --restart begins anew instead of going on.
+    detectors and segmenters, --max-pixels of all of these. --restart begins anew instead of going on, --threads
+    sets the cores to use, --raw-weights takes the raw weights of a file that also has averaged ones.
 
     Example: saccade predict pictures/ --weights runs/x --out predictions.csv
 
@@ -39,14 +41,16 @@ def predict(
         inputs: Folder (searched to the bottom), one image or video, table, shards or built-in name.
         named: The weights.
         settings: Flags of the task.
-        out: File for the rows: .csv, .jsonl, or .npz (which holds the logits too); predictions.csv when left out.
-            Of a detector or segmenter a folder; predictions when left out.
+        out: File for the rows: .csv, .jsonl, .npz or .parquet (these two hold the logits too); predictions.csv when
+            left out. Of a detector or segmenter a folder; predictions when left out.
         backend: auto takes the fastest that passes its check on this machine.
         precision: float32, bf16 or int8, where the backend has it.
         size: Side of the square input in pixels (of a detector the shorter side); 0: that of the weights.
         batch: Images at a time; 0: the fastest of a few.
         device: cpu, cuda, cuda:N or mps.
         threads: Cores to use; 0: all.
+        embed: File for vectors instead of answers, .npz or .parquet: what a classifier sees in each picture before it
+            decides.
         restart: Begin anew instead of going on with a stopped run.
         json: Print one JSON object.
     """
@@ -65,13 +69,16 @@ def predict(
             raise ConfigError(f"{error} ({weights} is for the task {task.name})") from None
     if threads < 0:
         raise ConfigError(f"--threads is {threads}; expected 1 or more, or 0 for all cores")
+    if embed is not None and out is not None:
+        raise ConfigError("--embed and --out both name a result; give one of them")
     bar = show.progress()
     with bar:
         shown = bar.add_task("predicting", total=None, info="")
         done = run(
             inputs,
             weights,
-            out,
+            embed or out,
+            embed=embed is not None,
             backend=backend,
             precision=precision,
             batch=batch,
@@ -94,6 +101,6 @@ def predict(
 
 SHARED = (
     "weights", "model", "labels", "raw_weights", "out", "backend", "precision", "size", "batch", "device", "threads",
-    "restart", "json",
+    "embed", "restart", "json",
 )  # fmt: skip
 """Flags that every task has."""

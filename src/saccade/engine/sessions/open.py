@@ -74,6 +74,7 @@ def open_runner(
     device: str = "cpu",
     size: int = 0,
     batch: int = 16,
+    embed: bool = False,
     log: Log = lambda text: None,
 ) -> Runner:
     """Open a run folder, weights file, bundle or model name.
@@ -88,6 +89,7 @@ def open_runner(
         device: cpu, cuda, cuda:N or mps; all but cpu run in PyTorch.
         size: Side of the input in pixels (of detectors the shorter side); 0: that of the weights.
         batch: Samples per call that a choice is made for.
+        embed: Open the network without its classifier, in PyTorch: vectors come out (`Task.embedding`).
         log: Called with lines about the work.
 
     Raises:
@@ -105,6 +107,8 @@ def open_runner(
         raise ConfigError(
             f"{source}: int8 needs calibration; run `saccade export --precision int8 --data ...` and use its bundle"
         )
+    if embed:
+        return _open_embedding(source, verb, backend, precision, threads, device, size)
     if known is not None and not bundled:
         _check_plain(known, source, backend, precision)
     if bundled or (known is not None and get_task(known.task).measured):
@@ -117,6 +121,25 @@ def open_runner(
     _check_plain(card, source, backend, precision)
     torch.set_num_threads(count_threads(threads))
     net = _on_device(task.watched(fold(model)), device)
+    return Runner(task, task.sized(card, size), net, "torch", "float32", device, why="PyTorch")
+
+
+def _open_embedding(
+    source: Path | str, verb: str, backend: str, precision: str, threads: int | None, device: str, size: int
+) -> Runner:
+    """Open what gives vectors."""
+    if is_bundle(source):
+        raise ConfigError(f"{source}: a bundle gives no vectors; name the weights that it was made from")
+    if backend not in ("auto", "torch") or precision != "float32":
+        raise ConfigError(
+            f"vectors are made with torch in float32, not with {backend} in {precision}; leave --backend and "
+            "--precision out"
+        )
+    model, card = load_model(source)
+    task = get_task(card.task)
+    task.refuse(verb, str(source))
+    torch.set_num_threads(count_threads(threads))
+    net = _on_device(fold(task.embedding(model, card)), device)
     return Runner(task, task.sized(card, size), net, "torch", "float32", device, why="PyTorch")
 
 

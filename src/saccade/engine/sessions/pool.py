@@ -109,7 +109,7 @@ class Pool:
         Raises:
             WeightsError: Outputs that are not finite, and not of a few samples only.
         """
-        finite = FiniteOutputs(self.source, self._probe)
+        finite = FiniteOutputs(self.source, self.probe)
         jobs = read_jobs(self.task, samples, batch=batch, start=start)
         with contextlib.closing(
             run_batches(self.task, self.for_batch(batch), jobs, workers=self.workers)
@@ -121,7 +121,7 @@ class Pool:
                 kept, outputs = finite.keep(one, settled(found["net"]), one["first"])
                 yield kept, outputs if len(kept["index"]) else None
 
-    def _probe(self) -> Any:
+    def probe(self) -> Any:
         """Run a network of its own on noise."""
         with self.again() as runner:
             (example, *_) = self.task.example(self.card)
@@ -145,6 +145,7 @@ def open_pool(
     size: int = 0,
     samples: int = 1 << 30,
     task: Task | None = None,
+    embed: bool = False,
     log: Log = lambda text: None,
 ) -> Iterator[Pool]:
     """Open weights for the loop and free them afterwards.
@@ -163,6 +164,7 @@ def open_pool(
             PyTorch instead, unless a backend was named.
         samples: How many there are: no more workers than that.
         task: What opened them, and may join them in its own way; None: a new one of the weights' task.
+        embed: As for `open_runner`.
         log: Called with sentences about the work.
 
     Yields:
@@ -182,6 +184,7 @@ def open_pool(
             device=device,
             size=size,
             batch=PROBED_BATCH,
+            embed=embed,
             log=report,
         )
         runner.task = task or runner.task
