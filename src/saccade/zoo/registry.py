@@ -30,6 +30,8 @@ from saccade.models import (
 from saccade.nn.origin import set_origin
 
 Builder = Callable[..., nn.Module]
+FOREIGN = ("timm/", "stvit/")
+"""What the names of other libraries' networks begin with."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def family_of(name: str) -> str:
     Raises:
         ConfigError: Unknown name.
     """
-    return "timm" if name.startswith(("timm/", "stvit/")) else _entry(name).family
+    return "timm" if name.startswith(FOREIGN) else _entry(name).family
 
 
 def task_of(name: str) -> str:
@@ -149,7 +151,7 @@ def task_of(name: str) -> str:
     Raises:
         ConfigError: Unknown name.
     """
-    return "classify" if name.startswith(("timm/", "stvit/")) else _entry(name).task
+    return "classify" if name.startswith(FOREIGN) else _entry(name).task
 
 
 def forms_of(name: str) -> list[dict[str, Any]]:
@@ -290,7 +292,7 @@ def create_video_model(
             torch.empty(1, in_chans, size, size)
         )
     net = create_model(name, **form)
-    if maps and config.stage != -1 and not name.startswith(("timm/", "stvit/")):
+    if maps and config.stage != -1 and not name.startswith(FOREIGN):
         if not hasattr(net, "out_indices") or family_of(name) == "stvit_r_swin":
             raise ConfigError(
                 f"{name} gives the map of its last stage only; leave stage out of model.head_options"

@@ -87,26 +87,40 @@ def no_decay_names(model: nn.Module, rule: str) -> set[str]:
     }
 
 
-def layer_of(name: str) -> str:
-    """Which layer a parameter belongs to: `stages.1.blocks.2` of `stages.1.blocks.2.ffn.weight`.
+def layer_numbers(model: nn.Module) -> dict[str, int]:
+    """Which layer each parameter of a backbone belongs to, from 0; parameters of the classifier are left out.
 
-    The layers of a dense network's backbone are those of the backbone.
+    As `timm.optim.param_groups_layer_decay` groups them, so that published values of the decay transfer: class token,
+    positions and patches are the lowest layer, every block is one, and what has no number joins the layer before it.
+    Networks of timm say so themselves.
     """
-    parts = name.removeprefix("backbone.").split(".")
-    end = 0
-    while end + 1 < len(parts) and parts[end + 1].isdigit():
-        end += 2
-    return ".".join(parts[:end]) if end else parts[0]
+    if hasattr(model, "group_matcher"):
+        from timm.models import group_parameters
+
+        groups: Any = group_parameters(model, model.group_matcher(coarse=False), reverse=True)  # pyright: ignore
+        return {name: number for name, number in groups.items() if not is_head(name)}
+    numbers: dict[str, int] = {}
+    layers: dict[str, int] = {"stem": 0}
+    for name, _ in model.named_parameters():
+        if is_head(name):
+            continue
+        parts = name.split(".")
+        end = 0
+        while end + 1 < len(parts) and parts[end + 1].isdigit():
+            end += 2
+        low = not end or parts[0] in ("stem", "patch_embed")
+        layer = ".".join(parts[:end]) if end and not low else "stem" if len(layers) == 1 else list(layers)[-1]
+        numbers[name] = layers.setdefault(layer, len(layers))
+    return numbers
 
 
 def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """Learning-rate factor of every parameter: 1 for the classifier, times `decay` for each layer below."""
-    layers = list(dict.fromkeys(layer_of(n) for n, _ in model.named_parameters() if not is_head(n)))
-    height = {layer: len(layers) - place for place, layer in enumerate(layers)}
-    return {
-        name: 1.0 if is_head(name) else decay ** height[layer_of(name)]
-        for name, _ in model.named_parameters()
-    }
+    backbone = model.get_submodule("backbone") if "backbone" in dict(model.named_children()) else None
+    prefix = "" if backbone is None else "backbone."
+    numbers = {prefix + name: number for name, number in layer_numbers(backbone or model).items()}
+    top = max(numbers.values(), default=0) + 1
+    return {name: decay ** (top - numbers.get(name, top)) for name, _ in model.named_parameters()}
 
 
 def param_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:

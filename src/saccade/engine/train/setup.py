@@ -31,9 +31,10 @@ from saccade.files import writing
 from saccade.nn.modules import Headed, Recomputing
 from saccade.tasks import Task, get_task
 from saccade.tasks.base import Batch, TaskData
-from saccade.tasks.open import load_model
-from saccade.weights import Card
+from saccade.tasks.open import card_of_source, load_model
+from saccade.weights import Card, Source
 from saccade.zoo.loading import load_weights
+from saccade.zoo.registry import FOREIGN
 
 SMALLEST_CHANNELS_LAST = 32
 """Up to this size the last maps are 1 x 1, and there torch 2.15's CPU kernel for the gradient of a channels-last
@@ -235,6 +236,14 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
         raise
 
 
+def _start(recipe: Recipe) -> tuple[nn.Module, Card]:
+    """Open the weights to start from; of a file that does not say so itself, they are of the recipe's model."""
+    asked = Source(recipe.model.weights)
+    if not asked.model and recipe.model.name.startswith(FOREIGN) and card_of_source(asked) is None:
+        asked = Source(asked, model=recipe.model.name)
+    return load_model(asked, recipe.model.options)
+
+
 def plan_model(recipe: Recipe, task: Task) -> Card:
     """Describe the network before it exists: name, options and evaluation transform.
 
@@ -253,7 +262,7 @@ def plan_model(recipe: Recipe, task: Task) -> Card:
     )
     task.complete(start)
     if recipe.model.weights:
-        _, found = load_model(recipe.model.weights)
+        _, found = _start(recipe)
         if not task.takes(found, start):
             raise ConfigError(
                 f"{recipe.model.weights} holds {found.model} and model.name is {recipe.model.name}; "
@@ -283,7 +292,7 @@ def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.
     """
     source = recipe.model.weights
     if source:
-        old, found = load_model(source)
+        old, found = _start(recipe)
         if found.task != recipe.task:
             model = task.build(card)
             task.adopt(model, old, found)
