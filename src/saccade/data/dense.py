@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from saccade.data.coco import CocoIndex, masks_of, run_lengths
+from saccade.data.coco import CocoIndex
 from saccade.data.dataset import TolerantDataset, seeded
 from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb
 from saccade.data.dense_augment import IGNORED
+from saccade.data.outlines import masks_of, run_lengths
 from saccade.data.source import Source
 from saccade.data.whole import WholePreprocess
 from saccade.errors import DataError

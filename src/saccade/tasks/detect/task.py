@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from saccade.data.coco import CocoIndex, pack_mask, read_coco
+from saccade.data.coco import CocoIndex, read_coco
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.dense import ObjectDataset
 from saccade.data.dense_augment import build_dense_augmentation
 from saccade.data.layout import Part, find_coco
+from saccade.data.outlines import pack_mask
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
 from saccade.files import within
@@ -107,7 +108,8 @@ class Detect(DenseTask):
         indices = open_coco(
             self.place(data.source), self.place(data.val), data, card.labels or None, seed, train
         )
-        notes = [note for index in indices.values() for note in index.notes]
+        # Both sides of one file carry the notes on the whole.
+        notes = list(dict.fromkeys(note for index in indices.values() for note in index.notes))
         val = indices["val"]
         shown = indices.get("train", val)
         preprocess = self._preprocess(card, data, shown.sizes)
@@ -296,11 +298,8 @@ def open_coco(
             f"data.val_fraction is {data.val_fraction:g} of {len(whole.files)} pictures; name data.val"
         )
     kept, out = split_indices(len(whole.files), data.val_fraction, seed)
-    pair = {"train": whole.subset(kept), "val": whole.subset(out)}
-    pair["train"].notes.append(
-        f"validation: {len(out)} of {len(whole.files)} pictures kept back (seed {seed})"
-    )
-    return pair
+    whole.notes.append(f"validation: {len(out)} of {len(whole.files)} pictures kept back (seed {seed})")
+    return {"train": whole.subset(kept), "val": whole.subset(out)}
 
 
 def find_held_out(
