@@ -35,6 +35,8 @@ class Part:
     """The JSON file, or the folder of class maps."""
     pictures: tuple[Path, ...]
     """Folders of pictures, to be searched in order."""
+    format: str = "json"
+    """Of the annotations, a name of `labels.formats`."""
 
 
 def find_coco(spec: str) -> dict[str, Part]:
@@ -86,6 +88,9 @@ def find_coco(spec: str) -> dict[str, Part]:
         return {"all": parts["all"]}
     if "val" in parts:
         return {"val": parts["val"]}
+    if found["all"]:
+        names = ", ".join(file.name for file in found["all"][:3])
+        raise DataError(f"{spec}: several files could hold the annotations ({names}); name one with --data")
     raise DataError(
         f"{spec}: no COCO annotations here; expected annotations/instances_train.json and instances_val.json, "
         "train/_annotations.coco.json, or one .json file"
