@@ -315,13 +315,19 @@ def find_levels(maps: list[Path], ade: bool, num_classes: int) -> tuple[tuple[in
         (Values in rising order; what to say.)
 
     Raises:
-        DataError: More levels than names, or a file that is no class map.
+        DataError: More levels than names, or not one file that is a class map.
     """
     if ade:
         return tuple(range(num_classes)), []
     found: set[int] = set()
+    wrong: list[DataError] = []
     for path in maps[:: max(1, len(maps) // SCANNED)]:
-        found |= set(np.unique(map_values(path)).tolist()) - {65_535}
+        try:
+            found |= set(np.unique(map_values(path)).tolist()) - {65_535}
+        except DataError as error:  # one of many is left out by name when its turn comes
+            wrong.append(error)
+    if wrong and not found:
+        raise wrong[0]
     values = sorted(found)
     spread = len(values) > 1 and all(
         abs(value - 255 * place / (len(values) - 1)) <= 1 for place, value in enumerate(values)
