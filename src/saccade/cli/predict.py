@@ -56,7 +56,7 @@ def predict(
 
     asked = {}
     if settings:
-        task, _ = task_of(weights)
+        task, _ = task_of(weights, "predict")
         known = list(task.predict_settings.__dataclass_fields__)
         try:
             asked = read_flags(settings, known, SHARED)

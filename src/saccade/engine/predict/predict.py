@@ -94,8 +94,7 @@ def predict(
         if value < 0:
             raise ConfigError(f"{name} is {value}; expected 1 or more, or 0 to have it chosen")
     need_local(str(inputs))
-    task, card = task_of(weights)
-    task.refuse("predict", str(weights))
+    task, card = task_of(weights, "predict")
     asked = settings_of(task, settings)
     card = task.sized(card, size)
     target = result_path(out, task)
@@ -104,6 +103,7 @@ def predict(
         log(note)
     with open_pool(
         weights,
+        task,
         verb="predict",
         backend=backend,
         precision=precision,
