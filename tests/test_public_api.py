@@ -26,6 +26,7 @@ PUBLIC = {
     "save_weights",
     "sparsify",
     "bench",
+    "evaluate",
     "export",
     "verify",
     "train",

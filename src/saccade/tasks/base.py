@@ -171,7 +171,7 @@ class Task(abc.ABC):
     """What pages call a metric; one whose name ends in " %" is a share, shown in per cent."""
     unsupported: ClassVar[Mapping[str, str]] = {}
     """What the engine does for other tasks and not for this one: verb (train, evaluate, predict, explain, export,
-    bench) -> what the user can do instead, the end of a sentence."""
+    bench, check: looking its data over) -> what the user can do instead, the end of a sentence."""
 
     distils: ClassVar[bool] = False
     """Whether its loss can learn from a teacher (`LossContext.teacher`)."""

@@ -38,7 +38,7 @@ class HeldOut:
 
 def evaluate(
     weights: Path | str,
-    data: str = "",
+    data: Path | str = "",
     *,
     backend: str = "auto",
     precision: str = "float32",
@@ -78,7 +78,7 @@ def evaluate(
     """
     if batch < 0:
         raise ConfigError(f"batch is {batch}; expected 1 or more, or 0 to find the fastest")
-    held = find_held_out(data, like or weights)
+    held = find_held_out(data if isinstance(data, str) else str(data), like or weights)
     check_place(held.config.source)
     # Opening weights may export and measure them first; data that cannot be used are refused before that.
     task, card = task_of(weights, "evaluate")

@@ -1,4 +1,4 @@
-"""Dense data looked over before training."""
+"""Data of several tasks looked over before training."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from saccade.cli.main import main
 from saccade.data.scenes import scenes_folder
-from saccade.engine.evaluate.check_dense import check_dense
+from saccade.engine.evaluate.check_samples import check_samples
 from saccade.errors import ConfigError
 
 
@@ -16,17 +16,21 @@ def scenes(tmp_path):
 
 
 def test_finds_what_training_would_leave_out(scenes):
-    assert check_dense("detect", str(scenes)).skipped == []
+    assert check_samples("detect", str(scenes)).skipped == []
     (scenes / "images" / "train" / "00001.png").write_bytes(b"no picture")
     (scenes / "images" / "val" / "00000.png").unlink()
-    found = check_dense("detect", str(scenes))
-    assert found.pictures == {"train": 4, "val": 1}
+    found = check_samples("detect", str(scenes))
+    assert found.samples == {"train": 4, "val": 1}
     assert [(part, name) for part, name, _ in found.skipped] == [("train", "00001.png")]
     assert any("1 pictures are left out" in note for note in found.notes)
-    maps = check_dense("segment", str(scenes))
+    maps = check_samples("segment", str(scenes))
     assert [(part, name) for part, name, _ in maps.skipped] == [("train", "00001.png")]
     with pytest.raises(ConfigError, match="did you mean 'detect'"):
-        check_dense("detekt", str(scenes))
+        check_samples("detekt", str(scenes))
+    with pytest.raises(
+        ConfigError, match="for the task restore, which cannot check; use `saccade radar eval`"
+    ):
+        check_samples("restore", str(scenes))
 
 
 def test_command(scenes, capsys):
