@@ -214,7 +214,7 @@ def test_explain_draws(capsys, room, tmp_path):
         ("predict {nowhere} --weights {run}", "no such file or folder"),
         ("predict {empty} --weights {run}", "the folder is empty"),
         ("predict {val} --weights {run} --backend onx", "did you mean 'onnx'"),
-        ("predict {val} --weights {run} --out p.xls", ".csv, .jsonl or .npz"),
+        ("predict {val} --weights {run} --out p.xls", ".csv, .jsonl, .npz or .parquet"),
         ("predict {val} --weights {run} --topk 9", "between 1 and 5"),
         ("predict {val} --weights {run} --precision int8", "int8"),
         ("predict {val} --weights {junk}", "junk.safetensors"),

@@ -228,7 +228,7 @@ def test_a_foreign_file_is_not_overwritten(tmp_path):
 
 @pytest.mark.parametrize("name", ["p.txt", "p", "p.csv.gz"])
 def test_other_formats_are_refused(tmp_path, name):
-    with pytest.raises(ConfigError, match=r"\.csv, \.jsonl or \.npz"):
+    with pytest.raises(ConfigError, match=r"\.csv, \.jsonl, \.npz or \.parquet"):
         Journal(tmp_path / name, SETTINGS)
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 
@@ -23,7 +23,8 @@ def evaluate(
     device: str = "cpu",
     threads: int = 0,
     speeds: Path | None = None,
-    seed: int = 0,
+    seed: Annotated[int, cyclopts.Parameter(show=False)] = 0,
+    probe: Literal["", "knn", "linear"] = "",
     frames: Annotated[int, cyclopts.Parameter(show=False)] = 0,
     views: Annotated[str, cyclopts.Parameter(show=False)] = "",
     labels: Annotated[str, cyclopts.Parameter(show=False)] = "",
@@ -50,6 +51,8 @@ def evaluate(
         threads: Cores to use; 0: all.
         speeds: A table written by `saccade bench`, for the speed-accuracy plot.
         seed: Of the bootstrap behind the intervals.
+        probe: Judge a classifier's features instead of its answers, on data of any classes: knn lets the nearest
+            training pictures vote, linear fits a logistic regression to them.
         frames: Of a clip; 0: those of the weights.
         views: Of videos: 1x1, 1x3, 4x1, 4x3 or 10x3, temporal times spatial.
         labels: Of language models: tracks to draw boxes from.
@@ -58,16 +61,29 @@ def evaluate(
     """
     from saccade.engine.bench.machine import describe_machine
     from saccade.engine.evaluate.page import page_path, read_speeds, write_report, write_summary
+    from saccade.errors import ConfigError
 
     page = page_path(out, weights)
     rows = read_speeds(speeds) if speeds else []
+    if probe:
+        given = {
+            "backend": backend != "auto",
+            "precision": precision != "float32",
+            "frames": frames,
+            "views": views,
+        }
+        given |= {"labels": labels, "pictures": pictures}
+        if wrong := [name for name, value in given.items() if value]:
+            raise ConfigError(f"--probe runs vectors in PyTorch and has no --{wrong[0]}; leave it out")
     found = measured(
+        weights, data, probe=probe, size=size, device=device, batch=batch, threads=threads or None, seed=seed,
+    ) if probe else measured(
         weights, data, backend=backend, precision=precision, size=size, device=device, batch=batch,
         threads=threads or None, seed=seed, frames=frames, views=views, labels=labels, pictures=pictures,
     )  # fmt: skip
     values = found.summary()
     if page is not None:
-        command = again(found.data, weights)
+        command = again(data or found.data, weights, probe)
         curves = Path(weights) / "metrics.csv"
         write_report(page, found, curves=curves, speeds=rows, environment=describe_machine(), command=command)
         write_summary(page.with_suffix(".md"), found, command=command)
@@ -88,10 +104,14 @@ def evaluate(
         show.rows(found.per_class, as_json=False, title="by class")
 
 
-def measured(weights: str, data: str, **options: Any) -> Any:
+def measured(weights: str, data: str, *, probe: Literal["", "knn", "linear"] = "", **options: Any) -> Any:
     """Evaluate with a bar, and say what was left out."""
     from saccade.engine.evaluate.evaluate import evaluate as measure
 
+    if probe:
+        from saccade.engine.evaluate.probe import probe as judge
+
+        measure, options = judge, options | {"kind": probe}
     bar = show.progress()
     with bar:
         task = bar.add_task("evaluating", total=None, info="")
@@ -109,6 +129,7 @@ def measured(weights: str, data: str, **options: Any) -> Any:
     return found
 
 
-def again(data: str, weights: str) -> str:
+def again(data: str, weights: str, probe: str = "") -> str:
     """Write the command that makes a page again, quoted so that names stay names when it is copied."""
-    return shlex.join(["saccade", "eval", "--data", data, "--weights", weights])
+    words = ["saccade", "eval", "--data", data, "--weights", weights]
+    return shlex.join([*words, "--probe", probe] if probe else words)

@@ -22,6 +22,7 @@ def predict(
     batch: int = 0,
     device: str = "cpu",
     threads: int = 0,
+    embed: Path | None = None,
     restart: Annotated[Flag, cyclopts.Parameter(show=False)] = False,
     json: Flag = False,
 ) -> None:
@@ -38,14 +39,16 @@ def predict(
         inputs: Folder (searched to the bottom), one image or video, table, shards or built-in name.
         settings: Flags of the task.
         weights: Run folder, weights file, bundle or model name.
-        out: File for the rows: .csv, .jsonl, or .npz (which holds the logits too); predictions.csv when left out.
-            Of a detector or segmenter a folder; predictions when left out.
+        out: File for the rows: .csv, .jsonl, .npz or .parquet (these two hold the logits too); predictions.csv when
+            left out. Of a detector or segmenter a folder; predictions when left out.
         backend: auto takes the fastest that passes its check on this machine.
         precision: float32, bf16 or int8, where the backend has it.
         size: Side of the square input in pixels (of a detector the shorter side); 0: that of the weights.
         batch: Images at a time; 0: the fastest of a few.
         device: cpu, cuda, cuda:N or mps.
         threads: Cores to use; 0: all.
+        embed: File for vectors instead of answers, .npz or .parquet: what a classifier sees in each picture before it
+            decides.
         restart: Begin anew instead of going on with a stopped run.
         json: Print one JSON object.
     """
@@ -64,13 +67,16 @@ def predict(
             raise ConfigError(f"{error} ({weights} is for the task {task.name})") from None
     if threads < 0:
         raise ConfigError(f"--threads is {threads}; expected 1 or more, or 0 for all cores")
+    if embed is not None and out is not None:
+        raise ConfigError("--embed and --out both name a result; give one of them")
     bar = show.progress()
     with bar:
         shown = bar.add_task("predicting", total=None, info="")
         done = run(
             inputs,
             weights,
-            out,
+            embed or out,
+            embed=embed is not None,
             backend=backend,
             precision=precision,
             batch=batch,
@@ -92,6 +98,6 @@ def predict(
 
 
 SHARED = (
-    "weights", "out", "backend", "precision", "size", "batch", "device", "threads", "restart", "json",
+    "weights", "out", "backend", "precision", "size", "batch", "device", "threads", "embed", "restart", "json",
 )  # fmt: skip
 """Flags that every task has."""

@@ -3,7 +3,7 @@
 While a run lasts its rows go to a journal beside the result, `OUT.part`: one JSON line of settings, then exactly one
 line a picture, in order, a row or a reason why there is none. A last line that was cut off is dropped when
 the journal is opened again. At the end the result is made from it in one piece and the journal goes.
-Vectors (for .npz) lie in a second file of raw float32, one record a line of the journal that is a row.
+Vectors (for .npz and .parquet) lie in a second file of raw float32, one record a line of the journal that is a row.
 
 Each line ends with its link: 16 hexadecimal digits of SHA-256 over the link of the line before (of the first one,
 over the line of settings), its own JSON, and its vector. So lines that were doubled, swapped, edited or lost are
@@ -25,11 +25,14 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from saccade.errors import ConfigError, DataError
+from saccade.extras import require
 from saccade.files.atomic import replacing
 from saccade.files.lock import writing
 from saccade.files.stored import parse_json
 
-FORMATS = (".csv", ".jsonl", ".npz")
+FORMATS = (".csv", ".jsonl", ".npz", ".parquet")
+WITH_VECTORS = (".npz", ".parquet")
+"""Formats that hold vectors beside the rows."""
 SKIPPED = ("skipped", "broken")
 """How lines without a row begin; the second in journals of an earlier Saccade."""
 SYNC_SECONDS = 2.0
@@ -59,14 +62,21 @@ class Journal:
     """
 
     def __init__(
-        self, out: Path | str, settings: Mapping[str, Any], *, width: int = 0, restart: bool = False
+        self,
+        out: Path | str,
+        settings: Mapping[str, Any],
+        *,
+        width: int = 0,
+        column: str = "logits",
+        restart: bool = False,
     ) -> None:
         """Open the journal of `out`, or begin it.
 
         Args:
-            out: The result: .csv, .jsonl or .npz.
+            out: The result: .csv, .jsonl, .npz or .parquet.
             settings: JSON values that decide what the rows are; a journal begun with others is refused.
-            width: Floats of a vector kept with each row (.npz); 0: none.
+            width: Floats of a vector kept with each row (.npz, .parquet); 0: none.
+            column: What the vectors are called there.
             restart: Throw away what is there and begin anew.
 
         Raises:
@@ -76,7 +86,7 @@ class Journal:
         self.out = check_out(out)
         self.path = self.out.with_name(self.out.name + ".part")
         self.vectors_path = self.out.with_name(self.out.name + ".part.f32")
-        self.width = width
+        self.width, self.column = width, column
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.done = 0
         self.skipped: list[tuple[str, str]] = []
@@ -166,6 +176,8 @@ class Journal:
             elif suffix == ".jsonl":
                 with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
                     file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows())
+            elif suffix == ".parquet":
+                self._write_parquet(temporary)
             else:
                 self._write_npz(temporary)
         listing = skipped_path(self.out)
@@ -289,10 +301,31 @@ class Journal:
         rows = list(self.rows())
         columns = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else {})}
         if self.width:
-            flat = np.fromfile(self.vectors_path, dtype="<f4", count=len(rows) * self.width)
-            columns["logits"] = flat.reshape(len(rows), self.width)
+            columns[self.column] = self._kept_vectors(len(rows)).reshape(len(rows), self.width)
         with path.open("wb") as file:
             np.savez(file, allow_pickle=False, **columns)
+
+    def _write_parquet(self, path: Path) -> None:
+        arrow = require("pyarrow", "kinematics", "to write .parquet files")
+        parquet = require("pyarrow.parquet", "kinematics", "to write .parquet files")
+        rows = [{name: plain_text(value) for name, value in row.items()} for row in self.rows()]
+        table = arrow.Table.from_pylist(rows)
+        if self.width:
+            flat = arrow.array(self._kept_vectors(len(rows)))
+            table = table.append_column(self.column, arrow.FixedSizeListArray.from_arrays(flat, self.width))
+        parquet.write_table(table, path)
+
+    def _kept_vectors(self, rows: int) -> np.ndarray:
+        return np.fromfile(self.vectors_path, dtype="<f4", count=rows * self.width)
+
+
+def plain_text(value: Any) -> Any:
+    """Escape bytes of a name that are not UTF-8, which the format cannot hold."""
+    return (
+        value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if isinstance(value, str)
+        else value
+    )
 
 
 def check_out(out: Path | str) -> Path:
@@ -305,7 +338,9 @@ def check_out(out: Path | str) -> Path:
     if out.is_dir():
         raise ConfigError(f"{out}: this is a folder; give --out the name of a file")
     if out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"{out}: results are written as .csv, .jsonl or .npz; change the end of --out")
+        raise ConfigError(
+            f"{out}: results are written as .csv, .jsonl, .npz or .parquet; change the end of --out"
+        )
     return out
 
 

@@ -67,6 +67,8 @@ class TaskData:
     """The evaluation transform as a dictionary, for the card."""
     notes: list[str] = field(default_factory=list)
     """Lines worth telling the user: how the split was made, what was left out."""
+    plain: Any = None
+    """The samples of `train` under the evaluation transform, where a task has them."""
 
 
 class Metrics(abc.ABC):
@@ -388,6 +390,16 @@ class Task(abc.ABC):
             settings: Of `predict_settings`.
             folder: Of the prediction.
         """
+
+    def embedding(self, model: nn.Module, card: Card) -> nn.Module:
+        """Return a network that gives one vector for each sample: its features, without its classifier.
+
+        Raises:
+            ConfigError: This task has none.
+        """
+        raise ConfigError(
+            f"{card.model} is for the task {self.name}, whose networks give no vectors; name weights of a classifier"
+        )
 
     def gallery(self, card: Card, keep: int) -> Gallery | None:
         """Return what keeps up to `keep` samples for the evaluation page; None: none is kept."""

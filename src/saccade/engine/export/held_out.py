@@ -74,7 +74,7 @@ class HeldOut:
                 check_place(config.val)
         opened = task.open(config, NO_AUGMENTATION, card, seed=seed)
         assert opened.train is not None
-        return cls(task, card, opened.train, opened.val)
+        return cls(task, card, opened.train if opened.plain is None else opened.plain, opened.val)
 
     def calibration(self, recorder: Recorder, count: int = CALIBRATION) -> list[tuple[Tensor, ...]]:
         """Return what a file would be given for samples spread evenly over the training side, one at a time.

@@ -18,13 +18,15 @@ from saccade.engine.sessions.pool import FRESH, Pool, open_pool
 from saccade.engine.source import task_of
 from saccade.errors import ConfigError, DataError, NotEnoughMemory, did_you_mean, memory_enough
 from saccade.files import sha256
-from saccade.files.journal import Journal, check_out, skipped_path
+from saccade.files.journal import WITH_VECTORS, Journal, check_out, skipped_path
 from saccade.settings import make
 from saccade.tasks import Task
 from saccade.tasks.base import Batch, PredictSettings, Samples
 from saccade.weights import Card, locate
 
 Log = Callable[[str], None]
+EMBEDDED = "vector"
+"""The column of vectors in a result of `embed`."""
 
 
 @dataclass
@@ -57,6 +59,7 @@ def predict(
     device: str = "cpu",
     batch: int = 0,
     size: int = 0,
+    embed: bool = False,
     restart: bool = False,
     log: Log = lambda text: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -70,14 +73,16 @@ def predict(
         inputs: A place of the task's data: a folder of pictures or videos (searched to the bottom), one file, a
             table, shards, or a built-in name.
         weights: Run folder, weights file, bundle or model name.
-        out: A file, .csv, .jsonl, or .npz (which holds raw outputs too); of tasks that write pictures a folder, in
-            which the rows are predictions.jsonl. predictions.csv, or predictions, when left out.
+        out: A file, .csv, .jsonl, .npz or .parquet (which hold raw outputs too); of tasks that write pictures a
+            folder, in which the rows are predictions.jsonl. predictions.csv, or predictions, when left out.
         backend: torch, compile, onnx, openvino, executorch, litert; auto: the fastest that passes its check here.
         precision: float32, bf16 or int8, where the backend has it.
         threads: Cores to use; None: all.
         device: cpu, cuda, cuda:N or mps.
         batch: Inputs at a time; 0: the task's own, or the fastest of a few.
         size: Side of the input in pixels, of detectors and segmenters the shorter one; 0: that of the weights.
+        embed: Write each input's vector, its features before the classifier, in place of an answer (`out` is .npz or
+            .parquet, with a column `vector`; vectors.npz when left out).
         restart: Forget what an earlier run left.
         log: Called with sentences about the work.
         progress: Called with (inputs done, inputs in all).
@@ -95,9 +100,11 @@ def predict(
             raise ConfigError(f"{name} is {value}; expected 1 or more, or 0 to have it chosen")
     need_local(str(inputs))
     task, card = task_of(weights, "predict")
+    if embed and (extra := [name for name in settings if name != "max_pixels"]):
+        raise ConfigError(f"vectors have no setting {extra[0]}; leave it out")
     asked = settings_of(task, settings)
     card = task.sized(card, size)
-    target = result_path(out, task)
+    target = vectors_path(out) if embed else result_path(out, task)
     samples = task.open_inputs(str(inputs), card, asked)
     for note in samples.notes if isinstance(samples, TolerantDataset) else ():
         log(note)
@@ -111,18 +118,20 @@ def predict(
         device=device,
         size=size,
         samples=len(samples),
+        embed=embed,
         log=log,
     ) as pool:
         if pool.fresh:
             log(f"{card.model} has fresh, untrained weights: the answers mean nothing")
-        facts = {"weights": identity(weights, pool.card), "precision": pool.precision}
-        facts |= {
-            "preprocess": pool.card.preprocess,
-            **_deciding(asked),
-            "pictures": fingerprint(samples.names),
-        }
-        width = task.vector_width(pool.card) if target.suffix.lower() == ".npz" else 0
-        with Journal(target, facts, width=width, restart=restart) as journal:
+        facts = {"embed": True} if embed else {}
+        facts |= {"weights": identity(weights, pool.card), "precision": pool.precision}
+        facts |= {"preprocess": pool.card.preprocess, **({} if embed else _deciding(asked))}
+        facts |= {"pictures": fingerprint(samples.names)}
+        width = task.vector_width(pool.card) if target.suffix.lower() in WITH_VECTORS else 0
+        if embed:
+            width = pool.probe().shape[1]
+        column = EMBEDDED if embed else "logits"
+        with Journal(target, facts, width=width, column=column, restart=restart) as journal:
             return fill(journal, pool, samples, batch, asked, log, progress)
 
 
@@ -163,9 +172,12 @@ def fill(
         for one, outputs in stream:
             one["file"] = [names[place] for place in one["index"].tolist()]
             rows: list[dict[str, Any]] = []
-            if outputs is not None:
+            vectors = None
+            if outputs is not None and journal.column == EMBEDDED:
+                rows, vectors = [{"name": name} for name in one["name"]], outputs
+            elif outputs is not None:
                 one, outputs, rows = _answers(task, outputs, one, card, settings, journal.out.parent)
-            vectors = task.vectors(outputs) if journal.width and rows else None
+                vectors = task.vectors(outputs) if journal.width and rows else None
             places = one["index"].tolist()
             missing = sorted(set(range(one["first"], one["first"] + one["count"])) - set(places))
             skipped = [(place, *entry) for place, entry in zip(missing, one["skipped"], strict=True)]
@@ -190,7 +202,7 @@ def fill(
         journal.resumed,
         seconds,
         rate,
-        {**setting, **_deciding(settings)},
+        {**setting, **({} if journal.column == EMBEDDED else _deciding(settings))},
     )
 
 
@@ -229,6 +241,20 @@ def result_path(out: Path | str | None, task: Task) -> Path:
             f"{out}: the task {task.name} writes into a folder; give --out a name without a suffix"
         )
     return folder / "predictions.jsonl"
+
+
+def vectors_path(out: Path | str | None) -> Path:
+    """Return the file that vectors go to.
+
+    Raises:
+        ConfigError: A kind of file that holds none.
+    """
+    path = check_out(out or "vectors.npz")
+    if path.suffix.lower() not in WITH_VECTORS:
+        raise ConfigError(
+            f"{out}: vectors are written as {' or '.join(WITH_VECTORS)}; change the end of its name"
+        )
+    return path
 
 
 def identity(weights: Path | str, card: Card) -> str:

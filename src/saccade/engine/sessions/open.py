@@ -34,6 +34,7 @@ def open_runner(
     device: str = "cpu",
     size: int = 0,
     batch: int = 16,
+    embed: bool = False,
     log: Log = lambda text: None,
 ) -> Runner:
     """Open a run folder, weights file, bundle or model name.
@@ -48,6 +49,7 @@ def open_runner(
         device: cpu, cuda, cuda:N or mps; all but cpu run in PyTorch.
         size: Side of the input in pixels (of detectors the shorter side); 0: that of the weights.
         batch: Samples per call that a choice is made for.
+        embed: Open the network without its classifier, in PyTorch: vectors come out (`Task.embedding`).
         log: Called with lines about the work.
 
     Raises:
@@ -61,6 +63,8 @@ def open_runner(
     known = card_of_source(source)
     if known is not None:
         get_task(known.task).refuse(verb, str(source))
+    if embed:
+        _check_embedding(source, backend, precision)
     if is_bundle(source):
         return _open_bundle(source, backend, precision, threads, device, size, batch, log)
     if precision == "int8":
@@ -84,16 +88,27 @@ def open_runner(
         if name in IN_PROCESS:
             return run_module(
                 model, card, reload=lambda: load_model(source)[0], backend=name, precision=precision,
-                threads=threads, device=device,
+                threads=threads, device=device, embed=embed,
             )  # fmt: skip
         bundle = made_bundle(model, card, name, precision, log)
         return run_bundle(bundle, threads=threads, why="as asked for")
 
-    if not task.measured or (device != "cpu" and backend == "auto"):
+    if embed or not task.measured or (device != "cpu" and backend == "auto"):
         return dataclasses.replace(build("torch"), why="PyTorch")
     if backend == "auto":
         return choose(model, card, build, precision=precision, threads=threads, batch=batch, log=log)
     return build(backend)
+
+
+def _check_embedding(source: Path | str, backend: str, precision: str) -> None:
+    """Refuse what gives no vectors."""
+    if is_bundle(source):
+        raise ConfigError(f"{source}: a bundle gives no vectors; name the weights that it was made from")
+    if backend not in ("auto", "torch") or precision != "float32":
+        raise ConfigError(
+            f"vectors are made with torch in float32, not with {backend} in {precision}; leave --backend and "
+            "--precision out"
+        )
 
 
 def _check_plain(card: Card, source: Path | str, backend: str, precision: str) -> None:

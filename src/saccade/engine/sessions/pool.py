@@ -104,7 +104,7 @@ class Pool:
         Raises:
             WeightsError: Outputs that are not finite, and not of a few samples only.
         """
-        finite = FiniteOutputs(self.source, self._probe)
+        finite = FiniteOutputs(self.source, self.probe)
         jobs = read_jobs(self.task, samples, batch=batch, start=start)
         with contextlib.closing(
             run_batches(self.task, self.for_batch(batch), jobs, workers=self.workers)
@@ -116,7 +116,7 @@ class Pool:
                 kept, outputs = finite.keep(one, settled(found["net"]), one["first"])
                 yield kept, outputs if len(kept["index"]) else None
 
-    def _probe(self) -> Any:
+    def probe(self) -> Any:
         """Run a network of its own on noise; nothing where its task makes none, and real samples have to do."""
         try:
             (example, *_) = self.task.example(self.card)
@@ -138,6 +138,7 @@ def open_pool(
     device: str = "cpu",
     size: int = 0,
     samples: int = 1 << 30,
+    embed: bool = False,
     log: Log = lambda text: None,
 ) -> Iterator[Pool]:
     """Open weights for the loop and free them afterwards.
@@ -155,6 +156,7 @@ def open_pool(
         device: As for `open_runner`.
         size: Side of the input in pixels; 0: that of the weights.
         samples: How many there are: no more workers than that.
+        embed: As for `open_runner`.
         log: Called with sentences about the work.
 
     Yields:
@@ -173,6 +175,7 @@ def open_pool(
             device=device,
             size=size,
             batch=PROBED_BATCH,
+            embed=embed,
             log=log,
         )
         runners.append(first)

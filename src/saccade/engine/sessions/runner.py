@@ -110,6 +110,7 @@ def run_module(
     precision: str = "float32",
     threads: int | None = None,
     device: str = "cpu",
+    embed: bool = False,
     why: str = "as asked for",
 ) -> Runner:
     """Run a network in this process, folded.
@@ -122,16 +123,19 @@ def run_module(
         precision: float32 or bf16.
         threads: Threads of PyTorch in this process; None: all cores.
         device: Where it runs.
+        embed: Without its classifier: vectors come out (`Task.embedding`).
         why: How it was chosen.
 
     Raises:
-        ConfigError: A device that cannot be used.
+        ConfigError: A device that cannot be used, or a network that gives no vectors.
     """
     task = get_task(card.task)
     session = None
     torch.set_num_threads(count_threads(threads))
     try:
-        if task.measured:
+        if embed:
+            net = fold(task.embedding(model, card)).to(device).eval()
+        elif task.measured:
             kind = EagerSession if backend == "torch" else CompiledSession
             net = session = kind(model, precision=precision, device=device)
         else:
@@ -142,7 +146,7 @@ def run_module(
     def again() -> Runner:
         return run_module(
             reload(), card, reload=reload, backend=backend, precision=precision, threads=threads, device=device,
-            why=why,
+            embed=embed, why=why,
         )  # fmt: skip
 
     return Runner(task, card, net, backend, precision, again, device, why=why, session=session)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -114,6 +115,7 @@ class Classify(Task):
             labels=list(pair.labels),
             preprocess=preprocess.to_dict(),
             notes=list(pair.notes),
+            plain=make_dataset(pair.train, preprocess, max_pixels=data.max_pixels),
         )
 
     def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
@@ -287,11 +289,29 @@ class Classify(Task):
         """Return the logits."""
         return outputs
 
+    def embedding(self, model: nn.Module, card: Card) -> nn.Module:
+        """Return a copy without its classifier, as timm's protocol has it: the pooled features come out."""
+        if not isinstance(model, Headed):
+            return super().embedding(model, card)
+        model = copy.deepcopy(model)
+        model.reset_classifier(0)
+        assert isinstance(model, nn.Module)
+        return model
+
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make normal noise (batch, in_chans, size, size), about what normalised pictures look like."""
         size = preprocess_of(card).size
         generator = torch.Generator().manual_seed(seed)
         return (torch.randn(batch, card.in_chans, size, size, generator=generator),)
+
+
+@runtime_checkable
+class Headed(Protocol):
+    """A network whose classifier can be exchanged, as timm's can."""
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a fresh classifier in its place; 0: none."""
+        ...
 
 
 def open_pictures(where: str) -> Source:
