@@ -110,7 +110,8 @@ def _only_convert(plan: Any, folder: Path, seconds: float, json: bool) -> None:
 
 def _run(plan: Any, folder: Path, resume: bool, seconds: float, json: bool) -> None:
     """Convert, fine-tune, compare, print."""
-    from saccade.engine.train.compare import as_table, compare, pick_device
+    from saccade.devices import pick_device
+    from saccade.engine.train.compare import as_table, compare
     from saccade.engine.train.convert import CONVERTED, sparsify_and_tune
     from saccade.engine.train.setup import alone, is_first_process
 

@@ -48,7 +48,11 @@ class Entry:
     stages: int = 3
     """Feature maps that `features_only` can give."""
     task: str = "classify"
-    """What it was made for; networks for `restore` have no classes and choose their channels themselves."""
+    """What it was made for."""
+    no_maps: str = ""
+    """Why it has no feature maps to give, the middle of a sentence; empty: as `stages` says."""
+    has_classes: bool = True
+    """Whether it classifies; if not, it chooses its channels itself."""
 
 
 def _stvit_r(config: Any, out_indices: Sequence[int] | None) -> nn.Module:
@@ -99,7 +103,15 @@ _TABLE: dict[str, Entry] = {
         for name, config in stvit_swin.VARIANTS.items()
     },
     **{
-        name: Entry(config, _sharpener, "srvit", stages=0, task="restore")
+        name: Entry(
+            config,
+            _sharpener,
+            "srvit",
+            stages=0,
+            task="restore",
+            no_maps="maps an image to an image",
+            has_classes=False,
+        )
         for name, config in {**srvit.VARIANTS, **srvit_swift.VARIANTS}.items()
     },
     **{
@@ -110,6 +122,7 @@ _TABLE: dict[str, Entry] = {
             (*_VIDEO_OPTIONS, *_TOKEN_OPTIONS) if config.tokens_per_window else _VIDEO_OPTIONS,
             stages=0,
             task="video",
+            no_maps="takes clips",
         )
         for name, config in video_swin.VARIANTS.items()
     },
@@ -209,13 +222,10 @@ def create_model(
             raise ConfigError(
                 f"{name} has no option {option!r}{did_you_mean(option, entry.options) or '; it has none'}"
             )
-    if entry.task != "classify" and features_only:
-        kind = "maps an image to an image" if entry.task == "restore" else "takes clips"
-        raise ConfigError(f"{name} {kind} and has no feature maps; leave features_only out")
-    if entry.task == "restore":
-        config = dataclasses.replace(entry.config, **options)
-    else:
-        config = dataclasses.replace(entry.config, num_classes=num_classes, in_chans=in_chans, **options)
+    if entry.no_maps and features_only:
+        raise ConfigError(f"{name} {entry.no_maps} and has no feature maps; leave features_only out")
+    shape = {"num_classes": num_classes, "in_chans": in_chans} if entry.has_classes else {}
+    config = dataclasses.replace(entry.config, **shape, **options)
     indices = (range(entry.stages) if out_indices is None else out_indices) if features_only else None
     model = entry.build(config, indices)
     set_origin(model, name)

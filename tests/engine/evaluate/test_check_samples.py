@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from saccade.cli.main import main
 from saccade.data.scenes import scenes_folder
@@ -40,3 +42,17 @@ def test_command(scenes, capsys):
     (scenes / "semantic" / "train" / "00002.png").write_bytes(b"")
     assert main(["data", "check", str(scenes), "--task", "segment"]) == 1
     assert "00002.png" in capsys.readouterr().out
+
+
+def test_clips_are_read_as_such(tmp_path, capsys):
+    pictures = [Image.fromarray(np.full((24, 32, 3), 15 * number, np.uint8)) for number in range(16)]
+    for place in ("train/a/one", "train/b/two", "val/a/three", "val/b/four"):
+        path = tmp_path / f"{place}.gif"
+        path.parent.mkdir(parents=True)
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100)
+    assert main(["data", "check", str(tmp_path), "--task", "video", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["pictures"], found["labels"], found["errors"]) == (4, ["a", "b"], 0)
+    (tmp_path / "val/b/four.gif").write_bytes(b"no picture")
+    assert main(["data", "check", str(tmp_path), "--task", "video"]) == 1
+    assert "four.gif" in capsys.readouterr().out

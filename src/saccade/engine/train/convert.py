@@ -42,7 +42,7 @@ from saccade.errors import ConfigError, WeightsError
 from saccade.files import convert as checked
 from saccade.files import read_yaml, write_text
 from saccade.settings import leaves, to_plain
-from saccade.tasks.classify.task import preprocess_of
+from saccade.tasks import get_task
 from saccade.tasks.open import load_model
 from saccade.trust import Stored, check_place
 from saccade.weights import Card, locate, read_weights
@@ -93,7 +93,7 @@ def check_plan(plan: ConvertPlan) -> ConvertPlan:
     Raises:
         ConfigError: Settings that exclude each other.
     """
-    if plan.recipe.task != "classify":
+    if not get_task(plan.recipe.task).sparsifies:
         raise ConfigError(
             f"saccade sparsify fine-tunes classifiers; the recipe's task is {plan.recipe.task!r}"
         )
@@ -144,7 +144,8 @@ def open_base(plan: ConvertPlan, say: Say) -> Base:
         options.setdefault("img_size", recipe.data.size)
     card = Card(f"timm/{plain}", options)
     recipe.data.size = recipe.data.size or int(options.get("img_size", 0))
-    card.preprocess = {**preprocess_of(card, recipe.data.size).to_dict(), **recipe.model.preprocess}
+    sized = get_task(recipe.task).sized(card, recipe.data.size)
+    card.preprocess = {**sized.preprocess, **recipe.model.preprocess}
     torch.manual_seed(recipe.run.seed)
     if plan.weights:
         return _named_with_file(card, plan.weights)

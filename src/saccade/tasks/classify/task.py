@@ -66,6 +66,8 @@ class Classify(Task):
     distils = True
     phones = True
     measured = True
+    sparsifies = True
+    labelled_pictures = True
     predict_settings: ClassVar[type[PredictSettings]] = ClassifySettings
 
     def shipped_recipe(self, data: str, model: str | None) -> str:
