@@ -38,6 +38,7 @@ from saccade.engine.sessions.pool import Pool, open_pool
 from saccade.errors import SaccadeError
 from saccade.files import write_text
 from saccade.files.journal import Journal
+from saccade.tasks import get_task
 from saccade.weights import Card
 from saccade.zoo.loading import load_weights, save_weights
 from saccade.zoo.registry import create_model
@@ -126,6 +127,7 @@ def measure(options: argparse.Namespace, room: Path, stack: contextlib.ExitStack
         networks = stack.enter_context(
             open_pool(
                 weights,
+                get_task("classify"),
                 verb="predict",
                 backend="auto" if precision == "int8" else backend,
                 precision="float32" if precision == "int8" else precision,

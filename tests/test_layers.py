@@ -238,7 +238,6 @@ YET_TO_GO = {
     "cli/vlm_new.py",
     "cli/vlm_score.py",
     "cli/vlm_tune.py",
-    "engine/evaluate/check_dense.py",
     "engine/predict/answers.py",
     "engine/predict/compare_answers.py",
     "engine/predict/sharpen.py",

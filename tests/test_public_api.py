@@ -27,6 +27,7 @@ PUBLIC = {
     "save_weights",
     "sparsify",
     "bench",
+    "evaluate",
     "export",
     "verify",
     "train",

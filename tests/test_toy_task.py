@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import saccade
 import toy
 from saccade.cli.main import main
+from saccade.engine.evaluate.check_samples import check_samples
 from saccade.errors import ConfigError
 from saccade.tasks import TASKS
 from saccade.weights import Card
@@ -90,6 +91,24 @@ def test_the_command_trains_it_and_names_what_it_lacks(home, tmp_path, capsys):
     assert main(["train", *flags, "--model", "shvit_s1", "--out", str(tmp_path / "no")]) == 2
     assert "shvit_s1 does not count; choose dots_small" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
+
+
+def test_its_data_are_looked_over(home, monkeypatch):
+    monkeypatch.setattr(toy.task.Count, "_check", lambda task, card: None)  # which knows its own model only
+    calls = []
+    found = check_samples("count", str(home / "ask.txt"), progress=lambda *done: calls.append(done))
+    assert (found.samples, calls[-1]) == ({"train": 10, "val": 2}, (12, 12))
+    assert [(part, name) for part, name, _ in found.skipped] == [("train", "b1005")]
+
+
+def test_it_is_evaluated_from_python(home):
+    found = saccade.evaluate(home / "run", threads=2, batch=7)
+    assert (found.task, found.count, found.setting["batch"], found.setting["workers"]) == ("count", 40, 7, 2)
+    assert found.metrics["right"] > 0.8
+    other = saccade.evaluate(home / "run", home / "ask.txt", threads=1)
+    assert (other.count, [name for name, _ in other.skipped]) == (11, ["b1005"])
+    with pytest.raises(ConfigError, match="the task count has no setting 'views'; choose from size"):
+        saccade.evaluate(home / "run", views="4x3")
 
 
 def test_it_is_evaluated(home, tmp_path):

@@ -164,7 +164,7 @@ class Storm:
             "timm",
             "saccade.cli.main",
             "saccade.engine.train.loop",
-            "saccade.engine.predict.run",
+            "saccade.engine.predict.predict",
             "saccade.engine.evaluate.evaluate",
             "saccade.radar.imaging",
         ]

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from saccade.engine.bench.run import bench
+    from saccade.engine.evaluate.evaluate import evaluate
     from saccade.engine.export.check import verify
     from saccade.engine.export.ship import export
     from saccade.engine.predict import open_predictor, predict
@@ -33,6 +34,7 @@ _HOMES = {
     "open_predictor": "saccade.engine.predict",
     "predict": "saccade.engine.predict",
     "bench": "saccade.engine.bench.run",
+    "evaluate": "saccade.engine.evaluate.evaluate",
     "export": "saccade.engine.export.ship",
     "verify": "saccade.engine.export.check",
     "register_task": "saccade.tasks",
@@ -45,6 +47,7 @@ __all__ = [
     "__version__",
     "bench",
     "create_model",
+    "evaluate",
     "export",
     "fold",
     "list_models",

@@ -8,7 +8,7 @@ import torch
 
 from saccade.cli.main import main
 from saccade.engine.predict.sharpen import load_sharpener, shipped_weights
-from saccade.engine.sessions import open_net
+from saccade.engine.sessions.open import open_runner
 from saccade.radar import read_image, read_scan
 
 pytest.importorskip("h5py")
@@ -186,11 +186,11 @@ def test_the_sharpener_exports_at_one_size(tmp_path, capsys):
         str(tmp_path),
     ]
     assert main(command) == 0
-    bundle = open_net(tmp_path / "srvit_swift-44-onnx-float32")
+    bundle = open_runner(tmp_path / "srvit_swift-44-onnx-float32", verb="evaluate")
     images = torch.rand(3, 1, 44, 44) ** 4
     network, _ = load_sharpener()
     with torch.no_grad():
-        assert torch.allclose(bundle(images), network(images), atol=2e-6)
+        assert torch.allclose(bundle.net(images), network(images), atol=2e-6)
     capsys.readouterr()
     for more, words in ((["onnx", "--dynamic"], "leave out --dynamic"), (["litert"], "not to litert")):
         assert main([*command[:4], *more]) == 2

@@ -31,8 +31,9 @@ def check(
     Example: saccade data check photos/
 
     Args:
-        data: Folder, table, shards or a built-in name; for detect COCO annotations, for segment class maps.
-        task: classify (unless said otherwise), detect or segment.
+        data: Folder, table, shards or a built-in name; for detect COCO annotations, for segment class
+            maps, for video a folder of clips.
+        task: classify (unless said otherwise), detect, segment or video.
         val: Validation data, when it lies elsewhere.
         max_pixels: Larger pictures are errors (decompression bombs).
         threads: Cores to use; 0: all.
@@ -46,7 +47,7 @@ def check(
 
     task = task or Card.task
     if not get_task(task).labelled_pictures:
-        _check_dense(task, data, val, max_pixels, out, every, json)
+        _check_samples(task, data, val, max_pixels, out, every, json)
         return
     with show.progress() as bar:
         line = bar.add_task("checking", total=None, info="")
@@ -90,16 +91,16 @@ def _show_findings(findings: list[dict[str, Any]], every: bool) -> None:
             )
 
 
-def _check_dense(
+def _check_samples(
     task: str, data: str, val: str, max_pixels: int, out: Path | None, every: bool, as_json: bool
 ) -> None:
-    """Look over pictures with boxes or class maps; see `check`."""
+    """Look over the samples of another task; see `check`."""
     from saccade.data.check import write_findings
-    from saccade.engine.evaluate.check_dense import check_dense
+    from saccade.engine.evaluate.check_samples import check_samples
 
     with show.progress() as bar:
         line = bar.add_task("checking", total=None, info="")
-        found = check_dense(
+        found = check_samples(
             task,
             data,
             val,
@@ -109,7 +110,7 @@ def _check_dense(
     findings = [{"part": part, "name": name, "reason": reason} for part, name, reason in found.skipped]
     if out is not None:
         write_findings(out, findings)
-    values = {"pictures": sum(found.pictures.values()), "classes": len(found.labels), "errors": len(findings)}
+    values = {"pictures": sum(found.samples.values()), "classes": len(found.labels), "errors": len(findings)}
     if as_json:
         show.result(
             {**values, "labels": found.labels, "notes": found.notes, "findings": findings}, as_json=True

@@ -48,7 +48,7 @@ class Named:
         from saccade.engine.source import task_of
 
         plain = replace(self, labels="").source()
-        if self.labels and "labels" in task_of(plain)[0].held_out_settings:
+        if self.labels and "labels" in task_of(plain, "evaluate")[0].held_out_settings:
             return plain, self.labels
         return self.source(), ""
 

@@ -61,7 +61,7 @@ def predict(
 
     weights, asked = named.source(), {}
     if settings:
-        task, _ = task_of(weights)
+        task, _ = task_of(weights, "predict")
         known = list(task.predict_settings.__dataclass_fields__)
         try:
             asked = read_flags(settings, known, SHARED)

@@ -1,4 +1,4 @@
-"""Open weights for a job, unless their task cannot do it."""
+"""Say what weights are for, and open them for a job unless their task cannot do it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,23 @@ def open_for(source: Path | str | tuple[nn.Module, Card], verb: str) -> tuple[Ta
     return task, model, card
 
 
-def task_of(source: Path | str) -> tuple[Task, Card]:
+def task_of(source: Path | str, verb: str) -> tuple[Task, Card]:
     """Return the task of weights and their card, without opening the network where the file says it.
 
+    Args:
+        source: Run folder, weights file, bundle or model name.
+        verb: As in `Task.unsupported`: a task that cannot is refused.
+
     Raises:
+        ConfigError: The task cannot, a place in the card takes the user's own word, or no such model.
         WeightsError: Nothing there, or nothing that can be read.
     """
     card = card_of_source(source)
+    known = card is not None
     if card is None:
         _, card = load_model(source)
-    return get_task(card.task), card
+    task = get_task(card.task)
+    task.refuse(verb, str(source))
+    if known:
+        task.check_stored(card, source)
+    return task, card

@@ -173,7 +173,7 @@ class Task(abc.ABC):
     """What pages call a metric; one whose name ends in " %" is a share, shown in per cent."""
     unsupported: ClassVar[Mapping[str, str]] = {}
     """What the engine does for other tasks and not for this one: verb (train, evaluate, predict, explain, export,
-    bench) -> what the user can do instead, the end of a sentence."""
+    bench, check: looking its data over) -> what the user can do instead, the end of a sentence."""
 
     distils: ClassVar[bool] = False
     """Whether its loss can learn from a teacher (`LossContext.teacher`)."""
@@ -188,7 +188,9 @@ class Task(abc.ABC):
     measured: ClassVar[bool] = False
     """Whether the backend auto means the fastest of a few by measurement, and not PyTorch."""
     predict_batch: ClassVar[int] = 0
-    """Samples that `predict` runs at a time unless told otherwise; 0: the fastest of a few sizes."""
+    """Samples that `predict` and `evaluate` run at a time unless told otherwise; 0: the fastest of a few sizes."""
+    parallel: ClassVar[bool] = True
+    """Whether these run a copy of the network on each core, in threads; False: a single one, on all cores."""
     place_flags: ClassVar[Mapping[str, str]] = {}
     """Settings that name a place for this task only, and how they are typed."""
     into_folder: ClassVar[bool] = False

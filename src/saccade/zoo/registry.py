@@ -173,11 +173,12 @@ def input_shape(name: str, model: nn.Module, batch: int = 1) -> tuple[int, ...]:
     return (batch, *frames, channels_of(name), size, size)
 
 
-def widest_names(name: str) -> list[str]:
+@functools.cache
+def widest_names(name: str) -> tuple[str, ...]:
     """List the tensor names that one of our networks has with every head and option it could have."""
     entry = _entry(name)
     with torch.device("meta"):
-        return list(entry.build(dataclasses.replace(entry.config, **entry.widest), None).state_dict())
+        return tuple(entry.build(dataclasses.replace(entry.config, **entry.widest), None).state_dict())
 
 
 def create_model(

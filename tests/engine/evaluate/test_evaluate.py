@@ -111,8 +111,10 @@ def test_a_language_model_is_measured_by_the_likelihood_of_answers(tmp_path, cap
     tune = f"vlm tune --base {home}/base --data {home}/questions.jsonl --lora 4 --epochs 1 --batch 4 {given}"
     assert main(f"{tune} --data.workers 0 --out {home}/run --json".split()) == 0
     trained = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert main(["eval", "--weights", f"{home}/run", "--threads", "1", "--json"]) == 0
+    assert main(["eval", "--weights", f"{home}/run", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["likelihood"] == pytest.approx(trained["likelihood"], rel=1e-5)
     assert values["count"] == trained["count"]
+    assert "workers" not in values  # one copy of the network only
+    assert values["batch"] == 8
     assert "Likelihood" in (home / "run" / "report.html").read_text()

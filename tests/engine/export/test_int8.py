@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from saccade.engine.export import export, verify
 from saccade.engine.export.held_out import HeldOut, Recorder
-from saccade.engine.sessions import open_net
+from saccade.engine.sessions.open import open_runner
 from saccade.errors import CheckFailed
 from saccade.tasks import get_task
 from saccade.tasks.classify.task import Classify
@@ -60,11 +60,11 @@ def test_int8_keeps_the_marks(trained, tmp_path, to):
     assert checks["agreement"] >= Classify.agreement["int8"]
     val = digits(card, tmp_path).val
     images = torch.stack([val[i]["image"] for i in range(4)])
-    with open_net(shipped.path, threads=1) as found:
+    with open_runner(shipped.path, verb="predict", threads=1) as found:
         assert found.precision == "int8"
-        one_by_one = torch.cat([found(image[None]) for image in images])
+        one_by_one = torch.cat([found.net(image[None]) for image in images])
         # OpenVINO computes a single picture wrongly when the batch is free.
-        assert verify.difference(one_by_one, found(images)) < verify.INT8_BATCH_LIMIT
+        assert verify.difference(one_by_one, found.net(images)) < verify.INT8_BATCH_LIMIT
 
 
 @pytest.mark.slow

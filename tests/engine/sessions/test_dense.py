@@ -87,9 +87,11 @@ def test_what_does_not_export():
 def test_knows_dense_weights_without_opening_them(tmp_path):
     net, card = network("semantic_fpn")
     save_weights(net, tmp_path / "net.safetensors", card)
-    task, found = task_of(tmp_path / "net.safetensors")
+    task, found = task_of(tmp_path / "net.safetensors", "predict")
     assert (found.head, found.task, task.name) == ("semantic_fpn", "segment", "segment")
     with pytest.raises(ConfigError, match="saccade export"):
         saccade.open_predictor(tmp_path / "net.safetensors", backend="onnx")
+    with pytest.raises(ConfigError, match="cannot explain; maps of evidence"):
+        task_of(tmp_path / "net.safetensors", "explain")
     with pytest.raises(ConfigError, match="no model of that name"):
-        task_of("no_such_model")
+        task_of("no_such_model", "predict")

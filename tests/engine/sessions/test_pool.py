@@ -12,15 +12,15 @@ from PIL import Image
 from saccade.data.dataset import ImageDataset
 from saccade.data.preprocess import Preprocess
 from saccade.data.source import FileSource
-from saccade.engine.sessions.finite import REASON
-from saccade.engine.sessions.open import Runner
+from saccade.engine.sessions.finite import REASON, FiniteOutputs
 from saccade.engine.sessions.pool import Pool, best_batch
+from saccade.engine.sessions.runner import Runner
 from saccade.errors import ConfigError, ShapeError, WeightsError
 from saccade.tasks import get_task
 from saccade.weights import Card
 
 PREPROCESS = Preprocess(size=16, crop_pct=1.0)
-EXAMPLE = torch.zeros(1, 3, 16, 16)
+EXAMPLE = (torch.zeros(1, 3, 16, 24),)
 
 
 @pytest.fixture
@@ -43,14 +43,18 @@ def grey(images: torch.Tensor) -> torch.Tensor:
 def stream(source, networks, *, batch, workers=None, start=0):
     """Run functions as networks over a source."""
     card = Card("shvit_s1", num_classes=1, preprocess=PREPROCESS.to_dict())
-    runners = [Runner(get_task("classify"), card, net, "torch", "float32") for net in networks]
-    number = len(runners) if workers is None else workers
-    pool = Pool(runners, number, "net.safetensors", lambda: runners[0])
+    task = get_task("classify")
+
+    def runner(net):
+        return Runner(task, card, net, "torch", "float32", lambda: runner(net))
+
+    number = len(networks) if workers is None else workers
+    pool = Pool(task, [runner(net) for net in networks], number, "net.safetensors")
     return pool.run(ImageDataset(source, PREPROCESS), batch=batch, start=start)
 
 
 @pytest.mark.parametrize(
-    ("batch", "networks", "workers"), [(1, 3, None), (4, 1, 3), (3, 2, 2), (50, 2, None)]
+    ("batch", "networks", "workers"), [(1, 3, None), (4, 1, 3), (3, 2, 2), (50, 2, None), (4, 1, 0)]
 )
 def test_every_picture_once_and_in_order(source, batch, networks, workers):
     seen, places, skipped = [], [], []
@@ -97,7 +101,7 @@ def test_threads_are_put_back_even_when_stopped(source):
     batches.close()
     assert torch.get_num_threads() == before
     assert set(inside) == {1}
-    assert not [t for t in threading.enumerate() if t.name.startswith("saccade")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("saccade_")]
 
 
 def test_an_error_of_the_network_comes_out(source):
@@ -145,6 +149,32 @@ def test_nothing_but_such_outputs_is_an_error_though_noise_passes(source):
 
     with pytest.raises(WeightsError, match=r"net\.safetensors: the network's outputs are not finite"):
         list(stream(source, [picky], batch=4))
+
+
+def test_outputs_of_a_task_without_an_example():
+    """Nothing to try the network on: samples are left out until there is nothing else."""
+    outputs = [{"losses": torch.tensor([0.5, value])} for value in (1.0, torch.nan, 2.0)]
+    batch = {"index": torch.arange(3), "name": list("abc"), "skipped": []}
+    kept, found = FiniteOutputs("net", list).keep(batch, outputs, 0)
+    assert (kept["name"], kept["skipped"], len(found)) == (["a", "c"], [("b", REASON)], 2)
+    with pytest.raises(WeightsError, match="not finite"):
+        FiniteOutputs("net", list).keep(batch, [outputs[1]] * 3, 0)
+
+
+def test_the_fastest_batch_of_several_inputs_where_the_network_is():
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+            self.seen = set()
+
+        def forward(self, image, mark):
+            self.seen.add((image.shape, mark.shape, mark.device))
+            return {"out": image.mean() * self.scale}
+
+    net = Two()
+    assert best_batch(net, (torch.zeros(1, 3, 4, 8), torch.zeros(1, 5)), limit=1, patience_s=0.01) == 1
+    assert net.seen == {((1, 3, 4, 8), (1, 5), torch.device("cpu"))}
 
 
 def test_best_batch_finds_what_is_fast():

@@ -19,7 +19,7 @@ from saccade.engine.bench.timing import Timing, interleave, median_interval, rat
 from saccade.engine.export import is_bundle, open_file
 from saccade.engine.export.session import tensors_of
 from saccade.engine.sessions.eager import CompiledSession, EagerSession
-from saccade.engine.sessions.net import made_bundle
+from saccade.engine.sessions.made import made_bundle
 from saccade.engine.source import open_for
 from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.files import replacing, write_text

@@ -39,7 +39,7 @@ class HeldOut:
 
 def evaluate(
     weights: Path | str,
-    data: str = "",
+    data: Path | str = "",
     *,
     backend: str = "auto",
     precision: str = "float32",
@@ -79,23 +79,22 @@ def evaluate(
     """
     if batch < 0:
         raise ConfigError(f"batch is {batch}; expected 1 or more, or 0 to find the fastest")
-    held = find_held_out(data, like or Source(weights).weights)
+    held = find_held_out(data if isinstance(data, str) else str(data), like or Source(weights).weights)
     check_place(held.config.source)
     # Opening weights may export and measure them first; data that cannot be used are refused before that.
-    task, card = task_of(weights)
-    task.refuse("evaluate", str(weights))
+    task, card = task_of(weights, "evaluate")
     config = dataclasses.replace(held.config, **_asked(task, settings))
     part = task.open_held_out(config, card, seed=held.seed, kept_back=held.kept_back)
     with open_pool(
         weights,
+        task,
         verb="evaluate",
         backend=backend,
         precision=precision,
         threads=threads,
         device=device,
-        size=settings.get("size", 0),
+        size=config.size or 0,
         samples=len(part.val),
-        task=task,
         log=log,
     ) as pool:
         card = dataclasses.replace(pool.card, labels=part.labels, preprocess=part.preprocess)
@@ -104,8 +103,8 @@ def evaluate(
         begin = time.perf_counter()
         metrics, skipped = _run(pool, card, part.val, gallery, chosen, progress)
         seconds = time.perf_counter() - begin
-        setting = {**pool.setting, **_data_setting(part.preprocess), "batch": chosen, "workers": pool.workers}
-        fresh = pool.fresh
+        setting = {**pool.setting, **_data_setting(part.preprocess), "batch": chosen}
+        setting |= {"workers": pool.workers} if pool.workers else {}
     values = metrics.summary()
     count = int(values.pop("count"))
     if not count:
@@ -114,7 +113,7 @@ def evaluate(
             f"first: {skipped[0][1] if skipped else 'none there'}"
         )
     notes = [*held.notes, *part.notes]
-    if fresh:
+    if pool.fresh:
         notes.append("These weights are fresh, not trained: the metrics say nothing about the model.")
     setting |= {"seconds": round(seconds, 3), "images_per_s": round(len(part.val) / seconds, 1)}
     found = Evaluation(

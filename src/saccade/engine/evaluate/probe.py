@@ -81,8 +81,7 @@ def probe(
         raise ConfigError("a probe learns from labelled data; name it with --data")
     for place in (data, val):
         check_place(place)
-    task, card = task_of(weights)
-    task.refuse("evaluate", str(weights))
+    task, card = task_of(weights, "evaluate")
     blank = dataclasses.replace(card, labels=[])
     part = task.open(
         DataConfig(source=data, val=val, size=size, workers=0), AugmentConfig(), blank, seed=seed
@@ -91,12 +90,12 @@ def probe(
     total, begin = len(train) + len(part.val), time.perf_counter()
     with open_pool(
         weights,
+        task,
         verb="evaluate",
         threads=threads,
         device=device,
         size=size,
         samples=total,
-        task=task,
         embed=True,
         log=log,
     ) as pool:

@@ -16,7 +16,10 @@ from saccade.weights.card import Card
 class Session(Protocol):
     """An opened model. Closing it (the worker kinds hold a process) is safe to repeat."""
 
-    threads: int
+    @property
+    def threads(self) -> int:
+        """Threads of one call."""
+        ...
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Map float32 tensors on the CPU, in the order of the file, to its output, or a tuple of several."""
@@ -41,6 +44,11 @@ class OpenedFile(Exported):
     def __init__(self, session: Session, card: Card, shapes: Sequence[Sequence[int | str]]) -> None:
         self.session, self.card, self._shapes = session, card, shapes
         self.size = size_of(shapes[0])
+
+    @property
+    def threads(self) -> int:
+        """Threads of one call."""
+        return self.session.threads
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Run the file.

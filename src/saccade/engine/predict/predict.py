@@ -99,8 +99,7 @@ def predict(
         if value < 0:
             raise ConfigError(f"{name} is {value}; expected 1 or more, or 0 to have it chosen")
     need_local(str(inputs))
-    task, card = task_of(weights)
-    task.refuse("predict", str(weights))
+    task, card = task_of(weights, "predict")
     if embed and (extra := [name for name in settings if name != "max_pixels"]):
         raise ConfigError(f"vectors have no setting {extra[0]}; leave it out")
     asked = settings_of(task, settings)
@@ -111,6 +110,7 @@ def predict(
         log(note)
     with open_pool(
         weights,
+        task,
         verb="predict",
         backend=backend,
         precision=precision,

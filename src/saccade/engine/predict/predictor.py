@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from saccade.engine.predict.predict import settings_of
-from saccade.engine.sessions.open import Runner, open_runner
+from saccade.engine.sessions.open import open_runner
+from saccade.engine.sessions.runner import Runner
 from saccade.errors import ConfigError, DataError, ShapeError
 from saccade.tasks.base import Batch, unnamed
 from saccade.weights import Card

@@ -2,66 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import torch
-from torch import nn
 
-from saccade.engine.export import is_bundle
-from saccade.engine.sessions.finite import settled
-from saccade.engine.sessions.net import NetSession, check_request, open_net
-from saccade.errors import ConfigError
-from saccade.files import count_threads
-from saccade.nn.fold import fold
+from saccade.engine.export import is_bundle, read_bundle
+from saccade.engine.sessions.choose import choose, choose_for_onnx
+from saccade.engine.sessions.made import made_bundle
+from saccade.engine.sessions.runner import Runner, run_bundle, run_module
+from saccade.errors import ConfigError, did_you_mean
 from saccade.tasks import get_task
-from saccade.tasks.base import Batch, Net, Task
 from saccade.tasks.open import card_of_source, load_model
 from saccade.weights import Card
 
+PRECISIONS = ("float32", "bf16", "int8")
+IN_PROCESS = ("torch", "compile")
+"""Backends that run the network itself; the others open an exported file."""
+BACKENDS = ("auto", *IN_PROCESS, "onnx", "openvino", "executorch", "litert")
 Log = Callable[[str], None]
-
-
-@dataclass
-class Runner:
-    """A network ready to run. Not for use by several threads at once."""
-
-    task: Task
-    card: Card
-    """With the whole evaluation transform, at the size that was asked for."""
-    net: Net
-    """What `Task.run` takes: a folded module on its device, or a session."""
-    backend: str
-    """torch, compile, onnx, openvino, executorch or litert."""
-    precision: str
-    device: str = "cpu"
-    size: tuple[int, int] | None = None
-    """(height, width) that the file takes; None: any."""
-    batch: int | None = None
-    """The only batch that the file takes; None: any."""
-    why: str = ""
-    """How the backend was chosen, for people."""
-    session: NetSession | None = None
-    """What holds a runtime, when there is one."""
-
-    def run(self, batch: Batch) -> Any:
-        """Run the task on a batch; outputs are on the CPU."""
-        with torch.no_grad():
-            return settled(self.task.run(self.net, batch))
-
-    def close(self) -> None:
-        """Free the runtime; running afterwards is an error."""
-        if self.session is not None:
-            self.session.close()
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def open_runner(
@@ -100,34 +60,48 @@ def open_runner(
         CheckFailed: The named backend differs from PyTorch.
     """
     check_request(backend, precision, device)
-    known, bundled = card_of_source(source), is_bundle(source)
+    known = card_of_source(source)
     if known is not None:
         get_task(known.task).refuse(verb, str(source))
-    if precision == "int8" and not bundled:
+    if embed:
+        _check_embedding(source, backend, precision)
+    if is_bundle(source):
+        return _open_bundle(source, backend, precision, threads, device, size, batch, log)
+    if precision == "int8":
         raise ConfigError(
             f"{source}: int8 needs calibration; run `saccade export --precision int8 --data ...` and use its bundle"
         )
-    if embed:
-        return _open_embedding(source, verb, backend, precision, threads, device, size)
-    if known is not None and not bundled:
+    if device != "cpu" and backend not in ("auto", *IN_PROCESS):
+        raise ConfigError(
+            f"the device {device!r} runs with the backends torch and compile only, not {backend!r}"
+        )
+    if known is not None:
         _check_plain(known, source, backend, precision)
-    if bundled or (known is not None and get_task(known.task).measured):
-        return _open_session(source, backend, precision, threads, device, size, batch, log)
     model, card = load_model(source)
     task = get_task(card.task)
-    task.refuse(verb, str(source))
-    if task.measured:
-        return _open_session(source, backend, precision, threads, device, size, batch, log)
-    _check_plain(card, source, backend, precision)
-    torch.set_num_threads(count_threads(threads))
-    net = _on_device(task.watched(fold(model)), device)
-    return Runner(task, task.sized(card, size), net, "torch", "float32", device, why="PyTorch")
+    if known is None:
+        task.refuse(verb, str(source))
+        _check_plain(card, source, backend, precision)
+    card = task.sized(card, size)
+
+    def build(name: str) -> Runner:
+        if name in IN_PROCESS:
+            return run_module(
+                model, card, reload=lambda: load_model(source)[0], backend=name, precision=precision,
+                threads=threads, device=device, embed=embed,
+            )  # fmt: skip
+        bundle = made_bundle(model, card, name, precision, log)
+        return run_bundle(bundle, threads=threads, why="as asked for")
+
+    if embed or not task.measured or (device != "cpu" and backend == "auto"):
+        return dataclasses.replace(build("torch"), why="PyTorch")
+    if backend == "auto":
+        return choose(model, card, build, precision=precision, threads=threads, batch=batch, log=log)
+    return build(backend)
 
 
-def _open_embedding(
-    source: Path | str, verb: str, backend: str, precision: str, threads: int | None, device: str, size: int
-) -> Runner:
-    """Open what gives vectors."""
+def _check_embedding(source: Path | str, backend: str, precision: str) -> None:
+    """Refuse what gives no vectors."""
     if is_bundle(source):
         raise ConfigError(f"{source}: a bundle gives no vectors; name the weights that it was made from")
     if backend not in ("auto", "torch") or precision != "float32":
@@ -135,12 +109,6 @@ def _open_embedding(
             f"vectors are made with torch in float32, not with {backend} in {precision}; leave --backend and "
             "--precision out"
         )
-    model, card = load_model(source)
-    task = get_task(card.task)
-    task.refuse(verb, str(source))
-    torch.set_num_threads(count_threads(threads))
-    net = _on_device(fold(task.embedding(model, card)), device)
-    return Runner(task, task.sized(card, size), net, "torch", "float32", device, why="PyTorch")
 
 
 def _check_plain(card: Card, source: Path | str, backend: str, precision: str) -> None:
@@ -158,39 +126,42 @@ def _check_plain(card: Card, source: Path | str, backend: str, precision: str) -
         )
 
 
-def _open_session(
-    source: Path | str,
-    backend: str,
-    precision: str,
-    threads: int | None,
-    device: str,
-    size: int,
-    batch: int,
+def _open_bundle(
+    source: Path | str, backend: str, precision: str, threads: int | None, device: str, size: int, batch: int,
     log: Log,
-) -> Runner:
-    """Open what runs tensors, and let its task call it."""
-    # A bare model name makes weights from the global generator: every worker shall get the same ones.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        session = open_net(
-            source, backend=backend, precision=precision, threads=threads, device=device, batch=batch, log=log
-        )
-    task = get_task(session.card.task)
-    card = task.sized(session.card, size)
-    net = task.exported(session, session.card)
-    side = card.preprocess["size"]
-    if task.measured and is_bundle(source) and session.size not in (None, (side, side)):
-        session.close()
+) -> Runner:  # fmt: skip
+    """Open a bundle as its manifest says; refuse what contradicts it."""
+    bundle = read_bundle(source)
+    manifest = bundle.manifest
+    if device != "cpu":
         raise ConfigError(
-            f"{source}: this bundle takes pictures of {session.size[0]} px, not of {side}; export another one"
+            f"{source}: bundles run on the CPU; for {device} use the run folder or weights file"
         )
-    return Runner(
-        task, card, net, session.backend, session.precision, device, session.size, session.batch, session.why, session
-    )  # fmt: skip
+    if precision not in ("float32", manifest.precision):
+        raise ConfigError(
+            f"{source}: this bundle is {manifest.precision}, not {precision}; export another one"
+        )
+
+    def build(name: str, why: str = "as asked for") -> Runner:
+        return run_bundle(bundle, threads=threads, backend=name, why=why, size=size)
+
+    if backend != "auto":
+        return build(backend)
+    if (manifest.format, manifest.precision) == ("onnx", "float32"):
+        return choose_for_onnx(bundle, build, threads=threads, batch=batch, log=log)
+    return build(manifest.format, "the bundle's own format")
 
 
-def _on_device(net: nn.Module, device: str) -> nn.Module:
+def check_request(backend: str, precision: str, device: str) -> None:
+    """Refuse names that do not exist."""
+    if backend not in BACKENDS:
+        raise ConfigError(f"unknown backend {backend!r}{did_you_mean(backend, BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}{did_you_mean(precision, PRECISIONS)}")
     try:
-        return net.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"the device {device!r} cannot be used ({str(error)[:100]}); use cpu") from None
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ConfigError(f"unknown device {device!r}; choose from cpu, cuda, cuda:N, mps") from None
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(kind, False):
+        raise ConfigError(f"the device {device!r} is not present here; use cpu")

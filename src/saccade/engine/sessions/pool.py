@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saccade.engine.export import is_bundle
 from saccade.engine.run import read_jobs, run_batches
 from saccade.engine.sessions.finite import FiniteOutputs, settled
-from saccade.engine.sessions.open import Runner, open_runner
+from saccade.engine.sessions.open import open_runner
+from saccade.engine.sessions.runner import Runner
+from saccade.errors import ConfigError
 from saccade.files import usable_cores
-from saccade.tasks.base import Batch, Net, Samples, Task, unnamed
+from saccade.tasks.base import Batch, Net, Samples, Task, device_of, unnamed
 from saccade.weights import Card
 
 FRESH = "fresh weights"
@@ -35,23 +36,18 @@ Log = Callable[[str], None]
 class Pool:
     """Equal networks, one for each worker on the CPU, a single one on an accelerator."""
 
+    task: Task
+    """What the weights are for; joins the samples that it opened."""
     runners: list[Runner]
     workers: int
-    """Threads that read and run."""
+    """Threads that read and run; 0: the calling one."""
     source: str
     """What was opened."""
-    again: Callable[[], Runner]
-    """Opens one more."""
 
     @property
     def first(self) -> Runner:
         """One of them."""
         return self.runners[0]
-
-    @property
-    def task(self) -> Task:
-        """What the weights are for."""
-        return self.first.task
 
     @property
     def card(self) -> Card:
@@ -85,13 +81,12 @@ class Pool:
             return first.batch
         if self.task.predict_batch:
             return self.task.predict_batch
-        limit = -(-samples // self.workers)
+        limit = -(-samples // max(1, self.workers))
         # With few there is no time to search; every new shape is compiled anew, for many seconds each.
         if limit < FEW or first.backend == "compile":
             return max(1, min(PROBED_BATCH, limit))
         largest = 32 if first.device == "cpu" else 256
-        (example,) = self.task.example(self.card)
-        return best_batch(first.net, example, limit=min(limit, largest))
+        return best_batch(first.net, self.task.example(self.card), limit=min(limit, largest))
 
     def for_batch(self, batch: int) -> list[Mapping[str, Net]]:
         """Return what the loop takes: the networks, filled up to a whole batch where shapes are compiled."""
@@ -122,20 +117,19 @@ class Pool:
                 yield kept, outputs if len(kept["index"]) else None
 
     def probe(self) -> Any:
-        """Run a network of its own on noise."""
-        with self.again() as runner:
+        """Run a network of its own on noise; nothing where its task makes none, and real samples have to do."""
+        try:
             (example, *_) = self.task.example(self.card)
+        except ConfigError:
+            return []
+        with self.first.again() as runner:
             return runner.run({"image": example, **unnamed(len(example))})
-
-    def close(self) -> None:
-        """Free all runtimes."""
-        for runner in self.runners:
-            runner.close()
 
 
 @contextmanager
 def open_pool(
     source: Path | str,
+    task: Task,
     *,
     verb: str,
     backend: str = "auto",
@@ -144,7 +138,6 @@ def open_pool(
     device: str = "cpu",
     size: int = 0,
     samples: int = 1 << 30,
-    task: Task | None = None,
     embed: bool = False,
     log: Log = lambda text: None,
 ) -> Iterator[Pool]:
@@ -155,15 +148,14 @@ def open_pool(
 
     Args:
         source: Run folder, weights file, bundle or model name.
+        task: Whose weights they are, and what opened the samples (`task_of`).
         verb: As for `open_runner`.
         backend: Likewise.
         precision: Likewise.
         threads: Cores to use; None: all.
         device: As for `open_runner`.
-        size: Side of the input in pixels; 0: that of the weights. A size that an exported file does not take runs in
-            PyTorch instead, unless a backend was named.
+        size: Side of the input in pixels; 0: that of the weights.
         samples: How many there are: no more workers than that.
-        task: What opened them, and may join them in its own way; None: a new one of the weights' task.
         embed: As for `open_runner`.
         log: Called with sentences about the work.
 
@@ -171,51 +163,39 @@ def open_pool(
         `Pool`.
     """
     before = torch.get_num_threads()
-    workers = max(1, min(threads or usable_cores(), samples))
-    pool: Pool | None = None
-
-    def opened(name: str, kind: str, report: Log) -> Runner:
-        runner = open_runner(
+    workers = max(1, min(threads or usable_cores(), samples)) if task.parallel else 0
+    runners: list[Runner] = []
+    try:
+        first = open_runner(
             source,
             verb=verb,
-            backend=name,
-            precision=kind,
-            threads=1,
+            backend=backend,
+            precision=precision,
+            threads=1 if workers else threads,
             device=device,
             size=size,
             batch=PROBED_BATCH,
             embed=embed,
-            log=report,
+            log=log,
         )
-        runner.task = task or runner.task
-        return runner
-
-    try:
-        first = opened(backend, precision, log)
-        pool = Pool([first], workers, str(source), lambda: opened(first.backend, first.precision, _silent))
-        side = int(first.card.preprocess.get("size", 0))
-        chosen = backend == "auto" and not is_bundle(source)
-        if chosen and first.size is not None and first.size != (side, side):
-            log(f"{first.backend} was exported for {first.size[0]} px; at {side} px PyTorch runs the network")
-            first.close()
-            pool.runners[0] = first = opened("torch", precision, log)
-        elif "measured before" in first.why or not first.why.startswith("fastest"):  # else `log` has had it
+        runners.append(first)
+        if "measured before" in first.why or not first.why.startswith("fastest"):  # else `log` has had it
             log(f"{first.backend} {first.precision}: {first.why}")
         if first.device == "cpu" and first.backend != "compile":
-            pool.runners += [pool.again() for _ in range(workers - 1)]
-        yield pool
+            runners += [first.again() for _ in range(workers - 1)]
+        yield Pool(task, runners, workers, str(source))
     finally:
-        if pool is not None:
-            pool.close()
+        for runner in runners:
+            runner.close()
         torch.set_num_threads(before)
 
 
-def best_batch(net: Net, example: Tensor, *, limit: int = 32, patience_s: float = 0.25) -> int:
+def best_batch(net: Net, example: tuple[Tensor, ...], *, limit: int = 32, patience_s: float = 0.25) -> int:
     """Find the batch size with the most samples per second, by trying a few for a moment each.
 
     Args:
         net: On one core.
-        example: (1, ...): fixes the input's shape.
+        example: Inputs of one sample: they fix the shapes.
         limit: Largest size that makes sense (the number of samples for each worker).
         patience_s: Time for each size, in seconds; stops early when larger batches get clearly slower.
 
@@ -223,12 +203,13 @@ def best_batch(net: Net, example: Tensor, *, limit: int = 32, patience_s: float 
         One of `PROBED_BATCHES`; the smallest within 3 % of the best, because small batches spread better.
     """
     rates: dict[int, float] = {}
+    device = device_of(net)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             for size in (s for s in PROBED_BATCHES if s <= max(1, limit)):
-                inputs = torch.zeros(size, *example.shape[1:])
+                inputs = tuple(torch.zeros(size, *value.shape[1:], device=device) for value in example)
                 rates[size] = size / _least_seconds(net, inputs, patience_s)
                 if rates[size] < 0.8 * max(rates.values()):
                     break
@@ -237,17 +218,17 @@ def best_batch(net: Net, example: Tensor, *, limit: int = 32, patience_s: float 
     return min(size for size, rate in rates.items() if rate >= 0.97 * max(rates.values()))
 
 
-def _least_seconds(net: Net, inputs: Tensor, patience_s: float) -> float:
+def _least_seconds(net: Net, inputs: tuple[Tensor, ...], patience_s: float) -> float:
     """Time a network: the least of its calls, in this process's own time where the work is done in it.
 
     The process's clock does not count what other programs take from the core, so a busy machine decides nothing.
     """
-    net(inputs)
+    settled(net(*inputs))  # which waits for an accelerator
     best = best_wall = float("inf")
     until = time.perf_counter() + patience_s
     while time.perf_counter() < until or best == float("inf"):
         wall, own = time.perf_counter(), time.process_time()
-        net(inputs)
+        settled(net(*inputs))
         best = min(best, time.process_time() - own)
         best_wall = min(best_wall, time.perf_counter() - wall)
     return best if best > 0.2 * best_wall else best_wall  # an accelerator or another process does the work
@@ -264,7 +245,3 @@ class Filled:
         missing = self.batch - len(images)
         full = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
         return self.net(full)[: len(images)]
-
-
-def _silent(text: str) -> None:
-    """Say nothing."""

@@ -34,8 +34,10 @@ class Answer(Task):
     name = "answer"
     main_metric = "likelihood"
     channels_last = False
+    parallel = False  # copies of a language model would not fit
+    predict_batch = 8
     unsupported: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("predict", "export", "bench", "explain"), "use `saccade vlm ask` and `saccade vlm score`"
+        ("predict", "export", "bench", "explain", "check"), "use `saccade vlm ask` and `saccade vlm score`"
     )
     place_flags: ClassVar = {"model.name": "--base"}
     samples = "questions"

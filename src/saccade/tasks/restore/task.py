@@ -35,6 +35,7 @@ class Restore(Task):
     unsupported: ClassVar[Mapping[str, str]] = {
         "explain": "use `saccade radar enhance` or `saccade radar eval`",
         "predict": "use `saccade radar enhance` or `saccade radar eval`",
+        "check": "use `saccade radar eval`, which compares pairs with their checksums",
     }
 
     def shipped_recipe(self, data: str, model: str | None) -> str:

@@ -50,6 +50,8 @@ class Video(Classify):
     main_metric = "top1"
     channels_last = False
     phones = False
+    labelled_pictures = False
+    sparsifies = False
     unsupported: ClassVar[Mapping[str, str]] = {
         "explain": "maps of evidence are drawn for classifiers of pictures"
     }

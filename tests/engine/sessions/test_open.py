@@ -9,8 +9,11 @@ from torch import nn
 
 from saccade.engine.export import export
 from saccade.engine.export.cache import recall, remember
+from saccade.engine.export.session import OpenedFile
 from saccade.engine.export.verify import BF16_LIMIT, difference, limit
-from saccade.engine.sessions import choose, net, open_net
+from saccade.engine.sessions import choose, made
+from saccade.engine.sessions.open import open_runner
+from saccade.engine.sessions.runner import run_bundle
 from saccade.errors import CheckFailed, ConfigError, ShapeError, WeightsError
 from saccade.files import cache_dir
 from saccade.tasks.open import load_model
@@ -64,10 +67,10 @@ def check_equal(outputs, model, images):
 def test_torch(weights, precision):
     path, model = weights
     images = torch.randn(3, 3, SIZE, SIZE)
-    with open_net(path, backend="torch", precision=precision) as found:
+    with open_runner(path, verb="predict", backend="torch", precision=precision) as found:
         assert (found.backend, found.precision, found.device) == ("torch", precision, "cpu")
         assert found.card.labels == list("abcd")
-        outputs = found(images)
+        outputs = found.net(images)
     assert outputs.dtype == torch.float32
     if precision == "float32":
         check_equal(outputs, model, images)
@@ -80,9 +83,9 @@ def test_onnx_is_made_once(weights):
     said = []
     images = torch.randn(3, 3, SIZE, SIZE)
     for _ in range(2):
-        with open_net(path, backend="onnx", threads=1, log=said.append) as found:
-            check_equal(found(images), model, images)
-            assert found.threads == 1
+        with open_runner(path, verb="predict", backend="onnx", threads=1, log=said.append) as found:
+            check_equal(found.net(images), model, images)
+            assert found.session.threads == 1
     assert len([line for line in said if "once" in line]) == 1
 
 
@@ -90,16 +93,16 @@ def test_auto_proves_and_remembers(weights, monkeypatch):
     path, model = weights
     monkeypatch.setattr(choose, "ROUND_SECONDS", 0.01)
     said = []
-    with open_net(path, threads=1, batch=2, log=said.append) as found:
+    with open_runner(path, verb="predict", threads=1, batch=2, log=said.append) as found:
         assert found.backend in ("torch", "onnx", "openvino")
         assert found.precision == "float32"
         assert "images/s at batch 2" in found.why
         for name in ("torch", "onnx", "openvino"):
             assert name in found.why
         images = torch.randn(2, 3, SIZE, SIZE)
-        check_equal(found(images), model, images)
+        check_equal(found.net(images), model, images)
     monkeypatch.setattr(choose, "_seconds", lambda *a: pytest.fail("timed again"))
-    with open_net(path, threads=1, batch=2) as again:
+    with open_runner(path, verb="predict", threads=1, batch=2) as again:
         assert again.backend == found.backend
         assert "measured before" in again.why
 
@@ -113,7 +116,7 @@ def test_a_wrong_candidate_is_never_taken(weights, monkeypatch):
 
     monkeypatch.setattr("saccade.engine.export.onnx.OnnxSession.__call__", wrong)
     said = []
-    with open_net(path, threads=1, batch=3, log=said.append) as found:
+    with open_runner(path, verb="predict", threads=1, batch=3, log=said.append) as found:
         assert found.backend != "onnx"
     assert any(line.startswith("onnx is out: ") and "differs from PyTorch by 0.01" in line for line in said)
 
@@ -124,7 +127,7 @@ def test_no_candidate_at_all_is_a_failed_check(weights, monkeypatch):
 
     monkeypatch.setattr(choose, "_prove", fail)
     with pytest.raises(CheckFailed, match="no backend gives"):
-        open_net(weights[0], threads=1, batch=5)
+        open_runner(weights[0], verb="predict", threads=1, batch=5)
 
 
 @pytest.fixture(scope="module")
@@ -134,22 +137,22 @@ def bundle(weights, tmp_path_factory):
 
 def test_bundles_know_their_size(weights, bundle):
     model = weights[1]
-    with open_net(bundle) as found:
+    with open_runner(bundle, verb="predict") as found:
         assert (found.backend, found.size, found.batch) == ("torch", (SIZE, SIZE), None)
         images = torch.randn(2, 3, SIZE, SIZE)
-        check_equal(found(images), model, images)
+        check_equal(found.net(images), model, images)
         with pytest.raises(ShapeError, match=r"takes \(batch, 3, 64, 64\); export it with --dynamic"):
-            found(torch.randn(1, 3, 32, 64))
+            found.net(torch.randn(1, 3, 32, 64))
         with pytest.raises(ShapeError, match=r"takes \(batch, 3, 64, 64\)"):
-            found(torch.randn(1, 1, SIZE, SIZE))
+            found.net(torch.randn(1, 1, SIZE, SIZE))
         with pytest.raises(ShapeError, match="takes"):
-            found(torch.randn(0, 3, SIZE, SIZE))
+            found.net(torch.randn(0, 3, SIZE, SIZE))
     for options, message in (
         ({"backend": "onnx"}, "does not run with the backend 'onnx'"),
         ({"precision": "bf16"}, "this bundle is float32"),
     ):
         with pytest.raises(ConfigError, match=message):
-            open_net(bundle, **options)
+            open_runner(bundle, verb="predict", **options)
 
 
 def test_a_fixed_batch_is_fed_in_pieces():
@@ -165,10 +168,8 @@ def test_a_fixed_batch_is_fed_in_pieces():
         def close(self):
             pass
 
-    found = net.NetSession(
-        Session(), Card("shvit_s1"), [[2, 3, 4, 4]], backend="executorch", precision="float32"
-    )
-    assert (found.batch, found.size) == (2, (4, 4))
+    found = OpenedFile(Session(), Card("shvit_s1"), [[2, 3, 4, 4]])
+    assert (found.threads, found.size) == (1, (4, 4))
     images = torch.randn(5, 3, 4, 4)
     assert torch.equal(found(images), images.mean((2, 3)))
     assert [len(piece) for piece in seen] == [2, 2, 2]
@@ -187,28 +188,47 @@ def test_a_fixed_batch_is_fed_in_pieces():
 )
 def test_refusals(weights, options, message):
     with pytest.raises(ConfigError, match=message):
-        open_net(weights[0], **options)
+        open_runner(weights[0], verb="predict", **options)
+
+
+def test_a_bundle_of_another_size_is_refused(bundle):
+    with pytest.raises(ConfigError, match="takes pictures of 64 px, not of 96"):
+        open_runner(bundle, verb="predict", size=96)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx", "auto"])
+def test_weights_run_at_the_size_that_was_asked_for(weights, backend, monkeypatch):
+    monkeypatch.setattr(choose, "ROUND_SECONDS", 0.01)
+    path, model = weights
+    images = torch.randn(2, 3, 96, 96)
+    with open_runner(path, verb="predict", backend=backend, size=96, threads=1) as found:
+        assert found.card.preprocess["size"] == 96
+        check_equal(found.net(images), model, images)
+        with found.again() as other:
+            assert (other.backend, other.why) == (found.backend, "as asked for")
+            assert other.net is not found.net
+            torch.testing.assert_close(other.net(images), found.net(images))
 
 
 def test_a_damaged_bundle_is_refused(bundle, tmp_path):
     damaged = shutil.copytree(bundle, tmp_path / "damaged")
     (damaged / "model.pt2").write_bytes(b"")
     with pytest.raises(WeightsError, match="the manifest says"):
-        open_net(damaged)
+        open_runner(damaged, verb="predict")
 
 
 def test_the_fingerprint_follows_the_tensors():
     torch.manual_seed(0)
     first, second = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
     card = Card("shvit_s1", preprocess={"size": SIZE})
-    assert net.fingerprint(first, card) == net.fingerprint(second, card)
+    assert made.fingerprint(first, card) == made.fingerprint(second, card)
     second.running_mean += 1e-7
-    assert net.fingerprint(first, card) != net.fingerprint(second, card)
+    assert made.fingerprint(first, card) != made.fingerprint(second, card)
     for other in (
         Card("shvit_s1", {"x": 1}, preprocess={"size": SIZE}),
         Card("shvit_s1", preprocess={"size": 96}),
     ):
-        assert net.fingerprint(first, other) != net.fingerprint(first, card)
+        assert made.fingerprint(first, other) != made.fingerprint(first, card)
 
 
 def test_the_cache_remembers_and_survives_damage(cache):
@@ -231,8 +251,8 @@ def test_an_unwritable_cache_is_no_error(monkeypatch, tmp_path):
 def test_compile(weights):
     path, model = weights
     images = torch.randn(2, 3, SIZE, SIZE)
-    with open_net(path, backend="compile") as found:
-        check_equal(found(images), model, images)
+    with open_runner(path, verb="predict", backend="compile") as found:
+        check_equal(found.net(images), model, images)
 
 
 def test_equal_tensors_with_other_options_are_another_file(tmp_path, monkeypatch):
@@ -243,9 +263,9 @@ def test_equal_tensors_with_other_options_are_another_file(tmp_path, monkeypatch
     images = torch.randn(2, 3, SIZE, SIZE)
     for model, options in ((plain, {}), (smooth, {"act_layer": "silu"})):
         card = Card("timm/mobilenetv4_conv_small", options, num_classes=3, preprocess={"size": SIZE})
-        bundle = net.made_bundle(model, card, "onnx", "float32", lambda text: None)
-        with net.net_of_bundle(bundle) as found:
-            check_equal(found(images), model, images)
+        bundle = made.made_bundle(model, card, "onnx", "float32", lambda text: None)
+        with run_bundle(bundle, threads=1) as found:
+            check_equal(found.net(images), model, images)
 
 
 def test_a_cached_file_of_another_network_is_made_again(weights, tmp_path, monkeypatch):
@@ -255,11 +275,11 @@ def test_a_cached_file_of_another_network_is_made_again(weights, tmp_path, monke
     for parameter in other.parameters():
         torch.nn.init.normal_(parameter, 0, 0.05)
     card = Card("shvit_s1", num_classes=4, labels=list("abcd"), preprocess={"size": SIZE})
-    home = tmp_path / "bundles" / net.fingerprint(*load_model(path), "onnx")[:16]
+    home = tmp_path / "bundles" / made.fingerprint(*load_model(path), "onnx")[:16]
     export((other, card), "onnx", out=home)
     said, images = [], torch.randn(2, 3, SIZE, SIZE)
-    with open_net(path, backend="onnx", threads=1, log=said.append) as found:
-        check_equal(found(images), model, images)
+    with open_runner(path, verb="predict", backend="onnx", threads=1, log=said.append) as found:
+        check_equal(found.net(images), model, images)
     assert any("does not answer as the network does" in line for line in said)
 
 
