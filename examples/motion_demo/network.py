@@ -17,14 +17,16 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.errors import ConfigError, ShapeError, did_you_mean
+from saccade.files import within
 from saccade.nn.transformer import Block, init_transformer
+from saccade.settings import check
 
 COLOURS = 3
 GRID = (6, 8)
@@ -77,20 +79,15 @@ SAYS = OF_BOX + PAIR
 class MotionConfig:
     """What the network is made of."""
 
-    width: int = 96
+    width: Annotated[int, within(32, multiple_of=32)] = 96
     """Channels D of a token."""
-    depth: int = 3
+    depth: Annotated[int, within(1)] = 3
     """Blocks over the tokens of all frames."""
-    boxes: int = 2
+    boxes: Annotated[int, within(1)] = 2
     """Boxes K that come in as masks."""
 
     def __post_init__(self) -> None:
-        """Check every field."""
-        if self.width < 32 or self.width % 32 or self.depth < 1 or self.boxes < 1:
-            raise ConfigError(
-                f"width {self.width}, depth {self.depth}, boxes {self.boxes}; expected a width that is a multiple of "
-                "32, and at least one block and box"
-            )
+        check(self)
 
 
 def facts_of_masks(masks: Tensor) -> Tensor:

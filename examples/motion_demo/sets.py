@@ -16,19 +16,20 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 
 from motion_demo.network import senses_of
 from saccade.data.pool import writers
-from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.files import convert, read_json, replacing, write_text, writing
+from saccade.errors import ConfigError, DataError
+from saccade.files import convert, read_json, replacing, within, write_text, writing
 from saccade.files.arrays import map_array
 from saccade.kinematics.records import Track, read_tracks, write_records
 from saccade.kinematics.settings import Settings, make_settings
 from saccade.kinematics.sources.world import tracks_of
+from saccade.settings import check
 from saccade.worlds import CAMERAS, Clip, make_world, render
 from saccade.worlds.world import World
 
@@ -41,7 +42,8 @@ HEIGHTS_M = (1.2, 1.5, 1.8, 2.1, 2.4, 2.7, 3.0)
 FOCALS = (0.65, 0.75, 0.85, 0.95, 1.05, 1.15, 1.25)
 """Edges of the bands of focal lengths, shares of the picture's width, dealt out in the same way."""
 RIGS = ("train", "new")
-LABELS = ("truth", "pixels", "both")
+Rigs = Literal["train", "new"]
+Labels = Literal["truth", "pixels", "both"]
 LEVELS: dict[str, dict[str, Any]] = {
     "easy": {"objects": (1, 1), "cameras": ("stand",), "distance_m": (3.5, 8.0)},
     "full": {"objects": (2, 4), "cameras": CAMERAS, "distance_m": (4.0, 16.0)},
@@ -58,36 +60,20 @@ VISIBLE = 0.85
 class MotionPlan:
     """How a set is drawn; equal plans give equal sets."""
 
-    clips: int = 1000
-    seed: int = 0
-    rigs: str = "train"
-    """train or new."""
-    level: str = "full"
-    """One of `LEVELS`."""
-    frames: int = 10
+    clips: Annotated[int, within(1, PER_SEED)] = 1000
+    seed: Annotated[int, within(0, 10**6 - 1)] = 0
+    rigs: Rigs = "train"
+    level: Literal["easy", "full"] = "full"
+    """Of `LEVELS`."""
+    frames: Annotated[int, within(4, 40)] = 10
     """Half a second apart."""
-    size: int = 96
+    size: Annotated[int, within(32, 1024, multiple_of=4)] = 96
     """Width in pixels; three quarters as high."""
-    labels: str = "truth"
+    labels: Labels = "truth"
     """truth; pixels, as `motion_demo.pixels` measures them; or both: the truth of every other clip."""
 
     def __post_init__(self) -> None:
-        kinds = (
-            ("rigs", self.rigs, RIGS),
-            ("level", self.level, tuple(LEVELS)),
-            ("labels", self.labels, LABELS),
-        )
-        for name, value, known in kinds:
-            if value not in known:
-                near = did_you_mean(value, known) or f"; expected one of {', '.join(known)}"
-                raise ConfigError(f"{name} is {value!r}{near}")
-        if not 1 <= self.clips <= PER_SEED or not 0 <= self.seed < 10**6:
-            raise ConfigError(f"clips is {self.clips} and seed {self.seed}; expected at least 1 and 0")
-        if not 4 <= self.frames <= 40 or not 32 <= self.size <= 1024 or self.size % 4:
-            raise ConfigError(
-                f"frames is {self.frames} and size {self.size}; expected 4 to 40 frames and a width of 32 to 1024 "
-                "pixels, divisible by 4"
-            )
+        check(self)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

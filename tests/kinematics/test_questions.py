@@ -172,15 +172,20 @@ def test_plan_limits(tracks):
     assert max(Counter((question.clip_id, question.task) for question in alone).values()) == 1
     hours = Counter(question.value for question in made.questions if question.task == "movement_direction")
     assert max(hours.values()) <= 0.5 * 21 + 1
-    for wrong in (
-        {"per_clip": 0},
-        {"num_frames": 1},
-        {"colours": ("red", "red")},
-        {"tasks": ("x",)},
-        {"max_hour_share": 0},
-    ):
-        with pytest.raises(ConfigError):
-            Plan(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("per_clip", 0, 1), ("per_task", 0, 1), ("num_frames", 1, 2), ("seed", -1, 0), ("max_hour_share", 0, 1),
+        ("max_interval_share", 1.001, 1), ("colours", ("red", "red"), ("red", "blue")),
+        ("tasks", ("x",), ("travel_time",)),
+    ],
+)  # fmt: skip
+def test_a_plan_out_of_range(name, wrong, right):
+    Plan(**{name: right})
+    with pytest.raises(ConfigError, match=name):
+        Plan(**{name: wrong})
 
 
 def test_directions_are_not_asked_on_the_sports_field():

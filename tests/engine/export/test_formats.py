@@ -190,7 +190,7 @@ def test_non_contiguous_input(shvit, onnx_bundle):
 @pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
 def test_no_file_names_a_place_on_this_machine(shvit, tmp_path, to):
     folder = export(shvit, to, out=tmp_path).path
-    places = [Path(module.__file__).parent for module in (saccade, torch, sys.modules[__name__])]
+    places = [Path(str(module.__file__)).parent for module in (saccade, torch, sys.modules[__name__])]
     places += [tmp_path, Path.home()]
     for path in folder.iterdir():
         members = {path.name: path.read_bytes()}
