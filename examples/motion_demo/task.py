@@ -24,8 +24,8 @@ from motion_demo.samples import BOXES, MotionSamples
 from motion_demo.sets import MotionSet
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.errors import ConfigError
+from saccade.kinematics.answer_scores import interval_iou
 from saccade.kinematics.blind import best_constant
-from saccade.kinematics.marking import interval_iou
 from saccade.kinematics.settings import DEFAULT
 from saccade.tasks.base import Batch, LossContext, Metrics, Net, Task, TaskData, device_of
 from saccade.weights.card import Card
@@ -234,7 +234,7 @@ class MotionMetrics(Metrics):
 
 
 def _of_things(rows: dict[str, np.ndarray], things: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """Mark single things (n, K) that may be asked about; also returns what the best constants score."""
+    """Score single things (n, K) that may be asked about; also returns what the best constants score."""
     found, blind = {}, {}
     steps, hours = rows["out_steps"][things], rows["hour"][things].astype(int)
     if not len(hours):
@@ -274,7 +274,7 @@ def _of_things(rows: dict[str, np.ndarray], things: np.ndarray) -> tuple[dict[st
 
 
 def _of_pairs(rows: dict[str, np.ndarray], pairs: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """Mark pairs (n,) of things; also returns what the best constants score."""
+    """Score pairs (n,) of things; also returns what the best constants score."""
     found, blind = {}, {}
     way, said = rows["way"][pairs], rows["out_way"][pairs]
     low, high = way.min(-1, initial=np.inf), way.max(-1, initial=0.0)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from saccade.errors import ConfigError
+from saccade.kinematics.answer_scores import score_parsed
 from saccade.kinematics.answers import MULTI_STEP, TASKS, parse_answer
 from saccade.kinematics.kinds import KINDS
 from saccade.kinematics.kinds.movement_direction import most_of_each
 from saccade.kinematics.labels import label_track
-from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.questions import Plan, frame_times, make_questions, render
 from saccade.kinematics.records import check_question
 from saccade.kinematics.selection import covers, is_movable, select
@@ -98,7 +98,7 @@ def test_answers_are_true(made, tracks):
 def test_our_parser_reads_our_answers(made):
     for question in made.questions:
         parsed = parse_answer(question.task, question.answer, question.context)
-        assert mark_parsed(question.task, question.value, parsed).correct, (
+        assert score_parsed(question.task, question.value, parsed).correct, (
             question.question,
             question.answer,
         )
