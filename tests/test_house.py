@@ -14,6 +14,7 @@ from saccade.cli.main import COMMANDS, build_app
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
 LONGEST = 600
+MOST_IGNORES = 40
 
 
 def texts() -> Iterator[tuple[Path, str]]:
@@ -33,6 +34,14 @@ def test_no_python_file_is_too_long():
     lengths = {file: text.count("\n") for file, text in texts() if file.suffix == ".py"}
     assert len(lengths) > 50
     assert not {str(file.relative_to(ROOT)): n for file, n in lengths.items() if n > LONGEST}
+
+
+def test_type_errors_are_not_silenced_more_often():
+    """Declare the type instead; the number may only shrink, so lower it when some are gone."""
+    found = sum(
+        file.read_text(encoding="utf-8").count("pyright: ignore") for file in (ROOT / "src").rglob("*.py")
+    )
+    assert found <= MOST_IGNORES
 
 
 def test_no_path_of_one_machine():

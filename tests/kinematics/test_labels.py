@@ -10,11 +10,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from saccade.errors import ConfigError, ShapeError
-from saccade.kinematics.geometry import rotation, unit_quaternion, world_points
+from saccade.kinematics.geometry import unit_quaternion, world_points
 from saccade.kinematics.labels import direction_interval, hour_at, label_track
 from saccade.kinematics.pairs import compare_direction, compare_distance, compare_speed
 from saccade.kinematics.settings import Settings, make_settings
 from saccade.kinematics.units import METRES, kmh
+from saccade.rotations import rotation
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "stkit_kinematics.json").read_text())
 CONFIG = make_settings(**GOLDEN["config"])

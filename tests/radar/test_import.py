@@ -10,12 +10,12 @@ from tests.radar import recorded
 
 from saccade.cli.main import main
 from saccade.errors import ConfigError, DataError
-from saccade.kinematics.geometry import rotation
 from saccade.radar import Array, Grid, reconstruct, simulate
 from saccade.radar.calibration import read_calibration
 from saccade.radar.importing import import_scan, load_array, pick_antennas
 from saccade.radar.profile import read_profile
 from saccade.radar.scan import place
+from saccade.rotations import rotation
 
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FRAMES, LOOPS, SAMPLES = 6, 2, 16

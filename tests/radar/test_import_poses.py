@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tests.radar import recorded
 
 from saccade.errors import DataError
-from saccade.kinematics.geometry import rotation
 from saccade.radar.poses import Track, read_track, slerp
 from saccade.radar.scan import euler
+from saccade.rotations import rotation
 
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -18,7 +18,7 @@ def check(
     data: str,
     /,
     *,
-    task: str = "classify",
+    task: str | None = None,
     val: str = "",
     max_pixels: int = 178_956_970,
     threads: int = 0,
@@ -32,7 +32,7 @@ def check(
 
     Args:
         data: Folder, table, shards or a built-in name; for detect COCO annotations, for segment class maps.
-        task: classify, detect or segment.
+        task: classify (unless said otherwise), detect or segment.
         val: Validation data, when it lies elsewhere.
         max_pixels: Larger pictures are errors (decompression bombs).
         threads: Cores to use; 0: all.
@@ -41,8 +41,11 @@ def check(
         json: Print one JSON object with every finding.
     """
     from saccade.data.check import check_data, write_findings
+    from saccade.tasks import get_task
+    from saccade.weights import Card
 
-    if task != "classify":
+    task = task or Card.task
+    if not get_task(task).labelled_pictures:
         _check_dense(task, data, val, max_pixels, out, every, json)
         return
     with show.progress() as bar:

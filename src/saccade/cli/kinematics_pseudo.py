@@ -74,10 +74,10 @@ def pseudo_label(
     import dataclasses
     from json import dumps
 
+    from saccade.devices import pick_device
     from saccade.errors import ConfigError, DataError
     from saccade.files import replacing, usable_cores, writing
     from saccade.kinematics.forms import write_json
-    from saccade.kinematics.lift.network_open import pick_device
     from saccade.kinematics.lift.settings import PseudoSettings
     from saccade.kinematics.pseudo import run_pseudo
     from saccade.kinematics.pseudo_plan import SIZE, Finding, Place, Plan

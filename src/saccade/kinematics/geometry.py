@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import DataError, ShapeError
+from saccade.rotations import rotation
 
 NEAR_M = 0.1
 """Nothing nearer to the camera than this is projected."""
@@ -42,15 +43,6 @@ def unit_quaternion(value: Any, where: str) -> np.ndarray:
     if (length < 1e-6).any():
         raise DataError(f"{where} is a quaternion of length 0; expected length 1, so the record is damaged")
     return found / length
-
-
-def rotation(quaternion: np.ndarray) -> np.ndarray:
-    """Rotation matrices (..., 3, 3) of unit quaternions (..., 4), w x y z."""
-    scalar, vector = quaternion[..., 0, None, None], quaternion[..., 1:]
-    x, y, z = np.moveaxis(vector, -1, 0)
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
-    return np.eye(3) + 2 * scalar * cross + 2 * cross @ cross
 
 
 def rigid(quaternion: np.ndarray, translation: Any) -> np.ndarray:

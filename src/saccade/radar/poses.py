@@ -17,7 +17,7 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.files import read_text
-from saccade.kinematics.geometry import rotation
+from saccade.rotations import rotation
 
 MAX_BYTES = 1 << 30
 _UNITS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "m": 1.0, "cm": 1e-2, "mm": 1e-3}

@@ -181,6 +181,10 @@ class Task(abc.ABC):
     """Whether `open` chooses the size of the pictures by looking at them, unless a card or the user says it."""
     channels_last: ClassVar[bool] = True
     """Whether its networks take single pictures, which may lie in memory with channels innermost."""
+    sparsifies: ClassVar[bool] = False
+    """Whether `saccade sparsify` can convert its networks and fine-tune them."""
+    labelled_pictures: ClassVar[bool] = False
+    """Whether its data are pictures with one label each, which `saccade data check` looks over for doubles too."""
     measured: ClassVar[bool] = False
     """Whether the backend auto means the fastest of a few by measurement, and not PyTorch."""
     predict_batch: ClassVar[int] = 0

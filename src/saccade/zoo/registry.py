@@ -30,6 +30,8 @@ from saccade.models import (
 from saccade.nn.origin import set_origin
 
 Builder = Callable[..., nn.Module]
+FOREIGN = ("timm/", "stvit/")
+"""What the names of other libraries' networks begin with."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,11 @@ class Entry:
     stages: int = 3
     """Feature maps that `features_only` can give."""
     task: str = "classify"
-    """What it was made for; networks for `restore` have no classes and choose their channels themselves."""
+    """What it was made for."""
+    no_maps: str = ""
+    """Why it has no feature maps to give, the middle of a sentence; empty: as `stages` says."""
+    has_classes: bool = True
+    """Whether it classifies; if not, it chooses its channels itself."""
 
 
 def _stvit_r(config: Any, out_indices: Sequence[int] | None) -> nn.Module:
@@ -99,7 +105,15 @@ _TABLE: dict[str, Entry] = {
         for name, config in stvit_swin.VARIANTS.items()
     },
     **{
-        name: Entry(config, _sharpener, "srvit", stages=0, task="restore")
+        name: Entry(
+            config,
+            _sharpener,
+            "srvit",
+            stages=0,
+            task="restore",
+            no_maps="maps an image to an image",
+            has_classes=False,
+        )
         for name, config in {**srvit.VARIANTS, **srvit_swift.VARIANTS}.items()
     },
     **{
@@ -110,6 +124,7 @@ _TABLE: dict[str, Entry] = {
             (*_VIDEO_OPTIONS, *_TOKEN_OPTIONS) if config.tokens_per_window else _VIDEO_OPTIONS,
             stages=0,
             task="video",
+            no_maps="takes clips",
         )
         for name, config in video_swin.VARIANTS.items()
     },
@@ -127,7 +142,7 @@ def family_of(name: str) -> str:
     Raises:
         ConfigError: Unknown name.
     """
-    return "timm" if name.startswith(("timm/", "stvit/")) else _entry(name).family
+    return "timm" if name.startswith(FOREIGN) else _entry(name).family
 
 
 def task_of(name: str) -> str:
@@ -136,7 +151,7 @@ def task_of(name: str) -> str:
     Raises:
         ConfigError: Unknown name.
     """
-    return "classify" if name.startswith(("timm/", "stvit/")) else _entry(name).task
+    return "classify" if name.startswith(FOREIGN) else _entry(name).task
 
 
 def forms_of(name: str) -> list[dict[str, Any]]:
@@ -208,19 +223,17 @@ def create_model(
             raise ConfigError(
                 f"{name} has no option {option!r}{did_you_mean(option, entry.options) or '; it has none'}"
             )
-    if entry.task != "classify" and features_only:
-        kind = "maps an image to an image" if entry.task == "restore" else "takes clips"
-        raise ConfigError(f"{name} {kind} and has no feature maps; leave features_only out")
-    if entry.task == "restore":
-        config = dataclasses.replace(entry.config, **options)
-    else:
-        config = dataclasses.replace(entry.config, num_classes=num_classes, in_chans=in_chans, **options)
+    if entry.no_maps and features_only:
+        raise ConfigError(f"{name} {entry.no_maps} and has no feature maps; leave features_only out")
+    shape = {"num_classes": num_classes, "in_chans": in_chans} if entry.has_classes else {}
+    config = dataclasses.replace(entry.config, **shape, **options)
     indices = (range(entry.stages) if out_indices is None else out_indices) if features_only else None
     model = entry.build(config, indices)
     set_origin(model, name)
     if pretrained and entry.family == "video_swin":
+        assert isinstance(model, video_swin.VideoSwin)
         image = create_model(video_swin.IMAGE_FORMS[name][-1], pretrained=True, num_classes=num_classes)
-        video_swin.inflate_from_image(model, image.state_dict())  # pyright: ignore[reportArgumentType]
+        video_swin.inflate_from_image(model, image.state_dict())
     elif pretrained:
         from saccade.zoo.published import load_published
 
@@ -279,14 +292,15 @@ def create_video_model(
             torch.empty(1, in_chans, size, size)
         )
     net = create_model(name, **form)
-    if maps and config.stage != -1 and not name.startswith(("timm/", "stvit/")):
+    if maps and config.stage != -1 and not name.startswith(FOREIGN):
         if not hasattr(net, "out_indices") or family_of(name) == "stvit_r_swin":
             raise ConfigError(
                 f"{name} gives the map of its last stage only; leave stage out of model.head_options"
             )
         # Layers behind the map would be of no use, and several processes refuse parameters without gradients.
         stages: Any = net.stages
-        del stages[net.out_indices[-1] + 1 :]  # pyright: ignore
+        indices: Any = net.out_indices
+        del stages[indices[-1] + 1 :]
         if (
             family_of(name) == "efficientvim"
         ):  # whose stages end in the way to the next one, where SHViT's begin with it

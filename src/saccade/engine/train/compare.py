@@ -179,13 +179,6 @@ def as_table(result: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def pick_device(device: str) -> str:
-    """Resolve `auto` to the device that training takes."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def _speed_row(stage: str, latency: Row, throughput: Row) -> dict[str, Any]:
     return {
         "stage": stage,

@@ -20,6 +20,7 @@ from saccade.errors import ConfigError, did_you_mean
 from saccade.files import parse_yaml, read_yaml, within
 from saccade.tasks import get_task
 from saccade.trust import Stored, check_place
+from saccade.weights import Card
 
 T = TypeVar("T")
 Beta = Annotated[float, within(0, below=1)]
@@ -172,7 +173,7 @@ class RunConfig:
 class Recipe:
     """All of it."""
 
-    task: str = "classify"
+    task: str = Card.task
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=lambda: DataConfig(batch=None))
     augment: AugmentConfig = field(default_factory=AugmentConfig)

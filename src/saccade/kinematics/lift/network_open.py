@@ -40,13 +40,6 @@ class Machine:
             raise ConfigError(f"device is {self.device!r} and this machine has none; take cpu")
 
 
-def pick_device(device: str) -> str:
-    """Resolve auto: the best there is."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 @dataclass(frozen=True)
 class Kind:
     """A class of networks that a stage knows how to talk to."""

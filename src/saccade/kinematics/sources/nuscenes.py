@@ -15,7 +15,7 @@ import numpy as np
 
 from saccade.errors import DataError, did_you_mean
 from saccade.files import read_json
-from saccade.kinematics.geometry import Lens, rigid, rotation, unit_quaternion
+from saccade.kinematics.geometry import Lens, rigid, unit_quaternion
 from saccade.kinematics.records import Rejected, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.sources.assemble import (
@@ -32,6 +32,7 @@ from saccade.kinematics.sources.assemble import (
     shortened,
     text,
 )
+from saccade.rotations import rotation
 
 # Fields that are used; the rest is dropped while reading, since the annotation table has a million rows.
 MAX_TABLE = 4 << 30

@@ -56,7 +56,7 @@ class Answer(Task):
 
     def suit_machine(self, recipe: Any, given: Container[str]) -> None:
         """Hold the base in 32 bits where it is tuned fully, and on processors, where bfloat16 saves no time."""
-        from saccade.tasks.answer.vlm.answering import pick_device
+        from saccade.devices import pick_device
 
         options = recipe.model.options
         if pick_device(recipe.run.device) == "cpu" and "run.precision" not in given:

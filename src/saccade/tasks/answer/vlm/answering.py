@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
+from saccade.devices import pick_device
 from saccade.errors import ConfigError, WeightsError, memory_enough
 from saccade.tasks.answer.vlm.adapters import Adapter, adapter_for
 from saccade.tasks.answer.vlm.clips import Exchange
@@ -129,17 +128,3 @@ def is_run(source: Path | str) -> bool:
     """Whether a source is something tuned: a weights file or a run folder, and not a base."""
     path = Path(source)
     return path.is_file() or (path / "recipe.yaml").is_file() or (path / "best.safetensors").is_file()
-
-
-def pick_device(device: str) -> str:
-    """Resolve auto.
-
-    Raises:
-        ConfigError: A device that this machine does not have.
-    """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
-    if not there.get(device, False):
-        raise ConfigError(f"--device is {device!r}, which torch does not see here; expected cpu, cuda or mps")
-    return device

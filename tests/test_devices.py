@@ -1,10 +1,10 @@
-"""Where a language model runs: what is there, and nothing else."""
+"""Where networks run: what is there, and nothing else."""
 
 import pytest
 import torch
 
+from saccade.devices import pick_device
 from saccade.errors import ConfigError
-from saccade.tasks.answer.vlm.answering import pick_device
 
 
 def test_auto_is_a_device_that_is_there():
@@ -12,7 +12,9 @@ def test_auto_is_a_device_that_is_there():
     assert pick_device("cpu") == "cpu"
 
 
-@pytest.mark.parametrize("device", ["tpu", "", "cuda", "mps"])
+@pytest.mark.parametrize(
+    "device", ["tpu", "", "cuda", "mps", "cuda:", "cuda:-1", "cuda:x", "cuda:999", "cpu:1"]
+)
 def test_a_device_that_is_not_there_is_refused(device):
     if (device == "cuda" and torch.cuda.is_available()) or (
         device == "mps" and torch.backends.mps.is_available()
