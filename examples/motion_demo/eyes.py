@@ -86,9 +86,9 @@ class ClipEyes(OwnEyes):
         """Look at clips (B, T, 5, height, width) taken at seconds (B, T); returns (B, T, 3, D)."""
         return self.motion.tell(self.motion.eyes(frames, seconds))
 
-    def think(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
+    def think(self, observations: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
         """Do the same for what was seen of clips before; see `MotionEyes.think`."""
-        return self.motion.tell(self.motion.eyes.think(senses, facts, seconds))
+        return self.motion.tell(self.motion.eyes.think(observations, facts, seconds))
 
 
 def eyes_of_run(network: MotionNet, name: str, options: Mapping[str, Any], width: int) -> ClipEyes:

@@ -3,8 +3,8 @@
 Every clip has a rig of its own. Camera heights and focal lengths are cut into bands, every other one for training and
 the rest for measuring, so that a network is always measured on rigs whose like it has never seen.
 
-A set is a folder of chunks (`images-00012.npy`, `senses-00012.npy`, `tracks-00012.jsonl`) with `set.json`, which says
-how to draw it again. A set that was not finished goes on with the chunks that are missing.
+A set is a folder of chunks (`images-00012.npy`, `observations-00012.npy`, `tracks-00012.jsonl`) with
+`set.json`, which says how to draw it again. A set that was not finished goes on with the chunks that are missing.
 
 Shape legend: T frames, H by W pixels, S numbers seen of a frame.
 """
@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 
-from motion_demo.network import senses_of
+from motion_demo.network import observations_of
 from saccade.data.pool import writers
 from saccade.errors import ConfigError, DataError
 from saccade.files import convert, read_json, replacing, within, write_text, writing
@@ -188,10 +188,10 @@ def _draw_held(folder: Path, plan: MotionPlan, workers: int, progress: Callable[
 
 
 def _files(folder: Path, place: int) -> tuple[Path, Path, Path]:
-    """Images, senses and tracks of a chunk."""
+    """Images, observations and tracks of a chunk."""
     return (
         folder / f"images-{place:05d}.npy",
-        folder / f"senses-{place:05d}.npy",
+        folder / f"observations-{place:05d}.npy",
         folder / f"tracks-{place:05d}.jsonl",
     )
 
@@ -225,11 +225,11 @@ def _draw_chunk(folder: Path, plan: MotionPlan, place: int) -> None:
 
 
 def see(images: np.ndarray) -> np.ndarray:
-    """See clips (N, T, H, W, 3) uint8 forwards and backwards in time: (N, 2, T, S) float16, see `senses_of`."""
+    """See clips (N, T, H, W, 3) uint8 forwards and backwards in time: (N, 2, T, S) float16, see `observations_of`."""
     found = []
     for clip in images:
         colours = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1
-        found.append(senses_of(torch.stack([colours, colours.flip(0)])).half().numpy())
+        found.append(observations_of(torch.stack([colours, colours.flip(0)])).half().numpy())
     return np.stack(found)
 
 
@@ -272,15 +272,20 @@ class MotionSet:
                 f"{lost[0]}: is missing; expected {count} chunks, so draw the set to its end first"
             )
         self._chunks = [map_array(_files(self.folder, place)[0]) for place in range(count)]
-        self._senses = [map_array(_files(self.folder, place)[1]) for place in range(count)]
-        for place, (images, senses) in enumerate(zip(self._chunks, self._senses, strict=True)):
+        self._observations = [map_array(_files(self.folder, place)[1]) for place in range(count)]
+        for place, (images, observations) in enumerate(zip(self._chunks, self._observations, strict=True)):
             clips = min(CHUNK, self.plan.clips - place * CHUNK)
             shape = (clips, *self.plan.shape)
-            seen = senses.shape[:3] == (clips, 2, self.plan.frames) and senses.ndim == 4
-            if images.shape != shape or images.dtype != np.uint8 or not seen or senses.dtype != np.float16:
+            seen = observations.shape[:3] == (clips, 2, self.plan.frames) and observations.ndim == 4
+            if (
+                images.shape != shape
+                or images.dtype != np.uint8
+                or not seen
+                or observations.dtype != np.float16
+            ):
                 raise DataError(
-                    f"{_files(self.folder, place)[0]}: frames of shape {images.shape} and senses of shape "
-                    f"{senses.shape}; expected {shape} and as many; remove both and draw the set again"
+                    f"{_files(self.folder, place)[0]}: frames of shape {images.shape} and observations of shape "
+                    f"{observations.shape}; expected {shape} and as many; remove both and draw the set again"
                 )
 
     def __len__(self) -> int:
@@ -290,9 +295,9 @@ class MotionSet:
         """Return the frames of a clip, (T, H, W, 3) uint8."""
         return np.array(self._chunks[number // CHUNK][number % CHUNK])
 
-    def senses(self, number: int, *, backwards: bool = False) -> np.ndarray:
+    def observations(self, number: int, *, backwards: bool = False) -> np.ndarray:
         """Return what is seen of a clip, or of the clip run backwards, (T, S) float32."""
-        return self._senses[number // CHUNK][number % CHUNK, int(backwards)].astype(np.float32)
+        return self._observations[number // CHUNK][number % CHUNK, int(backwards)].astype(np.float32)
 
     def tracks(self) -> Iterator[Track]:
         """Yield the tracks of all clips, in order."""
