@@ -136,7 +136,8 @@ class SeenModel(VideoLanguageModel):
 
         Args:
             inputs: observations, facts and seconds (see `MotionEyes.think`); input_ids (B, L), owner (B, L) the
-                number of the question that a token belongs to, -1 for those of the clip, -2 for padding; position_ids (B, L).
+                number of the question that a token belongs to, -1 for those of the clip, -2 for padding; position_ids
+                (B, L).
             keep: (K,) positions.
 
         Returns:
