@@ -18,7 +18,7 @@ SIDE = 256
 
 
 def metrics(run: Path, name: str) -> list[tuple[float, float]]:
-    """Read (epoch, mark in per cent) of the better of network and average from a run's table."""
+    """Read (epoch, metric in per cent) of the better of network and average from a run's table."""
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [

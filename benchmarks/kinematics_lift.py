@@ -111,8 +111,8 @@ def used(row: dict, method: str) -> bool:
 def measure(rows: list[dict], method: str) -> dict[str, list[tuple[float, bool]]]:
     """Errors by task: (size of the error, whether the label is right) of every question that a label could give."""
     from saccade.kinematics import compare_direction, compare_distance, compare_speed
+    from saccade.kinematics.answer_scores import interval_iou
     from saccade.kinematics.labels import direction_interval, label_track
-    from saccade.kinematics.marking import interval_iou
 
     name = method.split(",")[0]
     found: dict[str, list[tuple[float, bool]]] = {task: [] for task in TASKS}

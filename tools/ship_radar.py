@@ -18,7 +18,7 @@ from saccade.zoo.loading import save_weights
 
 
 def main(run: str, test: str) -> None:
-    """Mark, describe, write."""
+    """Measure, describe, write."""
     torch.set_num_threads(2)
     network, card = load_sharpener(run)
     table = evaluate(run, test).gallery.table()

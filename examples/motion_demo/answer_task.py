@@ -124,7 +124,7 @@ class MotionAnswer(Answer):
         return SeenModel(network, kind, chosen)
 
 
-SEEN = ("senses", "facts", "seconds")
+SEEN = ("observations", "facts", "seconds")
 """What the eyes take of a clip that was seen before."""
 
 
@@ -135,8 +135,9 @@ class SeenModel(VideoLanguageModel):
         """Return logits at some positions.
 
         Args:
-            inputs: senses, facts and seconds (see `MotionEyes.think`); input_ids (B, L), owner (B, L) the number of
-                the question that a token belongs to, -1 for those of the clip, -2 for padding; position_ids (B, L).
+            inputs: observations, facts and seconds (see `MotionEyes.think`); input_ids (B, L), owner (B, L) the
+                number of the question that a token belongs to, -1 for those of the clip, -2 for padding; position_ids
+                (B, L).
             keep: (K,) positions.
 
         Returns:
@@ -202,7 +203,7 @@ class SightData(Dataset):
         return len(self.sights)
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
-        """Return {ids, labels, owner, place, senses, facts, seconds, index, name, unreadable}."""
+        """Return {ids, labels, owner, place, observations, facts, seconds, index, name, unreadable}."""
         index, seed = key if isinstance(key, SampleKey) else (int(key), int(key))
         sight = varied(self.sights[index], seed, MOST_ASKED) if self.vary else self.sights[index]
         number = self.numbers[sight.clip_id]
@@ -210,7 +211,7 @@ class SightData(Dataset):
         known = self.samples.known(number).of(chosen)
         return {
             **self.tokens(sight),
-            "senses": self.samples.senses(number),
+            "observations": self.samples.observations(number),
             "facts": known["facts"],
             "seconds": known["seconds"],
             "index": index,

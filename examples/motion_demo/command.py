@@ -9,6 +9,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from motion_demo import register
+from motion_demo.sets import Labels
 from motion_demo.stages import DemoPlan, run_demo
 from saccade.cli import main as saccade
 from saccade.cli import show
@@ -30,7 +31,7 @@ def demo(
     width: Annotated[int | None, Hidden] = None,
     layers: Annotated[int | None, Hidden] = None,
     size: int | None = None,
-    labels: str = "truth",
+    labels: Labels = "truth",
     also: tuple[str, ...] = (),
     device: str = "auto",
     threads: Annotated[int, Hidden] = 0,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from motion_demo.network import COLOURS, SAYS, VARIANTS, MotionNet, build_motion
 from saccade.errors import ConfigError, did_you_mean
+from saccade.files import within
+from saccade.settings import check
 from saccade.tasks.answer.vlm.eyes import BOX_CHANNELS
 from saccade.vlm import OwnEyes
 
@@ -26,7 +28,7 @@ class MotionEyesConfig:
     encoder: str = "motion_small"
     """One of `motion_demo.network.VARIANTS`."""
     options: dict[str, Any] = field(default_factory=dict)
-    img_size: int = 96
+    img_size: Annotated[int, within(32, 1024, multiple_of=4)] = 96
     """Width of a frame in pixels; three quarters as high, as the clips were that taught them."""
     in_chans: int = COLOURS + len(BOX_CHANNELS)
     tokens: int = 1 + len(BOX_CHANNELS)
@@ -39,18 +41,13 @@ class MotionEyesConfig:
         Raises:
             ConfigError: A value that cannot be right.
         """
+        check(self, "eyes")
         if self.encoder not in VARIANTS:
             raise ConfigError(f"eyes.encoder is {self.encoder!r}{did_you_mean(self.encoder, VARIANTS)}")
         if self.in_chans != COLOURS + len(BOX_CHANNELS) or self.tokens != 1 + len(BOX_CHANNELS):
             raise ConfigError(
                 f"eyes.in_chans is {self.in_chans} and tokens {self.tokens}; these eyes have 5 and 3"
             )
-        if not isinstance(self.img_size, int) or not 32 <= self.img_size <= 1024 or self.img_size % 4:
-            raise ConfigError(
-                f"eyes.img_size is {self.img_size!r}; expected 32 to 1024 pixels, divisible by 4"
-            )
-        for name in ("mean", "std"):  # lists in JSON
-            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
     def boxes(self) -> tuple[str, ...]:
@@ -89,9 +86,9 @@ class ClipEyes(OwnEyes):
         """Look at clips (B, T, 5, height, width) taken at seconds (B, T); returns (B, T, 3, D)."""
         return self.motion.tell(self.motion.eyes(frames, seconds))
 
-    def think(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
+    def think(self, observations: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
         """Do the same for what was seen of clips before; see `MotionEyes.think`."""
-        return self.motion.tell(self.motion.eyes.think(senses, facts, seconds))
+        return self.motion.tell(self.motion.eyes.think(observations, facts, seconds))
 
 
 def eyes_of_run(network: MotionNet, name: str, options: Mapping[str, Any], width: int) -> ClipEyes:

@@ -17,14 +17,16 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.errors import ConfigError, ShapeError, did_you_mean
+from saccade.files import within
 from saccade.nn.transformer import Block, init_transformer
+from saccade.settings import check
 
 COLOURS = 3
 GRID = (6, 8)
@@ -36,7 +38,7 @@ REACH = (2, 5)
 ROWS = 72
 FLOW_CHANNELS = 3
 ROW_CHANNELS = 4
-SENSES = GRID[0] * GRID[1] * FLOW_CHANNELS + ROWS * ROW_CHANNELS
+OBSERVATIONS = GRID[0] * GRID[1] * FLOW_CHANNELS + ROWS * ROW_CHANNELS
 """Numbers S seen of a frame."""
 FACTS = 8
 """Numbers F of a box: middle x, middle y and bottom from -1 to 1 over the picture's width, halves of the logs of its
@@ -77,20 +79,15 @@ SAYS = OF_BOX + PAIR
 class MotionConfig:
     """What the network is made of."""
 
-    width: int = 96
+    width: Annotated[int, within(32, multiple_of=32)] = 96
     """Channels D of a token."""
-    depth: int = 3
+    depth: Annotated[int, within(1)] = 3
     """Blocks over the tokens of all frames."""
-    boxes: int = 2
+    boxes: Annotated[int, within(1)] = 2
     """Boxes K that come in as masks."""
 
     def __post_init__(self) -> None:
-        """Check every field."""
-        if self.width < 32 or self.width % 32 or self.depth < 1 or self.boxes < 1:
-            raise ConfigError(
-                f"width {self.width}, depth {self.depth}, boxes {self.boxes}; expected a width that is a multiple of "
-                "32, and at least one block and box"
-            )
+        check(self)
 
 
 def facts_of_masks(masks: Tensor) -> Tensor:
@@ -154,7 +151,7 @@ def flow_of(now: Tensor, after: Tensor) -> Tensor:
     return torch.stack([moves[1] * sure, moves[0] * sure, sure], 1)
 
 
-def senses_of(colours: Tensor) -> Tensor:
+def observations_of(colours: Tensor) -> Tensor:
     """See frames, without weights.
 
     Args:
@@ -177,12 +174,12 @@ def senses_of(colours: Tensor) -> Tensor:
         return torch.cat([flow, rows], -1)
 
 
-def mirror_senses(senses: Tensor) -> Tensor:
+def mirror_observations(observations: Tensor) -> Tensor:
     """Turn what is seen (..., S) of frames into what is seen of their mirror images."""
     cells = GRID[0] * GRID[1] * FLOW_CHANNELS
-    flow = senses[..., :cells].unflatten(-1, (FLOW_CHANNELS, *GRID)).flip(-1)
+    flow = observations[..., :cells].unflatten(-1, (FLOW_CHANNELS, *GRID)).flip(-1)
     flow = flow * flow.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
-    return torch.cat([flow.flatten(-3), senses[..., cells:]], -1)
+    return torch.cat([flow.flatten(-3), observations[..., cells:]], -1)
 
 
 def on_ground(facts: Tensor, ego: Tensor, rig: Tensor) -> Tensor:
@@ -245,7 +242,7 @@ class MotionEyes(nn.Module):
         dim = config.width
         self.config, self.dim, self.tokens = config, dim, 1 + config.boxes
         waves = FACTS * (1 + 2 * WAVES)
-        self.frame = nn.Sequential(nn.Linear(SENSES, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, dim))
+        self.frame = nn.Sequential(nn.Linear(OBSERVATIONS, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, dim))
         self.camera = nn.Sequential(
             nn.Linear(2 * dim, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, EGO_OUTPUTS + RIG_OUTPUTS)
         )
@@ -287,25 +284,25 @@ class MotionEyes(nn.Module):
                 f"{tuple(frames.shape[:2])}"
             )
         dtype = self.norm.weight.dtype
-        senses = senses_of(frames[:, :, :COLOURS].float()).to(dtype)
-        return self.think(senses, facts_of_masks(frames[:, :, COLOURS:].float()).to(dtype), seconds)
+        observations = observations_of(frames[:, :, :COLOURS].float()).to(dtype)
+        return self.think(observations, facts_of_masks(frames[:, :, COLOURS:].float()).to(dtype), seconds)
 
-    def think(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
+    def think(self, observations: Tensor, facts: Tensor, seconds: Tensor) -> Tensor:
         """Make tokens (B, T, 1 + K, D) of what was seen; arguments as of `look`."""
-        return self.look(senses, facts, seconds)[0]
+        return self.look(observations, facts, seconds)[0]
 
-    def look(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def look(self, observations: Tensor, facts: Tensor, seconds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Make tokens of what was seen, and say how the camera moves.
 
         Args:
-            senses: (B, T, S), from `senses_of`; at least two frames.
+            observations: (B, T, S), from `observations_of`; at least two frames.
             facts: (B, T, K, F), from `facts_of_masks`.
             seconds: (B, T) or (T,).
 
         Returns:
             Tokens (B, T, 1 + K, D), ego (B, T - 1, 2) and rig (B, 3), see `MotionNet`.
         """
-        frame = self.frame(senses)
+        frame = self.frame(observations)
         mean = frame.mean(1, keepdim=True)
         camera = self.camera(torch.cat([frame, mean.expand_as(frame)], -1))
         ego, rig = camera[:, :-1, :EGO_OUTPUTS], camera[..., EGO_OUTPUTS:].mean(1)
@@ -366,18 +363,18 @@ class MotionNet(nn.Module):
         """Names of the parameters that recipes do not decay."""
         return {name for name, p in self.named_parameters() if p.ndim <= 1 or name.endswith("kind_embed")}
 
-    def forward(self, senses: Tensor, facts: Tensor, seconds: Tensor) -> dict[str, Tensor]:
+    def forward(self, observations: Tensor, facts: Tensor, seconds: Tensor) -> dict[str, Tensor]:
         """Say how boxed things and the camera move.
 
         Args:
-            senses: As of `MotionEyes.think`.
+            observations: As of `MotionEyes.think`.
             facts: As of `MotionEyes.think`.
             seconds: As of `MotionEyes.think`.
 
         Returns:
             steps (B, K, T - 1, 16), way (B, K) log of the metres travelled, ego (B, T - 1, 2), rig (B, 3).
         """
-        x, ego, rig = self.eyes.look(senses, facts, seconds)
+        x, ego, rig = self.eyes.look(observations, facts, seconds)
         return {**self.heads(x), "ego": ego, "rig": rig}
 
     def heads(self, x: Tensor) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from motion_demo.network import mirror_senses
+from motion_demo.network import mirror_observations
 from motion_demo.sets import MotionSet, clip_number
 from saccade.data.dataset import SampleKey
 from saccade.errors import DataError
@@ -247,10 +247,10 @@ class MotionSamples(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
-    def senses(self, number: int, *, backwards: bool = False) -> Tensor:
+    def observations(self, number: int, *, backwards: bool = False) -> Tensor:
         """Return what is seen of a clip with tracks, (T, S)."""
         place = clip_number(self.names[number])
-        return torch.from_numpy(self.motion.senses(place, backwards=backwards))
+        return torch.from_numpy(self.motion.observations(place, backwards=backwards))
 
     def known(self, number: int, form: int = 0) -> Known:
         """Label a clip when it is first asked for: as it is (0), in a mirror (1), and both backwards (2, 3)."""
@@ -262,7 +262,7 @@ class MotionSamples(Dataset):
         return self._known[number, form]
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
-        """Return {senses, facts, seconds, index, name, unreadable} and the targets of `targets_of`."""
+        """Return {observations, facts, seconds, index, name, unreadable} and the targets of `targets_of`."""
         index, seed = key if isinstance(key, SampleKey) else (int(key), int(key))
         number, chosen = self.places[index]
         form = 0
@@ -274,9 +274,9 @@ class MotionSamples(Dataset):
             if random.random() < 0.5:
                 chosen = chosen[::-1]
         known = self.known(number, form)
-        senses = self.senses(number, backwards=form >= 2)
+        observations = self.observations(number, backwards=form >= 2)
         return {
-            "senses": mirror_senses(senses) if form % 2 else senses,
+            "observations": mirror_observations(observations) if form % 2 else observations,
             "index": index,
             "name": self.names[number],
             "skipped": [],

@@ -3,8 +3,8 @@
 Every clip has a rig of its own. Camera heights and focal lengths are cut into bands, every other one for training and
 the rest for measuring, so that a network is always measured on rigs whose like it has never seen.
 
-A set is a folder of chunks (`images-00012.npy`, `senses-00012.npy`, `tracks-00012.jsonl`) with `set.json`, which says
-how to draw it again. A set that was not finished goes on with the chunks that are missing.
+A set is a folder of chunks (`images-00012.npy`, `observations-00012.npy`, `tracks-00012.jsonl`) with
+`set.json`, which says how to draw it again. A set that was not finished goes on with the chunks that are missing.
 
 Shape legend: T frames, H by W pixels, S numbers seen of a frame.
 """
@@ -16,19 +16,20 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 
-from motion_demo.network import senses_of
+from motion_demo.network import observations_of
 from saccade.data.pool import writers
-from saccade.errors import ConfigError, DataError, did_you_mean
-from saccade.files import convert, read_json, replacing, write_text, writing
+from saccade.errors import ConfigError, DataError
+from saccade.files import convert, read_json, replacing, within, write_text, writing
 from saccade.files.arrays import map_array
 from saccade.kinematics.records import Track, read_tracks, write_records
 from saccade.kinematics.settings import Settings, make_settings
 from saccade.kinematics.sources.world import tracks_of
+from saccade.settings import check
 from saccade.worlds import CAMERAS, Clip, make_world, render
 from saccade.worlds.world import World
 
@@ -41,7 +42,8 @@ HEIGHTS_M = (1.2, 1.5, 1.8, 2.1, 2.4, 2.7, 3.0)
 FOCALS = (0.65, 0.75, 0.85, 0.95, 1.05, 1.15, 1.25)
 """Edges of the bands of focal lengths, shares of the picture's width, dealt out in the same way."""
 RIGS = ("train", "new")
-LABELS = ("truth", "pixels", "both")
+Rigs = Literal["train", "new"]
+Labels = Literal["truth", "pixels", "both"]
 LEVELS: dict[str, dict[str, Any]] = {
     "easy": {"objects": (1, 1), "cameras": ("stand",), "distance_m": (3.5, 8.0)},
     "full": {"objects": (2, 4), "cameras": CAMERAS, "distance_m": (4.0, 16.0)},
@@ -58,36 +60,20 @@ VISIBLE = 0.85
 class MotionPlan:
     """How a set is drawn; equal plans give equal sets."""
 
-    clips: int = 1000
-    seed: int = 0
-    rigs: str = "train"
-    """train or new."""
-    level: str = "full"
-    """One of `LEVELS`."""
-    frames: int = 10
+    clips: Annotated[int, within(1, PER_SEED)] = 1000
+    seed: Annotated[int, within(0, 10**6 - 1)] = 0
+    rigs: Rigs = "train"
+    level: Literal["easy", "full"] = "full"
+    """Of `LEVELS`."""
+    frames: Annotated[int, within(4, 40)] = 10
     """Half a second apart."""
-    size: int = 96
+    size: Annotated[int, within(32, 1024, multiple_of=4)] = 96
     """Width in pixels; three quarters as high."""
-    labels: str = "truth"
+    labels: Labels = "truth"
     """truth; pixels, as `motion_demo.pixels` measures them; or both: the truth of every other clip."""
 
     def __post_init__(self) -> None:
-        kinds = (
-            ("rigs", self.rigs, RIGS),
-            ("level", self.level, tuple(LEVELS)),
-            ("labels", self.labels, LABELS),
-        )
-        for name, value, known in kinds:
-            if value not in known:
-                near = did_you_mean(value, known) or f"; expected one of {', '.join(known)}"
-                raise ConfigError(f"{name} is {value!r}{near}")
-        if not 1 <= self.clips <= PER_SEED or not 0 <= self.seed < 10**6:
-            raise ConfigError(f"clips is {self.clips} and seed {self.seed}; expected at least 1 and 0")
-        if not 4 <= self.frames <= 40 or not 32 <= self.size <= 1024 or self.size % 4:
-            raise ConfigError(
-                f"frames is {self.frames} and size {self.size}; expected 4 to 40 frames and a width of 32 to 1024 "
-                "pixels, divisible by 4"
-            )
+        check(self)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -202,10 +188,10 @@ def _draw_held(folder: Path, plan: MotionPlan, workers: int, progress: Callable[
 
 
 def _files(folder: Path, place: int) -> tuple[Path, Path, Path]:
-    """Images, senses and tracks of a chunk."""
+    """Images, observations and tracks of a chunk."""
     return (
         folder / f"images-{place:05d}.npy",
-        folder / f"senses-{place:05d}.npy",
+        folder / f"observations-{place:05d}.npy",
         folder / f"tracks-{place:05d}.jsonl",
     )
 
@@ -239,11 +225,11 @@ def _draw_chunk(folder: Path, plan: MotionPlan, place: int) -> None:
 
 
 def see(images: np.ndarray) -> np.ndarray:
-    """See clips (N, T, H, W, 3) uint8 forwards and backwards in time: (N, 2, T, S) float16, see `senses_of`."""
+    """See clips (N, T, H, W, 3) uint8 forwards and backwards in time: (N, 2, T, S) float16, see `observations_of`."""
     found = []
     for clip in images:
         colours = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1
-        found.append(senses_of(torch.stack([colours, colours.flip(0)])).half().numpy())
+        found.append(observations_of(torch.stack([colours, colours.flip(0)])).half().numpy())
     return np.stack(found)
 
 
@@ -286,15 +272,20 @@ class MotionSet:
                 f"{lost[0]}: is missing; expected {count} chunks, so draw the set to its end first"
             )
         self._chunks = [map_array(_files(self.folder, place)[0]) for place in range(count)]
-        self._senses = [map_array(_files(self.folder, place)[1]) for place in range(count)]
-        for place, (images, senses) in enumerate(zip(self._chunks, self._senses, strict=True)):
+        self._observations = [map_array(_files(self.folder, place)[1]) for place in range(count)]
+        for place, (images, observations) in enumerate(zip(self._chunks, self._observations, strict=True)):
             clips = min(CHUNK, self.plan.clips - place * CHUNK)
             shape = (clips, *self.plan.shape)
-            seen = senses.shape[:3] == (clips, 2, self.plan.frames) and senses.ndim == 4
-            if images.shape != shape or images.dtype != np.uint8 or not seen or senses.dtype != np.float16:
+            seen = observations.shape[:3] == (clips, 2, self.plan.frames) and observations.ndim == 4
+            if (
+                images.shape != shape
+                or images.dtype != np.uint8
+                or not seen
+                or observations.dtype != np.float16
+            ):
                 raise DataError(
-                    f"{_files(self.folder, place)[0]}: frames of shape {images.shape} and senses of shape "
-                    f"{senses.shape}; expected {shape} and as many; remove both and draw the set again"
+                    f"{_files(self.folder, place)[0]}: frames of shape {images.shape} and observations of shape "
+                    f"{observations.shape}; expected {shape} and as many; remove both and draw the set again"
                 )
 
     def __len__(self) -> int:
@@ -304,9 +295,9 @@ class MotionSet:
         """Return the frames of a clip, (T, H, W, 3) uint8."""
         return np.array(self._chunks[number // CHUNK][number % CHUNK])
 
-    def senses(self, number: int, *, backwards: bool = False) -> np.ndarray:
+    def observations(self, number: int, *, backwards: bool = False) -> np.ndarray:
         """Return what is seen of a clip, or of the clip run backwards, (T, S) float32."""
-        return self._senses[number // CHUNK][number % CHUNK, int(backwards)].astype(np.float32)
+        return self._observations[number // CHUNK][number % CHUNK, int(backwards)].astype(np.float32)
 
     def tracks(self) -> Iterator[Track]:
         """Yield the tracks of all clips, in order."""

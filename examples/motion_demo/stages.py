@@ -13,27 +13,28 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from PIL import Image
 
 from motion_demo.eyes import eyes_of_run
 from motion_demo.questions import ask
-from motion_demo.sets import MotionPlan, MotionSet, clip_number, draw_set
+from motion_demo.sets import Labels, MotionPlan, MotionSet, Rigs, clip_number, draw_set
 from saccade.engine.predict.compare_answers import Comparison, compare_answers
 from saccade.engine.train.loop import TrainResult, train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError
-from saccade.files import read_json, replacing, write_text, writing
+from saccade.files import read_json, replacing, within, write_text, writing
 from saccade.kinematics.draw import stored_track
 from saccade.kinematics.records import read_questions, write_records
+from saccade.settings import check
 from saccade.tasks.answer.vlm.answering import open_answerer
 from saccade.tasks.answer.vlm.assemble import TextPlan, new_base
 from saccade.tasks.open import load_model
 
 Progress = Callable[[str, int, int], None]
 RECIPES = Path(__file__).parent / "recipes"
-SETS = {"train": ("train", 0), "develop": ("new", 1), "report": ("new", 2)}
+SETS: dict[str, tuple[Rigs, int]] = {"train": ("train", 0), "develop": ("new", 1), "report": ("new", 2)}
 """Rigs of each set, and what is added to the seed for its worlds."""
 
 
@@ -41,17 +42,17 @@ SETS = {"train": ("train", 0), "develop": ("new", 1), "report": ("new", 2)}
 class DemoPlan:
     """How much of everything."""
 
-    clips: int = 200
+    clips: Annotated[int, within(1)] = 200
     """To train on."""
-    held: int = 40
+    held: Annotated[int, within(1)] = 40
     """To develop with, and as many to report on."""
-    size: int = 96
+    size: Annotated[int, within(32, 1024, multiple_of=4)] = 96
     """Width of the clips in pixels."""
-    eyes_steps: int = 100
+    eyes_steps: Annotated[int, within(1)] = 100
     """Steps in which the eyes learn motion, of 96 clips each."""
-    text_steps: int = 60
+    text_steps: Annotated[int, within(1)] = 60
     """Steps in which the text model learns to answer, of 36 looks each with up to four questions."""
-    labels: str = "truth"
+    labels: Labels = "truth"
     """Of the clips to train on; see `motion_demo.sets.MotionPlan`."""
     eyes: str = "motion_small"
     """Network of the eyes."""
@@ -59,22 +60,14 @@ class DemoPlan:
     """Channels of the text model."""
     layers: int = 3
     """Layers of the text model."""
-    per_task: int = 30
+    per_task: Annotated[int, within(1)] = 30
     """Questions of a task that are reported on, at most."""
-    seed: int = 0
+    seed: Annotated[int, within(0, 299_999)] = 0
     device: str = "auto"
     threads: int = 0
 
     def __post_init__(self) -> None:
-        """Check everything about the clips, before a folder remembers it, and what nothing later checks."""
-        if not 0 <= self.seed < 300_000:
-            raise ConfigError(f"seed is {self.seed}; expected 0 to 299999")
-        if min(self.clips, self.held, self.eyes_steps, self.text_steps, self.per_task) < 1:
-            raise ConfigError(
-                f"clips {self.clips}, held {self.held}, eyes_steps {self.eyes_steps}, text_steps {self.text_steps}, "
-                f"per_task {self.per_task}; expected at least 1 each"
-            )
-        MotionPlan(clips=self.clips, size=self.size, labels=self.labels)
+        check(self)
 
 
 def run_demo(

@@ -16,7 +16,7 @@ from motion_demo.network import (
     HOURS,
     LENGTH,
     MOVING,
-    SENSES,
+    OBSERVATIONS,
     YAW,
     build_motion,
 )
@@ -24,8 +24,8 @@ from motion_demo.samples import BOXES, MotionSamples
 from motion_demo.sets import MotionSet
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.errors import ConfigError
+from saccade.kinematics.answer_scores import interval_iou
 from saccade.kinematics.blind import best_constant
-from saccade.kinematics.marking import interval_iou
 from saccade.kinematics.settings import DEFAULT
 from saccade.tasks.base import Batch, LossContext, Metrics, Net, Task, TaskData, device_of
 from saccade.weights.card import Card
@@ -44,7 +44,7 @@ FRAMES = 10
 
 
 class Motion(Task):
-    """A batch has senses (B, T, S), facts (B, T, K, F), seconds (B, T), and the targets of `targets_of`."""
+    """A batch has observations (B, T, S), facts (B, T, K, F), seconds (B, T), and the targets of `targets_of`."""
 
     name = "motion"
     main_metric = "mean"
@@ -111,14 +111,14 @@ class Motion(Task):
 
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
         """Add up how wrong the network is about things, camera and rig."""
-        found = model(batch["senses"], batch["facts"], batch["seconds"])
+        found = model(batch["observations"], batch["facts"], batch["seconds"])
         parts = motion_losses(found, batch)
         total = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
         return {"loss": total, **{f"loss_{name}": part for name, part in parts.items()}}
 
     def run(self, net: Net, batch: Batch) -> dict[str, Tensor]:
         """Run the network on a batch."""
-        return net(*(batch[name].to(device_of(net)) for name in ("senses", "facts", "seconds")))
+        return net(*(batch[name].to(device_of(net)) for name in ("observations", "facts", "seconds")))
 
     def metrics(self, card: Card) -> MotionMetrics:
         """Make an empty accumulator."""
@@ -139,9 +139,9 @@ class Motion(Task):
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make noise for what is seen, and seconds."""
         random = torch.Generator().manual_seed(seed)
-        senses = torch.randn(batch, FRAMES, SENSES, generator=random)
+        observations = torch.randn(batch, FRAMES, OBSERVATIONS, generator=random)
         facts = torch.randn(batch, FRAMES, BOXES, FACTS, generator=random)
-        return senses, facts, 0.5 * torch.arange(FRAMES).float().expand(batch, -1)
+        return observations, facts, 0.5 * torch.arange(FRAMES).float().expand(batch, -1)
 
 
 def motion_losses(found: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -191,7 +191,9 @@ class MotionMetrics(Metrics):
         """Take in outputs and the batch's targets."""
         kept = {f"out_{name}": value for name, value in outputs.items()}
         kept |= {
-            name: value for name, value in batch.items() if isinstance(value, Tensor) and name != "senses"
+            name: value
+            for name, value in batch.items()
+            if isinstance(value, Tensor) and name != "observations"
         }
         plain = {name: value.detach().float().cpu().numpy() for name, value in kept.items()}
         for row, index in enumerate(batch["index"].tolist()):
@@ -234,7 +236,7 @@ class MotionMetrics(Metrics):
 
 
 def _of_things(rows: dict[str, np.ndarray], things: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """Mark single things (n, K) that may be asked about; also returns what the best constants score."""
+    """Score single things (n, K) that may be asked about; also returns what the best constants score."""
     found, blind = {}, {}
     steps, hours = rows["out_steps"][things], rows["hour"][things].astype(int)
     if not len(hours):
@@ -274,7 +276,7 @@ def _of_things(rows: dict[str, np.ndarray], things: np.ndarray) -> tuple[dict[st
 
 
 def _of_pairs(rows: dict[str, np.ndarray], pairs: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """Mark pairs (n,) of things; also returns what the best constants score."""
+    """Score pairs (n,) of things; also returns what the best constants score."""
     found, blind = {}, {}
     way, said = rows["way"][pairs], rows["out_way"][pairs]
     low, high = way.min(-1, initial=np.inf), way.max(-1, initial=0.0)

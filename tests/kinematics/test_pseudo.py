@@ -205,9 +205,6 @@ def test_plans_that_cannot_be(networks, videos, tmp_path):
             DataError,
             "no such folder; expected a folder of masks",
         ),
-        (Plan(masks=masks, depth=depths, focal_px=-1.0), ConfigError, "--focal is -1"),
-        (Plan(masks=masks, depth=depths, size=8), ConfigError, "size is 8"),
-        (Plan(masks=masks, depth=depths, dtype="int8"), ConfigError, "dtype is 'int8'"),
     ]:
         with pytest.raises(error) as raised:
             check_plan(plan)
@@ -216,6 +213,22 @@ def test_plans_that_cannot_be(networks, videos, tmp_path):
     with pytest.raises(ConfigError, match="threshold is 2"):
         Finding(threshold=2)
     check_plan(Plan(masks=masks, depth=zoe, focal_px=500.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"focal_px": -1.0}, "focal_px is -1 but should be above 0"),
+        ({"focal_px": float("inf")}, "focal_px is inf"),
+        ({"size": 31}, "size is 31 but should be at least 32"),
+        ({"seed": 1 << 31}, "seed is 2147483648 but should be between 0 and 2147483647"),
+        ({"dtype": "int8"}, "dtype is 'int8'"),
+    ],
+)
+def test_numbers_of_a_plan_out_of_range(values, words):
+    with pytest.raises(ConfigError, match=words):
+        Plan(**values)
+    Plan(focal_px=1e-3, size=32, seed=(1 << 31) - 1, dtype="bf16")
 
 
 def test_networks_share_a_gpu_and_the_rest_stays_on_cpus(networks, videos, tmp_path):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from saccade.errors import ConfigError
+from saccade.kinematics.answer_scores import score_parsed
 from saccade.kinematics.answers import MULTI_STEP, TASKS, parse_answer
 from saccade.kinematics.kinds import KINDS
 from saccade.kinematics.kinds.movement_direction import most_of_each
 from saccade.kinematics.labels import label_track
-from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.questions import Plan, frame_times, make_questions, render
 from saccade.kinematics.records import check_question
 from saccade.kinematics.selection import covers, is_movable, select
@@ -98,7 +98,7 @@ def test_answers_are_true(made, tracks):
 def test_our_parser_reads_our_answers(made):
     for question in made.questions:
         parsed = parse_answer(question.task, question.answer, question.context)
-        assert mark_parsed(question.task, question.value, parsed).correct, (
+        assert score_parsed(question.task, question.value, parsed).correct, (
             question.question,
             question.answer,
         )
@@ -172,15 +172,20 @@ def test_plan_limits(tracks):
     assert max(Counter((question.clip_id, question.task) for question in alone).values()) == 1
     hours = Counter(question.value for question in made.questions if question.task == "movement_direction")
     assert max(hours.values()) <= 0.5 * 21 + 1
-    for wrong in (
-        {"per_clip": 0},
-        {"num_frames": 1},
-        {"colours": ("red", "red")},
-        {"tasks": ("x",)},
-        {"max_hour_share": 0},
-    ):
-        with pytest.raises(ConfigError):
-            Plan(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("per_clip", 0, 1), ("per_task", 0, 1), ("num_frames", 1, 2), ("seed", -1, 0), ("max_hour_share", 0, 1),
+        ("max_interval_share", 1.001, 1), ("colours", ("red", "red"), ("red", "blue")),
+        ("tasks", ("x",), ("travel_time",)),
+    ],
+)  # fmt: skip
+def test_a_plan_out_of_range(name, wrong, right):
+    Plan(**{name: right})
+    with pytest.raises(ConfigError, match=name):
+        Plan(**{name: wrong})
 
 
 def test_directions_are_not_asked_on_the_sports_field():

@@ -1,4 +1,4 @@
-"""Marks: the worked rows, known chances of blind answers, intervals over clips."""
+"""Scores: the worked rows, known chances of blind answers, intervals over clips."""
 
 import json
 import math
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from saccade.errors import ConfigError, DataError
+from saccade.kinematics.answer_scores import clock_error, interval_iou, score_answer, score_parsed
 from saccade.kinematics.answers import TASKS, Parsed
 from saccade.kinematics.blind import best_constant, fit_blind
-from saccade.kinematics.marking import clock_error, interval_iou, mark, mark_parsed
 from saccade.kinematics.records import Question
 from saccade.kinematics.scoring import bootstrap_by_clip, read_answers, score
 
@@ -47,7 +47,7 @@ def ask(task, index, *, source="made", clip=None, value=None, camera=None):
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['task']}-{row['pred']}")
 def test_worked_rows(row):
-    found = mark(row["task"], row["gt"], row["pred"])
+    found = score_answer(row["task"], row["gt"], row["pred"])
     assert found.correct is row["correct"]
     assert "clock_error" not in row or found.error == row["clock_error"]
     assert "iou" not in row or found.iou == pytest.approx(row["iou"])
@@ -59,17 +59,17 @@ def test_identities():
     assert interval_iou((3, 5), (4, 4)) == 0
     assert interval_iou((4, 4), (4, 4)) == 0
     assert [clock_error(12, hour) for hour in range(1, 13)] == [1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 0]
-    assert mark("traveled_distance", 100, 71).mra == 0.5  # within 50 % to 30 %: five of ten
+    assert score_answer("traveled_distance", 100, 71).mra == 0.5  # within 50 % to 30 %: five of ten
     with pytest.raises(ConfigError, match="traveled_distance"):
-        mark("distance", 1, 1)
+        score_answer("distance", 1, 1)
 
 
 def test_coarse_directions_count_only_when_lenient():
     coarse = Parsed("coarse", hours=(1, 2))
-    assert not mark_parsed("movement_direction", 2, coarse).correct
-    assert mark_parsed("movement_direction", 2, coarse, lenient=True).correct
-    assert not mark_parsed("movement_direction", 3, coarse, lenient=True).correct
-    assert mark_parsed("movement_direction", 4, coarse).error == 2
+    assert not score_parsed("movement_direction", 2, coarse).correct
+    assert score_parsed("movement_direction", 2, coarse, lenient=True).correct
+    assert not score_parsed("movement_direction", 3, coarse, lenient=True).correct
+    assert score_parsed("movement_direction", 4, coarse).error == 2
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 100), (5, 60)])

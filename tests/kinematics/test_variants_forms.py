@@ -10,12 +10,12 @@ import yaml
 from PIL import Image
 
 from saccade.errors import CheckFailed, ConfigError, DataError
+from saccade.kinematics.answer_scores import score_parsed
 from saccade.kinematics.answers import TASKS, parse_answer
 from saccade.kinematics.draw import COLOURS, draw_boxes, write_frames
 from saccade.kinematics.forms import prompt, to_chat, to_llava, write_json, write_mixture
 from saccade.kinematics.geometry import Lens, inverse, move
 from saccade.kinematics.labels import direction_interval, label_track
-from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.questions import make_questions
 from saccade.kinematics.sources.assemble import Camera, Scene, Thing, clip_tracks
 from saccade.kinematics.splits import assign_splits, check_apart, decontaminate, group_key
@@ -95,7 +95,7 @@ def test_mirrored_questions_agree_with_mirrored_tracks(tracks, questions):
             assert list(direction_interval(label, question.clock).interval_s) == pytest.approx(question.value)
             assert f"{question.clock} o'clock" in question.question
         parsed = parse_answer(question.task, question.answer, question.context)
-        assert mark_parsed(question.task, question.value, parsed).correct
+        assert score_parsed(question.task, question.value, parsed).correct
     assert hours >= 5
     assert [mirror_hour(hour) for hour in (12, 1, 3, 6, 11)] == [12, 11, 9, 6, 1]
 
@@ -114,7 +114,7 @@ def test_exchanged_colours_exchange_answers(questions):
             assert other.value == question.value
             assert other.objects[0]["colour"] in other.question.lower()
         parsed = parse_answer(other.task, other.answer, other.context)
-        assert mark_parsed(other.task, other.value, parsed).correct
+        assert score_parsed(other.task, other.value, parsed).correct
         assert dataclasses.replace(swap_colours(other), id=question.id) == question
     with pytest.raises(ConfigError, match="other colours"):
         swap_colours(questions[0], ("green", "white"))

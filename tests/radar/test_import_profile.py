@@ -185,7 +185,7 @@ def test_studio_files_that_cannot_be(write, path, new, error):
     ("key", "new", "error"),
     [
         ("start_hz", None, "no field start_hz"),
-        ("start_hz", -1.0, "start_hz is -1.0; expected a positive"),
+        ("start_hz", -1.0, "start_hz is -1 but should be above 0"),
         ("num_samples", 1 << 20, "num_samples is 1048576"),
         ("tx_order", [0, 0], r"tx_order is \(0, 0\)"),
         ("rx", [], "rx is"),

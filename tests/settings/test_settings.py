@@ -23,6 +23,7 @@ class Outer:
     count: Annotated[int, within(1, 8)] | None = None
     loud: bool = False
     rate: Annotated[float, within(above=0)] = 1.0
+    width: Annotated[int, within(32, 10**9, multiple_of=4)] = 96
     inner: Inner = field(default_factory=Inner)
 
 
@@ -50,6 +51,8 @@ def test_nested_values_become_the_declared_types():
         ({"rate": float("nan")}, r"f.yaml.rate is nan but should be above 0"),
         ({"rate": float("inf")}, r"f.yaml.rate is inf but should be above 0"),
         ({"inner": {"share": 1.0}}, r"f.yaml.inner.share is 1 but should be at least 0 and below 1"),
+        ({"width": 98}, r"f.yaml.width is 98 but should be between 32 and 1000000000 and a multiple of 4"),
+        ({"width": 10**9 + 4}, r"f.yaml.width is 1000000004 but should be"),
         ([], r"f.yaml should be a mapping of settings, not \[\]"),
     ],
 )
@@ -61,6 +64,7 @@ def test_what_cannot_be_right_is_one_sentence(values, message):
 def test_the_ends_of_a_range_belong_to_it_or_not_as_declared():
     assert make(Outer, {"count": 1}, "").count == 1
     assert make(Outer, {"count": 8}, "").count == 8
+    assert make(Outer, {"width": 32}, "").width == 32
     assert make(Inner, {"share": 0}, "").share == 0.0
 
 

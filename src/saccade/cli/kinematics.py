@@ -1,4 +1,4 @@
-"""`saccade kinematics`: from videos with 3-D annotation to questions about motion, and marks for the answers."""
+"""`saccade kinematics`: from videos with 3-D annotation to questions about motion, and scores for the answers."""
 
 import cyclopts
 
@@ -25,7 +25,7 @@ COMMANDS = {
 
 app = cyclopts.App(
     name="kinematics",
-    help="How far, how fast, which way, which of the two: labels from tracks, questions, and marks for answers.\n\n"
+    help="How far, how fast, which way, which of the two: labels from tracks, questions, and scores for answers.\n\n"
     "Example: saccade kinematics label nuscenes data/nuscenes --out labels",
 )
 for _name, _command in COMMANDS.items():

@@ -22,7 +22,7 @@ def variants(
 
     half-rate and double-rate space the frames otherwise, crop lengthens the focal length: answers stay. mirror flips
     the video: hours turn the other way round. swap exchanges the colours of the boxes: choices exchange. Each gets a
-    folder with questions.jsonl, chat and LLaVA forms and frames; mark each with `saccade kinematics score`. The test
+    folder with questions.jsonl, chat and LLaVA forms and frames; score each with `saccade kinematics score`. The test
     of paraphrases is `saccade kinematics questions --held-out`.
 
     Example: saccade kinematics variants bench.jsonl --labels labels --out robustness
@@ -102,7 +102,7 @@ def variants(
 def lmms_eval(
     bench: Path, /, *, out: Path, frames: Path | None = None, name: str = "stkit_bench", json: bool = False
 ) -> None:
-    """Write a benchmark as a task of lmms-eval, so that every model it runs can be marked.
+    """Write a benchmark as a task of lmms-eval, so that every model it runs can be scored.
 
     Example: saccade kinematics lmms-eval bench.jsonl --out tasks
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -36,7 +36,7 @@ def pseudo_label(
     second: Annotated[str | None, Hidden] = None,
     device: Annotated[str, Hidden] = "auto",
     size: Annotated[int | None, Hidden] = None,
-    dtype: Annotated[str, Hidden] = "float32",
+    dtype: Annotated[Literal["float32", "bf16"], Hidden] = "float32",
     batch: Annotated[int, Hidden] = 4,
     split: Annotated[str, Hidden] = "train",
     json: bool = False,

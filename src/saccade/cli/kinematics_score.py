@@ -1,4 +1,4 @@
-"""`saccade kinematics score`: marks for a file of answers."""
+"""`saccade kinematics score`: scores for a file of answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def score(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Mark a model's answers: seven accuracies with intervals, errors, parse rates and blind baselines.
+    """Score a model's answers: seven accuracies with intervals, errors, parse rates and blind baselines.
 
     Distances and speeds are right within 25 %, hours when exact, intervals from an overlap of one half. What was not
     answered or could not be understood is wrong. Differences below 7 points of 200 questions are no evidence.
@@ -35,7 +35,7 @@ def score(
         bench: The questions, from `saccade kinematics questions`.
         train: Training questions, on which the constants and majorities of the blind baseline are fitted.
         blank: Answers of the same model with blank frames.
-        out: Also write everything, each answer's mark included, as JSON.
+        out: Also write everything, each answer's score included, as JSON.
         lenient: Count directions in words, such as "forward and right", when the true hour is among theirs.
         seed: Of the bootstrap over clips.
         json: Print one JSON object.
@@ -126,8 +126,8 @@ def _write(found, path: Path) -> None:
             "task": row.question.task,
             "truth": row.question.value,
             "parsed": row.parsed.to_dict(),
-            "correct": row.mark.correct,
-            "error": row.mark.error,
+            "correct": row.score.correct,
+            "error": row.score.error,
         }
         for row in found.rows
     ]

@@ -272,9 +272,10 @@ def within(
     *,
     above: float | None = None,
     below: float | None = None,
+    multiple_of: int | None = None,
 ) -> msgspec.Meta:
     """Range of a field's numbers for `Annotated` in a dataclass; `above` and `below` are ends that are not in it."""
-    bounds: dict[str, Any] = {"ge": low, "le": high, "gt": above, "lt": below}
+    bounds: dict[str, Any] = {"ge": low, "le": high, "gt": above, "lt": below, "multiple_of": multiple_of}
     return msgspec.Meta(**{name: bound for name, bound in bounds.items() if bound is not None})
 
 

@@ -1,4 +1,4 @@
-"""Kinematics: from the tracks of moving objects to questions about their motion, and marks for the answers.
+"""Kinematics: from the tracks of moving objects to questions about their motion, and scores for the answers.
 
 Public names are loaded when first used.
 """
@@ -7,11 +7,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from saccade.kinematics.answer_scores import score_answer, score_parsed
     from saccade.kinematics.answers import TASKS, Parsed, parse_answer
     from saccade.kinematics.blind import fit_blind
     from saccade.kinematics.geometry import world_points
     from saccade.kinematics.labels import TrackLabel, direction_interval, label_track
-    from saccade.kinematics.marking import mark, mark_parsed
     from saccade.kinematics.pairs import compare_direction, compare_distance, compare_speed
     from saccade.kinematics.questions import Plan, make_questions
     from saccade.kinematics.records import Question, Track, read_questions, read_tracks, write_records
@@ -37,8 +37,8 @@ _HOMES = {
     "label_track": "saccade.kinematics.labels",
     "make_questions": "saccade.kinematics.questions",
     "make_settings": "saccade.kinematics.settings",
-    "mark": "saccade.kinematics.marking",
-    "mark_parsed": "saccade.kinematics.marking",
+    "score_answer": "saccade.kinematics.answer_scores",
+    "score_parsed": "saccade.kinematics.answer_scores",
     "parse_answer": "saccade.kinematics.answers",
     "read_answers": "saccade.kinematics.scoring",
     "read_questions": "saccade.kinematics.records",
@@ -66,14 +66,14 @@ __all__ = [
     "label_track",
     "make_questions",
     "make_settings",
-    "mark",
-    "mark_parsed",
     "parse_answer",
     "read_answers",
     "read_questions",
     "read_source",
     "read_tracks",
     "score",
+    "score_answer",
+    "score_parsed",
     "world_points",
     "write_records",
 ]

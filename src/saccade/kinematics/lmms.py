@@ -1,8 +1,8 @@
-"""A benchmark as a task of lmms-eval, so that every model it runs can be marked here.
+"""A benchmark as a task of lmms-eval, so that every model it runs can be scored here.
 
 The folder that is written holds the task's YAML, a `utils.py` of a few lines that calls this file, and the questions
 with their frames by path. lmms-eval gives a model the frames as pictures and the seconds at which they were taken as
-text. Its own number parsers take "1,250 m" for 1; the marks here are those of `saccade kinematics score`.
+text. Its own number parsers take "1,250 m" for 1; the scores here are those of `saccade kinematics score`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from saccade.errors import DataError
 from saccade.files import parse_json, replacing
+from saccade.kinematics.answer_scores import score_parsed
 from saccade.kinematics.answers import TASKS, parse_answer
 from saccade.kinematics.draw import frames_key, open_image
 from saccade.kinematics.forms import prompt
 from saccade.kinematics.kinds import task_names
-from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.records import Question, check_question
 
 NAME = "stkit_bench"
@@ -131,12 +131,12 @@ def doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Mapping[str, 
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Mark one answer: a row for the mean, one for its task, and whether it was understood."""
+    """Score one answer: a row for the mean, one for its task, and whether it was understood."""
     question = check_question(
         parse_json(str(doc["record"]), where=f"question {doc['id']}"), f"question {doc['id']}"
     )
     parsed = parse_answer(question.task, results[0] if results else None, question.context)
-    right = float(mark_parsed(question.task, question.value, parsed).correct)
+    right = float(score_parsed(question.task, question.value, parsed).correct)
     return {
         MEAN: {"task": question.task, "correct": right},
         question.task: right,

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from saccade.errors import ConfigError
 from saccade.files import within
@@ -16,7 +16,7 @@ from saccade.kinematics.lift.network_depth import check_depth
 from saccade.kinematics.lift.network_detect import EXAMPLE as DETECTOR
 from saccade.kinematics.lift.network_detect import KINDS as DETECTORS
 from saccade.kinematics.lift.network_detect import check_names
-from saccade.kinematics.lift.network_open import Machine, kind_of
+from saccade.kinematics.lift.network_open import kind_of
 from saccade.kinematics.lift.network_track import takes_names
 from saccade.kinematics.lift.settings import DEFAULT_PSEUDO, PseudoSettings
 from saccade.kinematics.pseudo_files import GivenDepth, GivenMasks
@@ -60,13 +60,13 @@ class Plan:
     """Network of metric depth, or a folder of depth maps; see `pseudo_files`."""
     second: str | None = None
     """Another one, whose labels have to agree."""
-    focal_px: float | None = None
+    focal_px: Annotated[float, within(above=0)] | None = None
     """Focal length in pixels of the videos, where it is known."""
-    size: int = SIZE
+    size: Annotated[int, within(32)] = SIZE
     """Longer side of the frames that the stages see, pixels."""
-    dtype: str = "float32"
-    """Of the networks: float32 or bf16."""
-    seed: int = 0
+    dtype: Literal["float32", "bf16"] = "float32"
+    """Of the networks."""
+    seed: Annotated[int, within(0, (1 << 31) - 1)] = 0
     """Of what is drawn at random on the camera's path."""
     split: str = "train"
     """Of the records."""
@@ -76,6 +76,9 @@ class Plan:
     """How objects are placed and what is refused."""
     label: Settings = field(default_factory=lambda: DEFAULT)
     """Definitions of labels."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -134,13 +137,6 @@ def check_plan(plan: Plan) -> None:
         WeightsError: Networks that cannot be read.
     """
     check_names(plan.pseudo.names)
-    Machine(dtype=plan.dtype)
-    if plan.size < 32 or not 0 <= plan.seed < 1 << 31:
-        raise ConfigError(
-            f"size is {plan.size}, seed {plan.seed}; expected a size from 32, a seed from 0 to {(1 << 31) - 1}"
-        )
-    if plan.focal_px is not None and not 0 < plan.focal_px < float("inf"):
-        raise ConfigError(f"--focal is {plan.focal_px}; expected pixels of the videos, above 0")
     if plan.masks is not None:
         if plan.detect or plan.track:
             raise ConfigError("--masks takes the place of --detect and --track; leave those out")

@@ -13,49 +13,47 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from saccade.errors import ConfigError
+from saccade.files import within
 from saccade.kinematics.candidates import candidates_of, clips_of, open_clip
 from saccade.kinematics.kinds import KINDS, task_names
 from saccade.kinematics.kinds.base import Candidate, Deal
 from saccade.kinematics.records import Question, Track
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.wordings import CLOCK, GROUND, HELD_OUT
+from saccade.settings import check
 
 
 @dataclass(frozen=True)
 class Plan:
     """How many questions are made, and of which kinds."""
 
-    seed: int = 0
+    seed: Annotated[int, within(0)] = 0
     tasks: tuple[str, ...] = field(default_factory=task_names)
     colours: tuple[str, str] = ("red", "blue")
-    per_clip: int = 4
+    per_clip: Annotated[int, within(1)] = 4
     """At most so many questions of a task about one clip."""
-    per_task: int | None = None
+    per_task: Annotated[int, within(1)] | None = None
     """At most so many of a task in a split; a benchmark has 200."""
-    num_frames: int | None = None
+    num_frames: Annotated[int, within(2)] | None = None
     """Frames shown of a clip, evenly chosen; all points of the grid by default. Scores move with it."""
     held_out: bool = False
     """Use the wordings that are kept from training: the test of paraphrases."""
-    max_hour_share: float = 0.5
+    max_hour_share: Annotated[float, within(high=1, above=0)] = 0.5
     """No clock hour is the answer to more than this share of the questions about end directions."""
-    max_interval_share: float = 0.9
+    max_interval_share: Annotated[float, within(high=1, above=0)] = 0.9
     """An interval that fills more of the object's run is not asked for."""
 
     def __post_init__(self) -> None:
+        check(self)
         if unknown := [task for task in self.tasks if task not in KINDS]:
             raise ConfigError(f"tasks: no task {unknown[0]!r}; choose from {', '.join(task_names())}")
         if len(set(self.colours)) != 2:
             raise ConfigError(f"colours is {self.colours}; expected two different ones")
-        for name, least in (("per_clip", 1), ("per_task", 1), ("num_frames", 2), ("seed", 0)):
-            if (value := getattr(self, name)) is not None and value < least:
-                raise ConfigError(f"{name} is {value}; expected at least {least}")
-        if not 0 < self.max_hour_share <= 1 or not 0 < self.max_interval_share <= 1:
-            raise ConfigError("max_hour_share and max_interval_share: expected shares above 0, at most 1")
 
 
 @dataclass

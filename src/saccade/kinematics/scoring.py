@@ -1,4 +1,4 @@
-"""Mark a file of answers: seven accuracies with intervals, errors, parse rates, baselines, breakdowns.
+"""Score a file of answers: seven accuracies with intervals, errors, parse rates, baselines, breakdowns.
 
 Two hundred questions have a standard error of about 3.5 points: differences below 7 are no evidence, which is why no
 accuracy stands here without its interval.
@@ -15,9 +15,9 @@ import numpy as np
 
 from saccade.errors import ConfigError, DataError, did_you_mean
 from saccade.files import read_lines
+from saccade.kinematics.answer_scores import AnswerScore, score_answer, score_parsed
 from saccade.kinematics.answers import TASKS, Parsed, parse_answer
 from saccade.kinematics.kinds import kind_of, task_names
-from saccade.kinematics.marking import Mark, mark, mark_parsed
 from saccade.kinematics.records import Question
 from saccade.kinematics.settings import DEFAULT, Settings
 
@@ -26,17 +26,17 @@ _TEXT_FIELDS = ("answer", "text", "response", "prediction")
 
 
 @dataclass(frozen=True)
-class Marked:
+class ScoredAnswer:
     """One question with what was answered."""
 
     question: Question
     parsed: Parsed
-    mark: Mark
+    score: AnswerScore
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """Marks of one task, or of one part of it."""
+    """Scores of one task, or of one part of it."""
 
     task: str
     n: int
@@ -63,7 +63,7 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Score:
-    """Marks of one file of answers."""
+    """Scores of one file of answers."""
 
     tasks: list[TaskScore]
     mean: float | None
@@ -74,7 +74,7 @@ class Score:
     by_source: dict[str, list[TaskScore]]
     by_rig: dict[str, list[TaskScore]]
     config_hash: str
-    rows: list[Marked]
+    rows: list[ScoredAnswer]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the single answers as plain values."""
@@ -100,14 +100,14 @@ def score(
     settings: Settings = DEFAULT,
     seed: int = 0,
 ) -> Score:
-    """Mark answers against a benchmark.
+    """Score answers against a benchmark.
 
     Args:
         questions: The benchmark.
         answers: {id: text}; a question without one is wrong and counts as not understood.
         blind: From `blind.fit_blind`, fitted on the training split.
         question_only: {id: text} of the same model with blank frames.
-        lenient: Count directions in words, see `mark_parsed`.
+        lenient: Count directions in words, see `score_parsed`.
         settings: Bands.
         seed: Of the bootstrap.
 
@@ -124,29 +124,31 @@ def score(
                 f"{did_you_mean(strangers[0], known)}"
             )
 
-    def marked(given: Mapping[str, Any]) -> list[Marked]:
+    def scored(given: Mapping[str, Any]) -> list[ScoredAnswer]:
         found = []
         for question in questions:
             parsed = parse_answer(question.task, given.get(question.id), question.context)
             found.append(
-                Marked(
+                ScoredAnswer(
                     question,
                     parsed,
-                    mark_parsed(question.task, question.value, parsed, settings, lenient=lenient),
+                    score_parsed(question.task, question.value, parsed, settings, lenient=lenient),
                 )
             )
         return found
 
-    rows = marked(answers)
-    alone = {row.question.id: row.mark.correct for row in marked(question_only)} if question_only else None
+    rows = scored(answers)
+    alone = {row.question.id: row.score.correct for row in scored(question_only)} if question_only else None
     guessed = None
     if blind is not None:
         guessed = {
-            question.id: mark(question.task, question.value, blind.get(question.task), settings).correct
+            question.id: score_answer(
+                question.task, question.value, blind.get(question.task), settings
+            ).correct
             for question in questions
         }
 
-    def table(part: Sequence[Marked]) -> list[TaskScore]:
+    def table(part: Sequence[ScoredAnswer]) -> list[TaskScore]:
         names = [task for task in task_names() if any(row.question.task == task for row in part)]
         return [
             _task(name, [row for row in part if row.question.task == name], guessed, alone, seed)
@@ -226,17 +228,17 @@ def read_answers(path: Path | str) -> dict[str, Any]:
 
 def _task(
     name: str,
-    rows: Sequence[Marked],
+    rows: Sequence[ScoredAnswer],
     guessed: Mapping[str, bool] | None,
     alone: Mapping[str, bool] | None,
     seed: int,
 ) -> TaskScore:
     """Sum up one task."""
     kind = kind_of(name)
-    correct = np.array([row.mark.correct for row in rows], float)
+    correct = np.array([row.score.correct for row in rows], float)
     clips = [row.question.clip_id for row in rows]
     low, high = bootstrap_by_clip(correct, clips, seed=seed)
-    errors = [row.mark.error for row in rows if row.mark.error is not None]
+    errors = [row.score.error for row in rows if row.score.error is not None]
     understood = [row.parsed.status in ("ok", "coarse") for row in rows]
     return TaskScore(
         name,
@@ -247,8 +249,8 @@ def _task(
         high,
         float(np.mean(errors)) if errors else None,
         kind.error_unit,
-        float(np.mean([row.mark.iou or 0.0 for row in rows])) if "iou" in kind.metrics else None,
-        float(np.mean([row.mark.mra or 0.0 for row in rows])) if "mra" in kind.metrics else None,
+        float(np.mean([row.score.iou or 0.0 for row in rows])) if "iou" in kind.metrics else None,
+        float(np.mean([row.score.mra or 0.0 for row in rows])) if "mra" in kind.metrics else None,
         float(np.mean(understood)),
         float(np.mean([row.parsed.status == "refusal" for row in rows])),
         None if guessed is None else float(np.mean([guessed[row.question.id] for row in rows])),
@@ -256,11 +258,13 @@ def _task(
     )
 
 
-def mean_of_seven(rows: Sequence[Marked], seed: int = 0) -> tuple[float | None, float | None, float | None]:
+def mean_of_seven(
+    rows: Sequence[ScoredAnswer], seed: int = 0
+) -> tuple[float | None, float | None, float | None]:
     """Unweighted mean of the seven accuracies, with an interval over clips drawn once for all tasks.
 
     Args:
-        rows: Marked questions.
+        rows: ScoredAnswer questions.
         seed: Of the bootstrap.
 
     Returns:
@@ -272,7 +276,7 @@ def mean_of_seven(rows: Sequence[Marked], seed: int = 0) -> tuple[float | None, 
     for row in rows:
         if row.question.task in TASKS:
             at = TASKS.index(row.question.task), place[row.question.clip_id]
-            hits[at] += row.mark.correct
+            hits[at] += row.score.correct
             sizes[at] += 1
     if not sizes.sum(1).all():
         return None, None, None
@@ -292,9 +296,9 @@ def _draws(count: int, resamples: int, seed: int) -> np.ndarray:
     return random.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
 
 
-def _groups(rows: Iterable[Marked], field: str) -> dict[str, list[Marked]]:
+def _groups(rows: Iterable[ScoredAnswer], field: str) -> dict[str, list[ScoredAnswer]]:
     """Group answers by a field of their question."""
-    found: dict[str, list[Marked]] = {}
+    found: dict[str, list[ScoredAnswer]] = {}
     for row in rows:
         if (name := getattr(row.question, field)) is not None:
             found.setdefault(name, []).append(row)

@@ -1,4 +1,4 @@
-"""Every number that a label, a selection or a mark depends on, in one place.
+"""Every number that a label, a selection or a score depends on, in one place.
 
 The paper's own thresholds are not public, so each of these is a decision of ours with a name.
 """
@@ -24,7 +24,7 @@ MOST_POINTS = 100_000
 
 @dataclass(frozen=True)
 class Settings:
-    """Definitions of labels, rules of selection and bands of marking."""
+    """Definitions of labels, rules of selection and bands of scoring."""
 
     dt: Annotated[float, within(above=0)] = 0.5
     """Seconds between the points of a path."""
@@ -81,9 +81,9 @@ class Settings:
     """Scale: largest median absolute deviation of the frames' scales, relative to the clip's."""
 
     band: Annotated[float, within(0)] = 0.25
-    """Marking: relative error still right for distances and speeds; the band is closed."""
+    """Scoring: relative error still right for distances and speeds; the band is closed."""
     min_iou: Annotated[float, within(0)] = 0.5
-    """Marking: overlap of intervals from which on an answer is right."""
+    """Scoring: overlap of intervals from which on an answer is right."""
 
     def __post_init__(self) -> None:
         _check_up(self.up)

@@ -35,7 +35,7 @@ def rescale(image: np.ndarray, truth: np.ndarray, scaling: str) -> np.ndarray:
 
 
 def compare(image: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Mark an image, clipped to [0, 1], against the truth.
+    """Score an image, clipped to [0, 1], against the truth.
 
     Args:
         image: (nx, ny) real.

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from saccade.errors import ConfigError, did_you_mean
+from saccade.files import within
+from saccade.settings import check
 
 C = 299_792_458.0
 """Speed of light, m/s."""
@@ -20,23 +23,18 @@ C = 299_792_458.0
 class Waveform:
     """A frequency-modulated continuous wave: sample n of a chirp is taken at start_hz + n * slope / sample_rate."""
 
-    start_hz: float
-    slope: float
+    start_hz: Annotated[float, within(above=0)]
+    slope: Annotated[float, within(above=0)]
     """Hz per second."""
-    sample_rate: float
+    sample_rate: Annotated[float, within(above=0)]
     """Samples per second."""
-    num_samples: int
-    centre_hz: float = 79e9
+    num_samples: Annotated[int, within(1)]
+    centre_hz: Annotated[float, within(above=0)] = 79e9
     """What spacing rules call the wavelength; given, not computed from the sweep."""
 
     def __post_init__(self) -> None:
         """Check signs and sizes."""
-        for name in ("start_hz", "slope", "sample_rate", "centre_hz"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"waveform: {name} is {value}; expected a positive number")
-        if self.num_samples < 1:
-            raise ConfigError(f"waveform: num_samples is {self.num_samples}; expected at least 1")
+        check(self, "waveform")
 
     @staticmethod
     def named(name: str) -> Waveform:

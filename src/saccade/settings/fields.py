@@ -213,21 +213,32 @@ def _in_range(value: float, notes: tuple[Any, ...], where: str) -> None:
         high: float = next((end for end in (meta.le, meta.lt) if end is not None), math.inf)
         open_ends = meta.gt is not None or meta.lt is not None
         inside = low <= value <= high and value not in (meta.gt, meta.lt)
+        inside = inside and not (meta.multiple_of and value % meta.multiple_of)
         if inside and math.isfinite(value):  # NaN is nowhere inside, and no setting of ours is endless
             continue
         if open_ends:
             bounds = " and ".join(
-                f"{word} {end:g}"
+                f"{word} {_digits(end)}"
                 for word, end in (
                     ("above", meta.gt), ("at least", meta.ge), ("below", meta.lt), ("at most", meta.le),
                 )
                 if end is not None
             )  # fmt: skip
         elif low == -math.inf:
-            bounds = f"at most {high:g}"
+            bounds = f"at most {_digits(high)}"
         else:
-            bounds = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
-        raise OutOfRange(f"{where} is {value:g} but should be {bounds}")
+            bounds = (
+                f"between {_digits(low)} and {_digits(high)}"
+                if high < math.inf
+                else f"at least {_digits(low)}"
+            )
+        step = f" and a multiple of {meta.multiple_of}" if meta.multiple_of else ""
+        raise OutOfRange(f"{where} is {_digits(value)} but should be {bounds}{step}")
+
+
+def _digits(value: float) -> str:
+    """Write a number of a message: whole ones in full, so that one beyond a bound does not look like the bound."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _text(value: Any, where: str) -> str:

@@ -2,12 +2,16 @@
 
 import copy
 import json
+import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
+import saccade
 from saccade.engine.export import export, open_session, read_bundle, ship
 from saccade.engine.export.form import Portable
 from saccade.engine.export.maps import CHANNEL_BLOCK, StateMaps, to_maps
@@ -181,3 +185,18 @@ def test_non_contiguous_input(shvit, onnx_bundle):
     images = images.permute(0, 3, 1, 2)
     session = open_session(read_bundle(onnx_bundle), threads=1)
     assert difference(session(images), run(shvit[0], images)) < 1e-5
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch"])
+def test_no_file_names_a_place_on_this_machine(shvit, tmp_path, to):
+    folder = export(shvit, to, out=tmp_path).path
+    places = [Path(str(module.__file__)).parent for module in (saccade, torch, sys.modules[__name__])]
+    places += [tmp_path, Path.home()]
+    for path in folder.iterdir():
+        members = {path.name: path.read_bytes()}
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:
+                members |= {name: packed.read(name) for name in packed.namelist()}
+        for name, content in members.items():
+            assert not [str(place) for place in places if f"{place}/".encode() in content], name
+            assert b'File "' not in content, name

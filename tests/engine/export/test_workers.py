@@ -33,7 +33,7 @@ def test_the_rewriting_is_exact_and_leaves_nothing_undelegated(family, request):
 
 def test_a_package_that_is_missing_there_is_a_sentence(shvit, tmp_path, monkeypatch):
     # Our own interpreter in the place of the other environment: it has no executorch.
-    monkeypatch.setattr(workers, "environment", lambda name, say: Path(sys.executable))
+    monkeypatch.setattr(workers, "environment", lambda name, log: Path(sys.executable))
     with pytest.raises(
         CheckFailed, match=r"executorch: the conversion failed .*No module named 'executorch'"
     ):

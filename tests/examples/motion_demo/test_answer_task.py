@@ -17,8 +17,8 @@ from motion_demo.stages import RECIPES
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import DataError
+from saccade.kinematics.answer_scores import score_parsed
 from saccade.kinematics.answers import parse_answer
-from saccade.kinematics.marking import mark_parsed
 from saccade.kinematics.records import write_records
 from saccade.tasks import LossContext, get_task
 from saccade.tasks.answer.vlm import Exchange, new_base
@@ -107,7 +107,7 @@ def test_gathered_questions_keep_their_truth(home):
                 named = set(re.findall(r"\b(?:red|blue)\b", question.question.lower()))
                 assert named == drawn, question.question
             parsed = parse_answer(question.task, question.answer, question.context)
-            assert mark_parsed(question.task, question.value, parsed).correct, question
+            assert score_parsed(question.task, question.value, parsed).correct, question
 
 
 def test_the_recipe_trains_and_what_is_tuned_fits_the_base(home, tmp_path):
@@ -172,7 +172,7 @@ def test_varied_questions_keep_their_truth(tmp_path):
                 named = set(re.findall(r"\b(?:red|blue)\b", question.question.lower()))
                 assert named == set(drawn), question.question
                 parsed = parse_answer(question.task, question.answer, question.context)
-                assert mark_parsed(question.task, question.value, parsed).correct, question
+                assert score_parsed(question.task, question.value, parsed).correct, question
                 if question.options:
                     assert winners[names_of(question), question.task] == winner_of(question)
     assert alone

@@ -27,7 +27,7 @@ def test_errors_are_one_sentence(tmp_path, capsys):
     (tmp_path / "demo.json").write_text('{"clips": 7}', encoding="utf-8")
     for tokens, said in (
         (["--out", str(tmp_path), "--clips", "8"], "with clips 7, not 8"),
-        (["--eyes-steps", "0"], "at least 1 each"),
+        (["--eyes-steps", "0"], "eyes_steps is 0 but should be at least 1"),
         (["--clip", "8"], "--clip"),
     ):
         assert main(tokens) == 2

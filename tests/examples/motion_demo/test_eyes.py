@@ -64,7 +64,7 @@ def test_bad_configurations_are_one_sentence():
         eyes_config({"encoder": "motion_tiny", "token": 3})
     with pytest.raises(ConfigError, match="5 and 3"):
         MotionEyesConfig(tokens=4)
-    with pytest.raises(ConfigError, match="divisible by 4"):
+    with pytest.raises(ConfigError, match="a multiple of 4"):
         MotionEyesConfig(img_size=97)
 
 

@@ -74,7 +74,7 @@ def test_a_set_by_both_labels_keeps_clips_and_what_is_seen_together(tmp_path):
     assert len(kept) < len(lines)
     samples = MotionSamples(MotionSet(tmp_path / "both"), vary=False)
     assert samples.names == [clip_name(PLAN, 1)]
-    assert np.array_equal(samples[0]["senses"].numpy(), motion.senses(1))
+    assert np.array_equal(samples[0]["observations"].numpy(), motion.observations(1))
     path.write_text("", encoding="utf-8")
     (tmp_path / "both" / "scenes.npz").unlink()
     with pytest.raises(DataError, match="none of its clips has a track"):

@@ -18,12 +18,12 @@ def test_another_plan_is_refused(tmp_path):
     (tmp_path / "demo.json").write_text(json.dumps({"clips": 7}), encoding="utf-8")
     with pytest.raises(ConfigError, match="with clips 7, not 40; choose another --out"):
         run_demo(tmp_path, SMALLEST)
-    with pytest.raises(ConfigError, match="at least 1 each"):
+    with pytest.raises(ConfigError, match="eyes_steps is 0 but should be at least 1"):
         DemoPlan(eyes_steps=0)
     wrong: dict[str, tuple[Any, str]] = {
         "labels": ("pixel", "did you mean 'pixels'"),
-        "size": (33, "divisible by 4"),
-        "seed": (-1, "expected 0"),
+        "size": (33, "a multiple of 4"),
+        "seed": (-1, "should be between 0 and 299999"),
     }
     for name, (value, said) in wrong.items():
         with pytest.raises(ConfigError, match=said):

@@ -12,8 +12,8 @@ from motion_demo.network import (
     build_motion,
     facts_of_masks,
     flow_of,
-    mirror_senses,
-    senses_of,
+    mirror_observations,
+    observations_of,
 )
 from motion_demo.samples import MotionSamples, facts_of_boxes, fill_boxes
 from motion_demo.sets import MotionPlan, draw_set
@@ -61,7 +61,7 @@ def test_the_loss_falls_on_sixteen_clips(sets):
 def test_a_clip_gives_the_same_alone_and_in_company(sets):
     batch = batch_of(sets, 3)
     model = build_motion("motion_tiny", {}).eval()
-    given = [batch[name] for name in ("senses", "facts", "seconds")]
+    given = [batch[name] for name in ("observations", "facts", "seconds")]
     with torch.no_grad():
         both = model(*given)
         one = model(*(part[1:2] for part in given))
@@ -120,7 +120,9 @@ def test_flow_of_a_blank_picture_is_not_sure():
 
 def test_eyes_see_a_mirror_as_the_mirror_of_what_they_see():
     frames = torch.rand(1, 3, 3, 72, 96)
-    assert torch.allclose(senses_of(frames.flip(-1)), mirror_senses(senses_of(frames)), atol=1e-4)
+    assert torch.allclose(
+        observations_of(frames.flip(-1)), mirror_observations(observations_of(frames)), atol=1e-4
+    )
 
 
 def test_whole_eyes_give_what_their_parts_give(sets):
@@ -135,7 +137,7 @@ def test_whole_eyes_give_what_their_parts_give(sets):
     samples = MotionSamples(motion, vary=False)
     with torch.no_grad():
         whole = eyes(frames, samples[0]["seconds"][None])
-        parts = eyes.think(*(samples[0][name][None] for name in ("senses", "facts", "seconds")))
+        parts = eyes.think(*(samples[0][name][None] for name in ("observations", "facts", "seconds")))
     assert whole.shape == (1, 5, 3, 64)
     assert torch.allclose(whole, parts, atol=0.02)  # what was seen is kept in half precision
 

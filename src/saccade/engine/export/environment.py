@@ -23,12 +23,12 @@ LOCK_PATIENCE = 3600.0
 """Seconds to wait for another process that is making the same environment."""
 
 
-def environment(name: str, say: Callable[[str], None]) -> Path:
+def environment(name: str, log: Callable[[str], None]) -> Path:
     """Return the Python of an environment, making it on first use.
 
     Args:
         name: executorch or litert.
-        say: Told what is being made, and where.
+        log: Told what is being made, and where.
 
     Returns:
         Path of the Python executable.
@@ -43,9 +43,9 @@ def environment(name: str, say: Callable[[str], None]) -> Path:
         return python
     with writing(folder, f"making the environment for {name}", beside=True, patience=LOCK_PATIENCE):
         if not (folder / "ready").is_file():
-            say(f"making an environment for {name} in {folder} (once; {SIZES[name]}, some minutes)")
+            log(f"making an environment for {name} in {folder} (once; {SIZES[name]}, some minutes)")
             _make(folder, python, pins, name)
-            say(f"the environment for {name} is ready")
+            log(f"the environment for {name} is ready")
     return python
 
 

@@ -50,6 +50,13 @@ def write_onnx(form: ExportForm, path: Path) -> None:
         except torch.onnx.OnnxExporterError as error:
             raise ConfigError(cannot_free(form, _last_line(error))) from None
         assert program is not None
+        model = program.model
+        for part in (model.graph, *model.functions.values()):
+            for node in (
+                part.all_nodes()
+            ):  # the exporter writes there which line of which file on this machine made it
+                for holder in (node, *node.outputs):
+                    holder.metadata_props.clear()
         program.save(str(path), external_data=False)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from saccade.engine.export.form import free_axes
 from saccade.engine.export.onnx import cannot_free, quiet
@@ -57,6 +58,10 @@ def write_torch(form: ExportForm, path: Path, *, precision: str = "float32") -> 
             raise ConfigError(cannot_free(form, reason)) from None
         # The example pictures would be stored as a pickle, and nobody needs them.
         program._example_inputs = None
+        for part in program.graph_module.modules():
+            if isinstance(part, GraphModule):
+                for node in part.graph.nodes:  # which line of which file on this machine made it
+                    node.meta.pop("stack_trace", None)
         torch.export.save(program, str(path))
 
 

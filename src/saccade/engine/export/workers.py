@@ -77,7 +77,7 @@ class WorkerSession:
         form: executorch, litert or coreml.
         path: The file.
         threads: Threads of one call; None: all cores.
-        say: Told when an environment has to be made first.
+        log: Told when an environment has to be made first.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class WorkerSession:
         path: Path,
         *,
         threads: int | None = None,
-        say: Callable[[str], None] = lambda text: None,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         if not can_run(form):
             raise ConfigError(f"{path}: {form} files run on macOS only; export to onnx for this machine")
         self.threads = count_threads(threads)
         self._form, self._path = form, path
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        command = [str(environment(HOMES[form], say)), "-I", "-W", "ignore", str(_WORKER)]
+        command = [str(environment(HOMES[form], log)), "-I", "-W", "ignore", str(_WORKER)]
         self._process = subprocess.Popen(
             [*command, "serve", form, str(path), str(self.threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,

@@ -18,12 +18,19 @@ from saccade.engine.predict.answers import AnswerRun, answer_questions
 from saccade.engine.predict.geometry_answers import read_contender
 from saccade.errors import ConfigError, WeightsError
 from saccade.files import write_text, writing
+from saccade.kinematics.answer_scores import score_answer
 from saccade.kinematics.answers import UNPARSABLE
 from saccade.kinematics.blind import fit_blind
 from saccade.kinematics.kinds import task_names
-from saccade.kinematics.marking import mark
 from saccade.kinematics.records import Question, read_questions
-from saccade.kinematics.scoring import Marked, Score, bootstrap_by_clip, mean_of_seven, read_answers, score
+from saccade.kinematics.scoring import (
+    Score,
+    ScoredAnswer,
+    bootstrap_by_clip,
+    mean_of_seven,
+    read_answers,
+    score,
+)
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.splits import check_apart
 from saccade.tasks.answer.vlm.adapters import Adapter
@@ -155,7 +162,7 @@ def compare_answers(
         for who in PARTS if adapter is not None and adapter.box_channels else ():
             marked[who] = score(questions, run(who, model, adapter), seed=seed).rows
         marked[CONSTANT] = [
-            Marked(q, UNPARSABLE, mark(q.task, q.value, blind.get(q.task))) for q in questions
+            ScoredAnswer(q, UNPARSABLE, score_answer(q.task, q.value, blind.get(q.task))) for q in questions
         ]
         notes = ["differences below 7 points of 200 questions are no evidence"]
         if untuned is not None:
@@ -177,7 +184,7 @@ def compare_answers(
     return result
 
 
-def _row(rows: Sequence[Marked], seed: int) -> dict[str, Accuracy]:
+def _row(rows: Sequence[ScoredAnswer], seed: int) -> dict[str, Accuracy]:
     """Sum up one contender: the mean first, then every task that was asked."""
     found: dict[str, Accuracy] = {}
     mean, low, high = mean_of_seven(rows, seed)
@@ -186,7 +193,7 @@ def _row(rows: Sequence[Marked], seed: int) -> dict[str, Accuracy]:
     for task in task_names():
         part = [row for row in rows if row.question.task == task]
         if part:
-            correct = np.array([row.mark.correct for row in part], float)
+            correct = np.array([row.score.correct for row in part], float)
             bounds = bootstrap_by_clip(correct, [row.question.clip_id for row in part], seed=seed)
             found[task] = Accuracy(float(correct.mean()), *bounds)
     return found

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from saccade.kinematics.kinds.scores import Mark
+from saccade.kinematics.kinds.scores import AnswerScore
 from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.wordings import Wordings
@@ -240,13 +240,13 @@ class Kind(ABC):
     def parse(self, words: str, context: Mapping[str, Any]) -> Parsed:
         """Read an answer that `wording.plain` has prepared."""
 
-    def score(self, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> Mark:
+    def score(self, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> AnswerScore:
         """Score one value; None is an answer that was not understood."""
-        return Mark(prediction is not None and prediction == truth)
+        return AnswerScore(prediction is not None and prediction == truth)
 
-    def score_coarse(self, truth: Any, parsed: Parsed, lenient: bool) -> Mark:
+    def score_coarse(self, truth: Any, parsed: Parsed, lenient: bool) -> AnswerScore:
         """Score an answer that stands for several values."""
-        return Mark(False)
+        return AnswerScore(False)
 
     def constant(self, values: Sequence[Any], settings: Settings) -> Any:
         """Fit the best answer that looks at nothing to the truths of a training split."""

@@ -18,7 +18,7 @@ from saccade.kinematics.kinds.base import (
     heading_may_be_asked,
     nothing_in,
 )
-from saccade.kinematics.kinds.scores import Mark, interval_iou
+from saccade.kinematics.kinds.scores import AnswerScore, interval_iou
 from saccade.kinematics.labels import SLACK, TrackLabel, direction_interval
 from saccade.kinematics.settings import DEFAULT, LONGEST_S, Settings
 from saccade.kinematics.wording import digits
@@ -88,12 +88,12 @@ class DirectionTimestamp(Kind):
             return nothing_in(words)
         return Parsed("ok", interval_s=interval) if max(map(abs, interval)) <= LARGEST else UNPARSABLE
 
-    def score(self, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> Mark:
+    def score(self, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> AnswerScore:
         """An overlap that is large enough is right."""
         if prediction is None:
-            return Mark(False, iou=0.0)
+            return AnswerScore(False, iou=0.0)
         overlap = interval_iou(truth, prediction)
-        return Mark(overlap >= settings.min_iou - SLACK, iou=overlap)
+        return AnswerScore(overlap >= settings.min_iou - SLACK, iou=overlap)
 
     def constant(self, values: Sequence[Any], settings: Settings) -> Any:
         """Choose the interval that fits the most others."""

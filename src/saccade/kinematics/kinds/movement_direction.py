@@ -18,7 +18,7 @@ from saccade.kinematics.kinds.base import (
     heading_may_be_asked,
     nothing_in,
 )
-from saccade.kinematics.kinds.scores import Mark, clock_error
+from saccade.kinematics.kinds.scores import AnswerScore, clock_error
 from saccade.kinematics.labels import TrackLabel
 from saccade.kinematics.settings import DEFAULT, Settings
 from saccade.kinematics.wording import digits
@@ -93,17 +93,17 @@ class MovementDirection(Kind):
             return UNPARSABLE
         return Parsed("ok", hour=hours[0]) if exact else Parsed("coarse", hours=hours)
 
-    def score(self, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> Mark:
+    def score(self, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> AnswerScore:
         """Only the hour itself is right."""
         if prediction is None:
-            return Mark(False)
-        return Mark(int(prediction) == int(truth), clock_error(int(truth), int(prediction)))
+            return AnswerScore(False)
+        return AnswerScore(int(prediction) == int(truth), clock_error(int(truth), int(prediction)))
 
-    def score_coarse(self, truth: Any, parsed: Parsed, lenient: bool) -> Mark:
+    def score_coarse(self, truth: Any, parsed: Parsed, lenient: bool) -> AnswerScore:
         """Words that hold the hour are right to the lenient; the error is that of the nearest."""
         hours = parsed.hours or ()
         nearest = min((clock_error(int(truth), hour) for hour in hours), default=None)
-        return Mark(lenient and int(truth) in hours, nearest)
+        return AnswerScore(lenient and int(truth) in hours, nearest)
 
     def answer_of_one(self, question: Question, label: TrackLabel, settings: Settings) -> str | None:
         """Say the hour of the last step that moves."""

@@ -19,7 +19,7 @@ from saccade.kinematics.kinds.base import (
     Search,
     nothing_in,
 )
-from saccade.kinematics.kinds.scores import Mark, best_constant
+from saccade.kinematics.kinds.scores import AnswerScore, best_constant
 from saccade.kinematics.labels import SLACK, TrackLabel
 from saccade.kinematics.quantities import Quantity, find, find_bare, has_other_units
 from saccade.kinematics.settings import DEFAULT, Settings
@@ -70,13 +70,13 @@ class Relative(Kind):
         right = isinstance(value, int | float) and value >= 0
         return None if right else "a number that is not negative"
 
-    def score(self, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> Mark:
+    def score(self, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> AnswerScore:
         """Score by the relative error; the band is closed."""
         if prediction is None:
-            return Mark(False, mra=0.0)
+            return AnswerScore(False, mra=0.0)
         error, size = abs(float(prediction) - float(truth)), abs(float(truth))
         near = error <= TOLERANCES * size + SLACK
-        return Mark(error <= settings.band * size + SLACK, error, mra=float(near.mean()))
+        return AnswerScore(error <= settings.band * size + SLACK, error, mra=float(near.mean()))
 
     def constant(self, values: Sequence[Any], settings: Settings) -> Any:
         """Fit the number that lies within the band of the most truths."""

@@ -12,7 +12,7 @@ from saccade.kinematics.settings import DEFAULT
 
 
 @dataclass(frozen=True)
-class Mark:
+class AnswerScore:
     """The score of one answer."""
 
     correct: bool

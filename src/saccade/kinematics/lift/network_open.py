@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 
 from saccade.errors import ConfigError
 from saccade.extras import require
+from saccade.files import within
 from saccade.hub import DTYPES, fetching, load_network, model_type_of
+from saccade.settings import check
 
 EXTRA = "pseudo"
 
@@ -24,16 +26,12 @@ class Machine:
 
     device: str = "cpu"
     """cpu, cuda, cuda:N or mps."""
-    dtype: str = "float32"
-    """float32 or bf16."""
-    batch: int = 4
+    dtype: Literal["float32", "bf16"] = "float32"
+    batch: Annotated[int, within(1)] = 4
     """Frames that pass through the network at once, where it takes frames one by one."""
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ConfigError(f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}")
-        if self.batch < 1:
-            raise ConfigError(f"batch is {self.batch}; expected at least 1")
+        check(self)
         kind = self.device.split(":")[0]
         if kind not in ("cpu", "cuda", "mps"):
             raise ConfigError(f"device is {self.device!r}; expected cpu, cuda, cuda:N or mps")

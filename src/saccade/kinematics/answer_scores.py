@@ -6,13 +6,13 @@ from typing import Any
 
 from saccade.kinematics.kinds import kind_of
 from saccade.kinematics.kinds.base import Parsed
-from saccade.kinematics.kinds.scores import Mark, clock_error, interval_iou
+from saccade.kinematics.kinds.scores import AnswerScore, clock_error, interval_iou
 from saccade.kinematics.settings import DEFAULT, Settings
 
-__all__ = ["Mark", "clock_error", "interval_iou", "mark", "mark_parsed"]
+__all__ = ["AnswerScore", "clock_error", "interval_iou", "score_answer", "score_parsed"]
 
 
-def mark(task: str, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> Mark:
+def score_answer(task: str, truth: Any, prediction: Any, settings: Settings = DEFAULT) -> AnswerScore:
     """Score one value.
 
     Args:
@@ -27,18 +27,18 @@ def mark(task: str, truth: Any, prediction: Any, settings: Settings = DEFAULT) -
     return kind_of(task).score(truth, prediction, settings)
 
 
-def mark_parsed(
+def score_parsed(
     task: str, truth: Any, parsed: Parsed, settings: Settings = DEFAULT, *, lenient: bool = False
-) -> Mark:
+) -> AnswerScore:
     """Score a parsed answer.
 
     Args:
         task: Its task.
-        truth: As for `mark`.
+        truth: As for `score_answer`.
         parsed: From `parse_answer`.
-        settings: As for `mark`.
+        settings: As for `score_answer`.
         lenient: Count a direction in words, such as "forward and right", when the true hour is among its hours.
     """
     if parsed.status == "coarse":
         return kind_of(task).score_coarse(truth, parsed, lenient)
-    return mark(task, truth, parsed.value if parsed.status == "ok" else None, settings)
+    return score_answer(task, truth, parsed.value if parsed.status == "ok" else None, settings)
