@@ -9,8 +9,7 @@ import csv
 import dataclasses
 import hashlib
 import io
-import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from PIL import Image
 from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb, is_image_name, read_jpeg_header
 from saccade.data.opening import is_divided, kind_of, open_source
 from saccade.data.shards import ShardStream, need_local
-from saccade.data.source import FileSource, Source
+from saccade.data.source import Source
 from saccade.errors import DataError
 from saccade.files import usable_cores, write_text
 from saccade.files.pictures import FORMATS, decoding, open_picture, read_bytes
@@ -130,7 +129,6 @@ def check_data(
     findings = _check_classes(parts)
     for source in parts.values():
         findings += [Finding("warning", "note", source.where, note) for note in source.notes]
-        findings += _check_other_files(source)
     looks: dict[str, list[Look]] = {}
     total, done = sum(len(source) for source in parts.values()), 0
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
@@ -300,26 +298,6 @@ def _check_classes(parts: dict[str, Source]) -> list[Finding]:
             for label in sorted(train - val)
         ]
     return findings
-
-
-def _check_other_files(source: Source) -> list[Finding]:
-    """Name the kinds of files in a folder that are not taken for images."""
-    if (
-        not isinstance(source, FileSource)
-        or not source.root.is_dir()
-        or source.where.lower().endswith((".csv", ".tsv"))
-    ):
-        return []
-    kinds = Counter(
-        Path(name).suffix.lower() or "no suffix"
-        for _, _, names in os.walk(source.root)
-        for name in names
-        if not is_image_name(name) and not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini")
-    )
-    return [
-        Finding("warning", "not-an-image", source.where, f"{count} files with {kind} are left out")
-        for kind, count in kinds.most_common()
-    ]
 
 
 def _check_duplicates(parts: dict[str, Source], looks: dict[str, list[Look]]) -> list[Finding]:

@@ -9,6 +9,7 @@ from saccade.data.builtin import BUILTIN, open_builtin
 from saccade.data.config import DataConfig
 from saccade.data.decode import is_image_name
 from saccade.data.folder import descend, find_parts, has_class_folders, list_folder, open_classes, open_flat
+from saccade.data.left_out import LeftOut
 from saccade.data.shards import ShardStream, expand_shards, is_shard_spec, open_shards, part_of_shards
 from saccade.data.source import NO_LABEL, FileSource, Source, index_labels
 from saccade.data.split import stratified_split
@@ -117,7 +118,10 @@ def _open_folder(path: Path, spec: str, part: str, labels: list[str] | None, cla
         if part == "all" and not classes:
             return open_flat(path, where=spec)
         chosen = val if part == "val" and val is not None else train
-        return open_classes(chosen, labels, where=str(chosen))
+        source = open_classes(chosen, labels, where=str(chosen))
+        if chosen is train:
+            source.notes += _beside(path, home, {train, val}).notes(spec)
+        return source
     if not classes and not _fits_classes(home, labels):
         return open_flat(path, where=spec)
     if not has_class_folders(home):
@@ -126,7 +130,22 @@ def _open_folder(path: Path, spec: str, part: str, labels: list[str] | None, cla
             f"{spec}: {len(flat)} images but no class folders; put each class into a folder of its own, "
             "or list them in a table of path,label"
         )
-    return open_classes(home, labels, where=spec)
+    source = open_classes(home, labels, where=spec)
+    source.notes += _beside(path, home.parent if home != path else home, {home, path}).notes(spec)
+    return source
+
+
+def _beside(path: Path, home: Path, kept: set[Path | None]) -> LeftOut:
+    """Count what lies beside the folders that are `kept`, from `home` up to what the user named."""
+    left_out = LeftOut()
+    for folder in (home, *home.parents) if kept != {path} else ():
+        kept.add(folder)
+        for name, is_folder in list_folder(folder, left_out):
+            if folder / name not in kept:
+                left_out.add(f"{name}/" if is_folder else name, "beside what is read")
+        if folder == path:
+            break
+    return left_out
 
 
 def _fits_classes(folder: Path, labels: list[str] | None) -> bool:
