@@ -5,10 +5,8 @@ the split, validation classes that training does not have, fewer than two classe
 know: the rest.
 """
 
-import csv
 import dataclasses
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +22,7 @@ from saccade.data.opening import is_divided, kind_of, open_source
 from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import Source
 from saccade.errors import DataError
-from saccade.files import usable_cores, write_text
+from saccade.files import usable_cores, write_rows
 from saccade.files.pictures import FORMATS, decoding, open_picture, read_bytes
 
 TINY_SIDE = 32
@@ -373,9 +371,4 @@ def _label(source: Source, index: int) -> str:
 
 def write_findings(out: Path, findings: list[dict[str, Any]]) -> None:
     """Write findings as a CSV file."""
-    text = io.StringIO()
-    columns = list(findings[0]) if findings else ["level", "kind", "name", "detail"]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(findings)
-    write_text(out, text.getvalue())
+    write_rows(out, findings, ["level", "kind", "name", "detail"])

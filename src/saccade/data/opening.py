@@ -14,6 +14,7 @@ from saccade.data.shards import ShardStream, expand_shards, is_shard_spec, open_
 from saccade.data.source import NO_LABEL, FileSource, Source, index_labels
 from saccade.data.split import stratified_split
 from saccade.data.table import TABLE_SUFFIXES, has_parts, open_table
+from saccade.data.zips import ZipSource
 from saccade.errors import DataError, did_you_mean
 from saccade.trust import check_place, trusting
 
@@ -35,7 +36,7 @@ def kind_of(spec: str) -> str:
     """Recognise what a place of images is.
 
     Returns:
-        "builtin", "folder", "table", "shards" or "image".
+        "builtin", "folder", "table", "shards", "zip" or "image".
 
     Raises:
         DataError: Nothing there, or a file of no known kind.
@@ -60,7 +61,9 @@ def kind_of(spec: str) -> str:
         return "table"
     if is_image_name(path):
         return "image"
-    raise DataError(f"{spec}: expected a folder, a table (.csv, .tsv), shards (.tar) or an image")
+    if path.suffix.lower() == ".zip":
+        return "zip"
+    raise DataError(f"{spec}: expected a folder, a table (.csv, .tsv), shards (.tar), a .zip or an image")
 
 
 def open_source(
@@ -103,9 +106,12 @@ def open_source(
     path = Path(spec).expanduser()
     if kind == "table":
         return open_table(path, part=part, labels=labels, classes=classes)
-    if kind == "image":
+    if kind in ("image", "zip"):
         if classes:
-            raise DataError(f"{spec}: a single image has no class; give a folder with one folder per class")
+            thing = "a single image has no class" if kind == "image" else "a .zip is only predicted on"
+            raise DataError(f"{spec}: {thing}; give a folder with one folder per class")
+        if kind == "zip":
+            return ZipSource(path, spec)
         return FileSource(path.parent, [path.name], [NO_LABEL], [], where=spec)
     return _open_folder(path, spec, part, labels, classes)
 
