@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from saccade.data import decode
 from saccade.data.decode import decode_rgb, load_rgb, read_jpeg_header
@@ -196,3 +196,56 @@ def _exif() -> Image.Exif:
     exif[274] = 6
     exif[270] = "a description"
     return exif
+
+
+def grey_tiff(values: np.ndarray, tags: dict[int, int] | None = None) -> bytes:
+    """An integer TIFF file with further tags."""
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in (tags or {}).items():
+        info[tag] = value
+    return encode(Image.fromarray(values), "TIFF", tiffinfo=info)
+
+
+@pytest.mark.parametrize(
+    ("kind", "top", "tags", "white"),
+    [
+        (np.int32, 255, {}, 255),
+        (np.int32, 254, {}, 255),
+        (np.int32, 256, {}, 4095),
+        (np.int32, 4096, {}, 65535),
+        (np.int32, 65536, {}, 2**31 - 1),
+        (np.int32, 255, {341: 1000}, 1000),
+        (np.int32, 255, {281: 500}, 500),
+        (np.uint16, 255, {}, 65535),
+        (np.uint16, 4095, {281: 4095}, 4095),
+    ],
+)
+def test_white_of_wide_grey_is_decided_by_tags_then_bits_then_values(kind, top, tags, white):
+    values = np.array([[0, top // 2, top], [top, 1, 0]], dtype=kind)
+    want = (values.astype(np.float64) * 255 / white).clip(0, 255)
+    assert np.abs(both(grey_tiff(values, tags))[..., 1] - want).max() <= 0.5
+
+
+def test_black_of_wide_grey_may_be_below_zero():
+    values = np.array([[-1000, 0, 3000]], dtype=np.int32)
+    assert both(grey_tiff(values, {340: -1000, 341: 3000}))[0, :, 0].tolist() == [0, 64, 255]
+    assert both(grey_tiff(np.array([[-5, 0, 255]], dtype=np.int32)))[0, :, 0].tolist() == [0, 0, 255]
+
+
+def test_twelve_bits_packed_are_all_of_grey():
+    # Pillow reads such files and cannot write them: two values in three bytes, header by hand.
+    packed = bytes([0x00, 0x08, 0x00, 0xFF, 0xFF, 0xFF])  # 0, 2048, 4095, 4095
+    entries = [
+        (256, 4),
+        (257, 1),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8 + 2 + 9 * 12 + 4),
+        (277, 1),
+        (278, 1),
+    ]
+    entries.append((279, len(packed)))
+    body = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    data = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + body + bytes(4) + packed
+    assert both(data)[0, :, 0].tolist() == [0, 128, 255, 255]

@@ -134,7 +134,10 @@ def test_predictions_of_the_sound_pictures_survive(tmp_path, capsys):
     skipped = (tmp_path / "found.skipped.csv").read_text()
     for name in (*HOSTILE, "pipe.jpg", "zeros.jpg", "gone.jpg", "round.jpg"):
         assert name in skipped
-    assert "1 links lead nowhere and are left out (first: dog/round)" in capsys.readouterr().err
+    assert (
+        "1 file is left out, links that lead nowhere (1 without an ending; first: dog/round)"
+        in capsys.readouterr().err
+    )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begin < 800 << 10  # kilobytes
 
 
@@ -147,7 +150,7 @@ def test_data_check_counts_what_it_exists_to_find(tmp_path):
         "dog/round.jpg",
     }
     assert "60000 x 1 pixels" in skipped["cat/thin.png"]
-    assert any("links lead nowhere" in finding.detail for finding in report.findings)
+    assert any("links that lead nowhere" in finding.detail for finding in report.findings)
 
 
 @pytest.mark.parametrize("form", ["folder", "shards"])

@@ -27,7 +27,9 @@ def test_what_is_no_file_is_left_out_of_evaluation(tmp_path):
     (tmp_path / "round.mp4").symlink_to("round.mp4")
     (tmp_path / "round").symlink_to("round")
     source = open_clips(str(tmp_path), classes=False)
-    assert source.notes == [f"{tmp_path}: 1 links lead nowhere and are left out (first: round)"]
+    assert source.notes == [
+        f"{tmp_path}: 1 file is left out, links that lead nowhere (1 without an ending; first: round)"
+    ]
     samples = [ClipDataset(source, VideoPreprocess(size=16, frames=4))[k] for k in range(3)]
     assert [[name for name, _ in sample["skipped"]] for sample in samples] == [
         [],

@@ -88,7 +88,7 @@ def test_empty_classes_and_loose_images_are_told(tmp_path):
     source = open_source(str(tmp_path))
     assert source.labels == ["cat", "dog"]
     assert any("'bird' has no images" in note for note in source.notes)
-    assert any("1 images beside" in note and "stray.jpg" in note for note in source.notes)
+    assert any("beside the class folders" in note and "stray.jpg" in note for note in source.notes)
 
 
 def test_fixed_labels_keep_their_numbers_and_refuse_strangers(tmp_path):

@@ -80,7 +80,7 @@ def test_jsonl_keeps_names_that_are_not_text(tmp_path):
     with Journal(tmp_path / "p.jsonl", SETTINGS) as journal:
         assert journal.resumed == 1
         journal.finish()
-    assert b"caf\xe9 \xe2\x82\xac.jpg" in (tmp_path / "p.jsonl").read_bytes()
+    assert b'"caf\\udce9 \xe2\x82\xac.jpg"' in (tmp_path / "p.jsonl").read_bytes()
 
 
 def test_changed_settings_are_refused_and_named(tmp_path):

@@ -1,5 +1,6 @@
 """`saccade predict`: run weights over a folder at full speed."""
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
 
 def predict(
-    inputs: str,
+    inputs: Annotated[str, cyclopts.Parameter(allow_leading_hyphen=True)],
     /,
     *settings: Annotated[str, cyclopts.Parameter(show=False, allow_leading_hyphen=True)],
     named: Named = NOBODY,
@@ -38,7 +39,8 @@ def predict(
     Example: saccade predict pictures/ --weights runs/x --out predictions.csv
 
     Args:
-        inputs: Folder (searched to the bottom), one image or video, table, shards or built-in name.
+        inputs: Folders (searched to the bottom), images, videos, patterns, .zip, .tar, a table, a list (@FILE,
+            FILE.txt, or - for stdin), http(s) addresses of images, or a built-in name.
         named: The weights.
         settings: Flags of the task.
         out: File for the rows: .csv, .jsonl, .npz or .parquet (these two hold the logits too); predictions.csv when
@@ -59,7 +61,14 @@ def predict(
     from saccade.errors import ConfigError
     from saccade.settings import read_flags
 
-    weights, asked = named.source(), {}
+    weights = named.source()
+    if inputs.startswith("--"):
+        raise ConfigError(
+            f"name the inputs before {inputs}: saccade predict INPUTS --weights WEIGHTS {inputs} ..."
+        )
+    # Several inputs stand before the first flag of the task; the parser hands both over together.
+    more = tuple(itertools.takewhile(lambda token: not token.startswith("--"), settings))
+    asked, settings = {}, settings[len(more) :]
     if settings:
         task, _ = task_of(weights, "predict")
         known = list(task.predict_settings.__dataclass_fields__)
@@ -75,7 +84,7 @@ def predict(
     with bar:
         shown = bar.add_task("predicting", total=None, info="")
         done = run(
-            inputs,
+            (inputs, *more) if more else inputs,
             weights,
             embed or out,
             embed=embed is not None,

@@ -5,12 +5,9 @@ the split, validation classes that training does not have, fewer than two classe
 know: the rest.
 """
 
-import csv
 import dataclasses
 import hashlib
-import io
-import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,9 +20,9 @@ from PIL import Image
 from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb, is_image_name, read_jpeg_header
 from saccade.data.opening import is_divided, kind_of, open_source
 from saccade.data.shards import ShardStream, need_local
-from saccade.data.source import FileSource, Source
+from saccade.data.source import Source
 from saccade.errors import DataError
-from saccade.files import usable_cores, write_text
+from saccade.files import usable_cores, write_rows
 from saccade.files.pictures import FORMATS, decoding, open_picture, read_bytes
 
 TINY_SIDE = 32
@@ -130,7 +127,6 @@ def check_data(
     findings = _check_classes(parts)
     for source in parts.values():
         findings += [Finding("warning", "note", source.where, note) for note in source.notes]
-        findings += _check_other_files(source)
     looks: dict[str, list[Look]] = {}
     total, done = sum(len(source) for source in parts.values()), 0
     with ThreadPoolExecutor(threads or usable_cores()) as pool:
@@ -302,26 +298,6 @@ def _check_classes(parts: dict[str, Source]) -> list[Finding]:
     return findings
 
 
-def _check_other_files(source: Source) -> list[Finding]:
-    """Name the kinds of files in a folder that are not taken for images."""
-    if (
-        not isinstance(source, FileSource)
-        or not source.root.is_dir()
-        or source.where.lower().endswith((".csv", ".tsv"))
-    ):
-        return []
-    kinds = Counter(
-        Path(name).suffix.lower() or "no suffix"
-        for _, _, names in os.walk(source.root)
-        for name in names
-        if not is_image_name(name) and not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini")
-    )
-    return [
-        Finding("warning", "not-an-image", source.where, f"{count} files with {kind} are left out")
-        for kind, count in kinds.most_common()
-    ]
-
-
 def _check_duplicates(parts: dict[str, Source], looks: dict[str, list[Look]]) -> list[Finding]:
     """Find files with equal contents: within a part, across parts, and under different labels."""
     groups: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
@@ -395,9 +371,4 @@ def _label(source: Source, index: int) -> str:
 
 def write_findings(out: Path, findings: list[dict[str, Any]]) -> None:
     """Write findings as a CSV file."""
-    text = io.StringIO()
-    columns = list(findings[0]) if findings else ["level", "kind", "name", "detail"]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(findings)
-    write_text(out, text.getvalue())
+    write_rows(out, findings, ["level", "kind", "name", "detail"])

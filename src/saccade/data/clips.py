@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from saccade.data.config import DataConfig
-from saccade.data.folder import PART_NAMES, list_folder, lost_note, walk_files
+from saccade.data.folder import NO_VIDEO, PART_NAMES, list_folder, walk_files
+from saccade.data.left_out import LeftOut
 from saccade.data.motion_clips import CLIPS, clips_folder
 from saccade.data.opening import SourcePair
 from saccade.data.source import NO_LABEL, FileSource, index_labels, natural_sorted
@@ -68,9 +69,9 @@ def is_video_name(name: str | Path) -> bool:
     return Path(name).suffix.lower() in VIDEOS
 
 
-def walk_videos(root: Path, below: str = "", lost: list[str] | None = None) -> list[str]:
+def walk_videos(root: Path, below: str = "", left_out: LeftOut | None = None) -> list[str]:
     """List the videos under a folder, hidden files left out; as `walk_files`."""
-    return list(walk_files(root, is_video_name, start=below, lost=lost))
+    return list(walk_files(root, is_video_name, NO_VIDEO, start=below, left_out=left_out))
 
 
 def open_clips(
@@ -98,11 +99,11 @@ def open_clips(
     if len(sides) == 2 and (classes or part != "all"):
         path = sides["val" if part == "val" else "train"]
     if not classes:
-        lost: list[str] = []
-        files = walk_videos(path, lost=lost)
+        left_out = LeftOut()
+        files = walk_videos(path, left_out=left_out)
         if not files:
             raise DataError(f"{spec}: no videos in this folder; expected .mp4, .avi, .mkv and the like")
-        notes = tuple(lost_note(spec, lost))
+        notes = tuple(left_out.notes(spec))
         return ClipSource(path, files, [NO_LABEL] * len(files), [], where=spec, notes=notes)
     return _open_classes(path, spec, labels)
 
@@ -184,12 +185,13 @@ def _open_classes(folder: Path, where: str, labels: list[str] | None) -> ClipSou
     files: list[str] = []
     found: list[str] = []
     notes: list[str] = []
-    lost: list[str] = []
-    entries = list_folder(folder, lost)
-    lost = [name for name in lost if not is_video_name(name)]
-    for name, is_folder in entries:
-        inside = walk_videos(folder, name, lost) if is_folder else []
-        if is_folder and not inside:
+    left_out = LeftOut()
+    for name, is_folder in list_folder(folder, left_out):
+        if not is_folder:
+            left_out.add(name, "beside the class folders")
+            continue
+        inside = walk_videos(folder, name, left_out)
+        if not inside:
             notes.append(f"{where}: class folder {name!r} has no videos and is left out")
         files += inside
         found += [name] * len(inside)
@@ -199,7 +201,7 @@ def _open_classes(folder: Path, where: str, labels: list[str] | None) -> ClipSou
         raise DataError(
             f"{where}: {held}; put the videos of each class into a folder of its own, or list them in a table"
         )
-    notes += lost_note(where, lost)
+    notes += left_out.notes(where)
     targets, names = index_labels(found, labels, where)
     return ClipSource(folder, files, targets, names, where=where, notes=tuple(notes))
 

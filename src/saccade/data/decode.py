@@ -5,7 +5,7 @@ whatever the fast decoder does not like, goes through Pillow. Both paths give th
 
     grey                 the one channel repeated
     palette, alpha       flattened on white, as a viewer shows them
-    16-bit grey          divided by 257, so that 65535 becomes 255 (Pillow alone would clip)
+    wider grey           black to white by the file's own range, as `grey_range` says (Pillow alone would clip)
     CMYK                 Pillow's conversion
     animated             the first frame
     EXIF orientation     applied: the picture stands as its photographer saw it
@@ -18,20 +18,23 @@ Sizes are read from the header and checked *before* any pixel is decoded.
 
 import functools
 import importlib.util
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from saccade.errors import DataError
 from saccade.files.pictures import FORMATS, MAX_PIXELS, check_size, decoding, open_picture, read_bytes
 
 EXTENSIONS = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """File names ending so (any case) are taken for images."""
+WHOLE_BITS = 32
+"""Integers of so many bits have no usual range."""
 BLOCK_PIXELS = 1 << 22
-"""16-bit pictures are reduced to 8 bits so many pixels at a time."""
+"""Wider pictures are reduced to 8 bits so many pixels at a time."""
 
 Encoded = bytes | str | Path | Image.Image
 """What the decoders read: file contents, a path, or a picture already opened by Pillow."""
@@ -187,10 +190,11 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         return picture
     if picture.mode == "F":
         raise DataError("floating-point pixels have no defined range; save the image with 8 or 16 bits")
+    wide = grey_range(picture) if picture.mode.startswith("I") else None
     if picture.getexif().get(274, 1) != 1:  # otherwise only a copy
         picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):
-        picture = Image.fromarray(_eight_bits(np.asarray(picture)))
+    if wide is not None:
+        picture = Image.fromarray(_eight_bits(np.asarray(picture), *wide))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
@@ -198,13 +202,52 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Divide (height, width) 16-bit values by 257, rounded, in blocks of rows: wider numbers take memory."""
+def grey_range(picture: Image.Image) -> tuple[int, int]:
+    """Find the values of black and white in a grey picture of more than 8 bits.
+
+    The first of these that says it: the tags SMinSampleValue and SMaxSampleValue of a TIFF file (or MinSampleValue
+    and MaxSampleValue), then its BitsPerSample below 32 (12 bits: 0 to 4095), then the 16 bits of the other formats.
+    32-bit values have no usual range: white is the smallest of 255, 4095, 65535 and 2^31 - 1 that none exceeds.
+
+    Args:
+        picture: Of one of Pillow's modes I, not turned yet.
+
+    Returns:
+        (black, white), black below white.
+    """
+    tags: Any = picture.tag_v2 if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
+    for low, high in ((340, 341), (280, 281)):
+        black, white = _first_number(tags.get(low, 0)), _first_number(tags.get(high))
+        if white is not None and black is not None and black < white:
+            return black, white
+    bits = _first_number(tags.get(258)) or 16
+    if (
+        picture.mode != "I"
+        or (tags and 8 <= bits < WHOLE_BITS)
+        or picture.format in ("PPM", "PNG", "JPEG2000")
+    ):
+        return 0, (1 << bits) - 1
+    most = int(np.asarray(picture).max(initial=0))
+    return 0, next(white for white in (255, 4095, 65535, (1 << 31) - 1) if most <= white)
+
+
+def _first_number(value: Any) -> int | None:
+    """Return the whole number that a tag holds, alone or first of several; None when it holds none."""
+    first = value[0] if isinstance(value, tuple) and value else value
+    return int(first) if isinstance(first, int | float) and math.isfinite(first) else None
+
+
+def _eight_bits(values: np.ndarray, black: int, white: int) -> np.ndarray:
+    """Bring (height, width) values from black..white to 0..255, rounded.
+
+    In blocks of rows: wider numbers take memory.
+    """
     result = np.empty(values.shape, dtype=np.uint8)
     step = max(1, BLOCK_PIXELS // max(1, values.shape[1]))
+    span = white - black
     for row in range(0, len(values), step):
-        block = values[row : row + step].astype(np.int64).clip(0, 65535)
-        result[row : row + step] = (block + 128) // 257
+        block = values[row : row + step].astype(np.int64).clip(black, white) - black
+        result[row : row + step] = (block * 255 + span // 2) // span
     return result
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from saccade.data.decode import EXTENSIONS, is_image_name
+from saccade.data.left_out import HIDDEN, NOWHERE, LeftOut
 from saccade.data.source import NO_LABEL, FileSource, index_labels, natural_key, natural_sorted
 from saccade.errors import DataError
 
@@ -17,13 +18,21 @@ PART_NAMES = {
 SKIPPED_FOLDERS = frozenset({"__MACOSX", "__pycache__", "lost+found"})
 
 
-def walk_images(root: Path, *, start: str = "", lost: list[str] | None = None) -> Iterator[str]:
+NO_PICTURE, NO_VIDEO = "not pictures", "not videos"
+
+
+def walk_images(root: Path, *, start: str = "", left_out: LeftOut | None = None) -> Iterator[str]:
     """List the image files under a folder; as `walk_files`."""
-    return walk_files(root, is_image_name, start=start, lost=lost)
+    return walk_files(root, is_image_name, NO_PICTURE, start=start, left_out=left_out)
 
 
 def walk_files(
-    root: Path, wanted: Callable[[str], bool], *, start: str = "", lost: list[str] | None = None
+    root: Path,
+    wanted: Callable[[str], bool],
+    reason: str,
+    *,
+    start: str = "",
+    left_out: LeftOut | None = None,
 ) -> Iterator[str]:
     """List the files of a kind under a folder, hidden ones left out, in natural order within each folder.
 
@@ -33,8 +42,9 @@ def walk_files(
         root: Folder.
         wanted: Whether a file of this name is asked for. What has such a name and is no file after all shows when it
             is read.
+        reason: Why the others are not taken.
         start: Begin at this folder below `root`.
-        lost: Takes the paths of other links that lead nowhere, or round in a circle.
+        left_out: Counts all files that are not given.
 
     Yields:
         Paths relative to `root`, with forward slashes.
@@ -53,24 +63,27 @@ def walk_files(
         if (status.st_dev, status.st_ino) in seen:  # a link back up would go round for ever
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders, nowhere = [], []
-        for name, is_folder in list_folder(root / below, nowhere):
+        folders = []
+        entries = list_folder(root / below, left_out, f"{below}/" if below else "")
+        for name, is_folder in entries:
             path = f"{below}/{name}" if below else name
             if is_folder:
                 folders.append(path)
             elif wanted(name):
                 yield path
-        if lost is not None:
-            lost += [f"{below}/{name}" if below else name for name in nowhere if not wanted(name)]
+            elif left_out is not None:
+                lost = (root / path).is_symlink() and not (root / path).exists()
+                left_out.add(path, NOWHERE if lost else reason)
         waiting += reversed(folders)
 
 
-def list_folder(folder: Path, lost: list[str] | None = None) -> list[tuple[str, bool]]:
+def list_folder(folder: Path, left_out: LeftOut | None = None, below: str = "") -> list[tuple[str, bool]]:
     """List the visible entries of a folder in natural order, each with whether it is a folder.
 
     Args:
         folder: To list.
-        lost: Takes the names of links that lead nowhere, or round in a circle.
+        left_out: Counts the hidden ones.
+        below: What their names begin with.
 
     Raises:
         DataError: The folder cannot be read.
@@ -80,29 +93,17 @@ def list_folder(folder: Path, lost: list[str] | None = None) -> list[tuple[str, 
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name in SKIPPED_FOLDERS:
+                    if left_out is not None:
+                        left_out.add(below + entry.name, HIDDEN)
                     continue
                 try:
                     is_folder = entry.is_dir()
                 except OSError:  # a link to itself
                     is_folder = False
-                if (
-                    lost is not None
-                    and not is_folder
-                    and entry.is_symlink()
-                    and not Path(entry.path).exists()
-                ):
-                    lost.append(entry.name)
                 found.append((entry.name, is_folder))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from None
     return sorted(found, key=lambda pair: natural_key(pair[0]))
-
-
-def lost_note(where: str, lost: list[str]) -> list[str]:
-    """Say that links lead nowhere; nothing when there are none."""
-    if not lost:
-        return []
-    return [f"{where}: {len(lost)} links lead nowhere and are left out (first: {sorted(lost)[0]})"]
 
 
 def find_parts(folder: Path) -> tuple[Path | None, Path | None]:
@@ -155,25 +156,20 @@ def open_classes(folder: Path, labels: list[str] | None = None, *, where: str = 
         DataError: No images in any class folder, or a folder that is not among the fixed names.
     """
     where = where or str(folder)
-    lost: list[str] = []
-    entries = list_folder(folder, lost)
-    lost = [name for name in lost if not is_image_name(name)]
-    classes = [name for name, is_folder in entries if is_folder]
-    loose = [name for name, is_folder in entries if not is_folder and is_image_name(name)]
+    left_out = LeftOut()
     notes, files, found = [], [], []
-    for name in classes:
-        inside = list(walk_images(folder, start=name, lost=lost))
+    for name, is_folder in list_folder(folder, left_out):
+        if not is_folder:
+            left_out.add(name, "beside the class folders")
+            continue
+        inside = list(walk_images(folder, start=name, left_out=left_out))
         if not inside:
             notes.append(f"{where}: class folder {name!r} has no images and is left out")
         files += inside
         found += [name] * len(inside)
     if not files:
         raise DataError(_nothing(folder, where))
-    if loose:
-        notes.append(
-            f"{where}: {len(loose)} images beside the class folders are left out (first: {loose[0]})"
-        )
-    notes += lost_note(where, lost)
+    notes += left_out.notes(where)
     targets, names = index_labels(found, labels, where)
     return FileSource(folder, files, targets, names, where=where, notes=notes)
 
@@ -184,12 +180,12 @@ def open_flat(folder: Path, *, where: str = "") -> FileSource:
     Raises:
         DataError: No images anywhere in it.
     """
-    lost: list[str] = []
+    left_out = LeftOut()
     where = where or str(folder)
-    files = list(walk_images(folder, lost=lost))
+    files = list(walk_images(folder, left_out=left_out))
     if not files:
         raise DataError(_nothing(folder, where))
-    notes = lost_note(where, lost)
+    notes = left_out.notes(where)
     return FileSource(folder, files, [NO_LABEL] * len(files), [], where=where, notes=notes)
 
 

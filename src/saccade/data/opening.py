@@ -9,10 +9,12 @@ from saccade.data.builtin import BUILTIN, open_builtin
 from saccade.data.config import DataConfig
 from saccade.data.decode import is_image_name
 from saccade.data.folder import descend, find_parts, has_class_folders, list_folder, open_classes, open_flat
+from saccade.data.left_out import LeftOut
 from saccade.data.shards import ShardStream, expand_shards, is_shard_spec, open_shards, part_of_shards
 from saccade.data.source import NO_LABEL, FileSource, Source, index_labels
 from saccade.data.split import stratified_split
 from saccade.data.table import TABLE_SUFFIXES, has_parts, open_table
+from saccade.data.zips import ZipSource
 from saccade.errors import DataError, did_you_mean
 from saccade.trust import check_place, trusting
 
@@ -34,7 +36,7 @@ def kind_of(spec: str) -> str:
     """Recognise what a place of images is.
 
     Returns:
-        "builtin", "folder", "table", "shards" or "image".
+        "builtin", "folder", "table", "shards", "zip" or "image".
 
     Raises:
         DataError: Nothing there, or a file of no known kind.
@@ -59,7 +61,9 @@ def kind_of(spec: str) -> str:
         return "table"
     if is_image_name(path):
         return "image"
-    raise DataError(f"{spec}: expected a folder, a table (.csv, .tsv), shards (.tar) or an image")
+    if path.suffix.lower() == ".zip":
+        return "zip"
+    raise DataError(f"{spec}: expected a folder, a table (.csv, .tsv), shards (.tar), a .zip or an image")
 
 
 def open_source(
@@ -102,9 +106,12 @@ def open_source(
     path = Path(spec).expanduser()
     if kind == "table":
         return open_table(path, part=part, labels=labels, classes=classes)
-    if kind == "image":
+    if kind in ("image", "zip"):
         if classes:
-            raise DataError(f"{spec}: a single image has no class; give a folder with one folder per class")
+            thing = "a single image has no class" if kind == "image" else "a .zip is only predicted on"
+            raise DataError(f"{spec}: {thing}; give a folder with one folder per class")
+        if kind == "zip":
+            return ZipSource(path, spec)
         return FileSource(path.parent, [path.name], [NO_LABEL], [], where=spec)
     return _open_folder(path, spec, part, labels, classes)
 
@@ -117,7 +124,10 @@ def _open_folder(path: Path, spec: str, part: str, labels: list[str] | None, cla
         if part == "all" and not classes:
             return open_flat(path, where=spec)
         chosen = val if part == "val" and val is not None else train
-        return open_classes(chosen, labels, where=str(chosen))
+        source = open_classes(chosen, labels, where=str(chosen))
+        if chosen is train:
+            source.notes += _beside(path, home, {train, val}).notes(spec)
+        return source
     if not classes and not _fits_classes(home, labels):
         return open_flat(path, where=spec)
     if not has_class_folders(home):
@@ -126,7 +136,22 @@ def _open_folder(path: Path, spec: str, part: str, labels: list[str] | None, cla
             f"{spec}: {len(flat)} images but no class folders; put each class into a folder of its own, "
             "or list them in a table of path,label"
         )
-    return open_classes(home, labels, where=spec)
+    source = open_classes(home, labels, where=spec)
+    source.notes += _beside(path, home.parent if home != path else home, {home, path}).notes(spec)
+    return source
+
+
+def _beside(path: Path, home: Path, kept: set[Path | None]) -> LeftOut:
+    """Count what lies beside the folders that are `kept`, from `home` up to what the user named."""
+    left_out = LeftOut()
+    for folder in (home, *home.parents) if kept != {path} else ():
+        kept.add(folder)
+        for name, is_folder in list_folder(folder, left_out):
+            if folder / name not in kept:
+                left_out.add(f"{name}/" if is_folder else name, "beside what is read")
+        if folder == path:
+            break
+    return left_out
 
 
 def _fits_classes(folder: Path, labels: list[str] | None) -> bool:

@@ -18,6 +18,8 @@ from saccade.errors import DataError
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 MAX_TABLE_BYTES = 1 << 30
+SEPARATORS = (";", "|")
+"""What people put between several labels of one picture."""
 _COLUMNS = {
     "path": (
         *("path", "file", "filename", "file_name", "filepath"),
@@ -201,7 +203,19 @@ def open_table(
                     f"{path}: row {number} ({row.path}) has no label; add a label column path,label"
                 )
     targets, names = index_labels([row.label for row in rows], labels, str(path))
-    return FileSource(path.parent, [row.path for row in rows], targets, names, where=str(path))
+    files, notes = [row.path for row in rows], _several_labels(rows, str(path))
+    return FileSource(path.parent, files, targets, names, where=str(path), notes=notes)
+
+
+def _several_labels(rows: Sequence[Row], where: str) -> list[str]:
+    """Point out cells that look like several labels: here each is the name of one class."""
+    found = [row.label for row in rows if any(sign in row.label for sign in SEPARATORS)]
+    if not found:
+        return []
+    return [
+        f"{where}: {len(found)} labels hold {' or '.join(map(repr, SEPARATORS))} (first: {found[0]!r}); each is "
+        "taken for the name of one class, so give every picture one label if several were meant"
+    ]
 
 
 def has_parts(path: Path) -> bool:

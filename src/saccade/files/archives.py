@@ -15,7 +15,12 @@ FREE_BYTES = 1 << 20
 
 
 def check_members(
-    members: Iterable[zipfile.ZipInfo], size: int, *, where: str, error: type[SaccadeError] = DataError
+    members: Iterable[zipfile.ZipInfo],
+    size: int,
+    *,
+    where: str,
+    error: type[SaccadeError] = DataError,
+    ratio: int = RATIO,
 ) -> dict[str, zipfile.ZipInfo]:
     """Refuse an archive whose contents cannot be what its size says.
 
@@ -24,6 +29,7 @@ def check_members(
         size: Of the archive's file, bytes.
         where: Origin, for sentences.
         error: Class of the sentences.
+        ratio: How many times what it takes a member may hold.
 
     Returns:
         The members by name.
@@ -36,10 +42,10 @@ def check_members(
     stored = 0
     for info in members:
         stored += info.compress_size
-        if info.file_size > max(RATIO * info.compress_size, FREE_BYTES):
+        if info.file_size > max(ratio * info.compress_size, FREE_BYTES):
             raise error(
                 f"{where}: refused, {info.filename[:80]!r} is compressed from {info.file_size} bytes to "
-                f"{info.compress_size}; expected at most {RATIO} to 1, so store it without compression"
+                f"{info.compress_size}; expected at most {ratio} to 1, so store it without compression"
             )
         if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
             raise error(f"{where}: damaged, {info.filename[:80]!r} has two sizes")

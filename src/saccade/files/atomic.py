@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.errors import ConfigError
+from saccade.files.names import to_cell
 
 
 @contextlib.contextmanager
@@ -78,7 +79,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as a CSV file, or nothing of it.
+    """Write rows as a CSV file, or nothing of it; text as `saccade.files.names.to_cell` has it.
 
     Args:
         path: The file.
@@ -88,7 +89,7 @@ def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]], columns: Seq
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: to_cell(value) for name, value in row.items()} for row in rows)
     write_text(path, text.getvalue())
 
 

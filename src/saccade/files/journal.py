@@ -28,6 +28,7 @@ from saccade.errors import ConfigError, DataError
 from saccade.extras import require
 from saccade.files.atomic import replacing
 from saccade.files.lock import writing
+from saccade.files.names import json_text, to_cell
 from saccade.files.stored import parse_json
 
 FORMATS = (".csv", ".jsonl", ".npz", ".parquet")
@@ -143,7 +144,7 @@ class Journal:
             self._vectors.write(array.tobytes())
             self._vectors.flush()
         for place in sorted(lines):
-            text = json.dumps(lines[place], ensure_ascii=False).encode("utf-8", "surrogateescape")
+            text = json_text(lines[place]).encode()
             if self._format > 1:
                 self._link = _linked(self._link, text, records.get(place, b""))
                 text = _with_link(text, self._link)
@@ -174,8 +175,8 @@ class Journal:
             if suffix == ".csv":
                 self._write_csv(temporary)
             elif suffix == ".jsonl":
-                with temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
-                    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows())
+                with temporary.open("w", encoding="utf-8") as file:
+                    file.writelines(json_text(row) + "\n" for row in self.rows())
             elif suffix == ".parquet":
                 self._write_parquet(temporary)
             else:
@@ -185,7 +186,7 @@ class Journal:
             with replacing(listing) as temporary, _open_table(temporary) as file:
                 writer = csv.writer(file)
                 writer.writerow(["name", "reason"])
-                writer.writerows(self.skipped)
+                writer.writerows(map(to_cell, entry) for entry in self.skipped)
         else:
             listing.unlink(missing_ok=True)
         self._open.close()
@@ -308,7 +309,7 @@ class Journal:
     def _write_parquet(self, path: Path) -> None:
         arrow = require("pyarrow", "kinematics", "to write .parquet files")
         parquet = require("pyarrow.parquet", "kinematics", "to write .parquet files")
-        rows = [{name: plain_text(value) for name, value in row.items()} for row in self.rows()]
+        rows = [{name: to_cell(value) for name, value in row.items()} for row in self.rows()]
         table = arrow.Table.from_pylist(rows)
         if self.width:
             flat = arrow.array(self._kept_vectors(len(rows)))
@@ -317,15 +318,6 @@ class Journal:
 
     def _kept_vectors(self, rows: int) -> np.ndarray:
         return np.fromfile(self.vectors_path, dtype="<f4", count=rows * self.width)
-
-
-def plain_text(value: Any) -> Any:
-    """Escape bytes of a name that are not UTF-8, which the format cannot hold."""
-    return (
-        value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        if isinstance(value, str)
-        else value
-    )
 
 
 def check_out(out: Path | str) -> Path:
@@ -365,12 +357,14 @@ def _with_link(text: bytes, link: str) -> bytes:
 
 
 def _open_table(path: Path):
-    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+    return path.open("w", newline="", encoding="utf-8")
 
 
 def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Six digits are all that a float32 probability has."""
-    return {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
+    """Six digits are all that a float32 probability has; names as tables have them."""
+    return {
+        name: f"{value:.6g}" if isinstance(value, float) else to_cell(value) for name, value in row.items()
+    }
 
 
 def _brief(value: Any) -> str:

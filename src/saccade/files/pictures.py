@@ -16,7 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from saccade.errors import DataError, SaccadeError, is_out_of_memory
+from saccade.errors import DataError, MissingExtraError, SaccadeError, is_out_of_memory
+from saccade.extras import require
 from saccade.files.regular import open_regular
 
 MAX_PIXELS = 178_956_970
@@ -36,6 +37,7 @@ FORMATS = {
     "WEBP": (".webp",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
     "JPEG2000": (".jp2",),
     "TGA": (".tga",),
 }
@@ -142,6 +144,11 @@ def open_picture(
         except Image.DecompressionBombError as error:
             raise DataError(f"{called}: refused as a decompression bomb ({_brief(error)})") from None
         except Image.UnidentifiedImageError:
+            named = called.lower().endswith(FORMATS["HEIF"])
+            if (named or _is_heif(data)) and "HEIF" not in _readers():
+                raise DataError(
+                    f"{called}: a HEIC picture, as phones take; install its reader with: pip install 'saccade[heif]'"
+                ) from None
             raise DataError(f"{called}: not an image in any known format, or its header is damaged") from None
         check_size(called, *picture.size, max_pixels)
         return picture
@@ -151,7 +158,26 @@ def open_picture(
 def _readers() -> tuple[str, ...]:
     """Those of Pillow's readers that are tried, as far as it is built with them; that of JPEG reads MPO too."""
     Image.init()
+    with contextlib.suppress(MissingExtraError):
+        require("pillow_heif", "heif", "to read HEIC pictures").register_heif_opener(thumbnails=False)
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def _is_heif(data: bytes) -> bool:
+    """Whether a file says at its beginning that it is a HEIF container of HEVC pictures."""
+    return data[4:8] == b"ftyp" and data[8:12] in (
+        b"heic",
+        b"heix",
+        b"hevc",
+        b"hevx",
+        b"heim",
+        b"heis",
+        b"mif1",
+        b"msf1",
+    )
 
 
 def _hush_bomb_warning() -> None:

@@ -59,6 +59,7 @@ def test_paths_pictures_arrays_and_tensors_get_the_same_answers(room):
         assert len(predictor(images)) == 5
         for wrong in (
             torch.zeros(5, 1, 32, 32),
+            torch.zeros(3, 32, 32, dtype=torch.uint8),
             torch.zeros(3),
             np.zeros((4, 4, 4), np.uint8),
             np.zeros((4, 4)),

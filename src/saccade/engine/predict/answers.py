@@ -13,6 +13,7 @@ from typing import Any
 from saccade.errors import ConfigError, DataError
 from saccade.files import read_json, write_text
 from saccade.files.journal import Journal, skipped_path
+from saccade.files.names import from_cell
 from saccade.kinematics.records import Question
 from saccade.tasks.answer.vlm.adapters import Adapter
 from saccade.tasks.answer.vlm.answering import Answers
@@ -118,7 +119,7 @@ def _read_skipped(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [(row[0], row[1]) for row in list(csv.reader(file))[1:]]
+        return [(from_cell(row[0]), from_cell(row[1])) for row in list(csv.reader(file))[1:]]
 
 
 def _open(exchanges: Exchanges, question: Question, adapter: Adapter | None) -> Exchange:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from saccade.data.dataset import TolerantDataset
+from saccade.data.fetch import is_picture_address
+from saccade.data.inputs import InputList, is_plain, open_list
 from saccade.data.shards import need_local
 from saccade.engine.sessions.finite import leave_out, pick
 from saccade.engine.sessions.pool import FRESH, Pool, open_pool
@@ -49,7 +51,7 @@ class Prediction:
 
 
 def predict(
-    inputs: str | Path,
+    inputs: str | Path | Sequence[str | Path],
     weights: Path | str,
     out: Path | str | None = None,
     *,
@@ -71,7 +73,8 @@ def predict(
 
     Args:
         inputs: A place of the task's data: a folder of pictures or videos (searched to the bottom), one file, a
-            table, shards, or a built-in name.
+            table, shards, a .zip, or a built-in name; a pattern, a list of names (@FILE, FILE.txt, - for the standard
+            input), an http(s) address of a picture; or several of these.
         weights: Run folder, weights file, bundle or model name.
         out: A file, .csv, .jsonl, .npz or .parquet (which hold raw outputs too); of tasks that write pictures a
             folder, in which the rows are predictions.jsonl. predictions.csv, or predictions, when left out.
@@ -98,15 +101,22 @@ def predict(
     for name, value in (("batch", batch), ("size", size)):
         if value < 0:
             raise ConfigError(f"{name} is {value}; expected 1 or more, or 0 to have it chosen")
-    need_local(str(inputs))
+    given = [inputs] if isinstance(inputs, Path | str) else inputs
+    places = [str(place) if isinstance(place, Path) else place for place in given]
+    for place in places:
+        if not is_picture_address(place):
+            need_local(place)
     task, card = task_of(weights, "predict")
     if embed and (extra := [name for name in settings if name != "max_pixels"]):
         raise ConfigError(f"vectors have no setting {extra[0]}; leave it out")
     asked = settings_of(task, settings)
     card = task.sized(card, size)
     target = vectors_path(out) if embed else result_path(out, task)
-    samples = task.open_inputs(str(inputs), card, asked)
-    for note in samples.notes if isinstance(samples, TolerantDataset) else ():
+    if len(places) == 1 and is_plain(places[0]):
+        samples = task.open_inputs(places[0], card, asked)
+    else:
+        samples = open_list(places, lambda place: task.open_inputs(place, card, asked))
+    for note in samples.notes if isinstance(samples, TolerantDataset | InputList) else ():
         log(note)
     with open_pool(
         weights,

@@ -60,7 +60,7 @@ class Predictor:
 
         Raises:
             DataError: Something that cannot be read.
-            ShapeError: An array or tensor of another shape.
+            ShapeError: An array or tensor of another shape or type.
             ConfigError: A kind of input that this task does not take.
         """
         rows: list[dict[str, Any]] = []
@@ -122,6 +122,11 @@ class Predictor:
 
     def _of_tensor(self, one: Tensor) -> Batch:
         """Make a batch of what the network takes; a single sample gets its batch dimension."""
+        if not one.is_floating_point():
+            raise ShapeError(
+                f"a tensor has type {one.dtype}; expected float32, normalised as card.preprocess says: pass "
+                "pictures of 0..255 as an array (height, width, 3) uint8 or a PIL picture"
+            )
         (example, *_) = self._runner.task.example(self.card)
         images = one[None] if one.ndim == example.ndim - 1 else one
         channels = -3

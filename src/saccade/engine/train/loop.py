@@ -8,8 +8,6 @@ any moment and end with the same bits.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import signal
 import time
@@ -55,7 +53,7 @@ from saccade.engine.train.steps import (
     take_step,
 )
 from saccade.errors import ConfigError, SaccadeError, Stopped, memory_enough
-from saccade.files import write_text
+from saccade.files import write_rows, write_text
 from saccade.tasks.base import Batch, LossContext
 from saccade.trust import trusting
 from saccade.weights import Card
@@ -506,11 +504,9 @@ def _finish(run: Run) -> TrainResult:
     """Write the list of unreadable images and sum the run up."""
     progress, first = run.progress, run.session.accelerator.is_main_process
     if progress.skipped and first:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([("name", "reason"), *sorted(progress.skipped.items())])
+        rows = [{"name": name, "reason": reason} for name, reason in sorted(progress.skipped.items())]
         with saving(run.folder / "skipped.csv"):
-            write_text(run.folder / "skipped.csv", text.getvalue())
+            write_rows(run.folder / "skipped.csv", rows)
         run.tell(
             f"{len(progress.skipped)} samples could not be read; they are listed in {run.folder / 'skipped.csv'}"
         )
