@@ -241,7 +241,6 @@ YET_TO_GO = {
     "engine/evaluate/check_dense.py",
     "engine/predict/answers.py",
     "engine/predict/compare_answers.py",
-    "engine/predict/sharpen.py",
 }
 
 
