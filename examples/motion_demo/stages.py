@@ -20,7 +20,6 @@ from PIL import Image
 from motion_demo.eyes import eyes_of_run
 from motion_demo.questions import ask
 from motion_demo.sets import MotionPlan, MotionSet, clip_number, draw_set
-from saccade.engine.predict.compare_answers import Comparison, compare_answers
 from saccade.engine.train.loop import TrainResult, train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError
@@ -30,6 +29,7 @@ from saccade.kinematics.records import read_questions, write_records
 from saccade.tasks.answer.vlm.answering import open_answerer
 from saccade.tasks.answer.vlm.assemble import TextPlan, new_base
 from saccade.tasks.open import load_model
+from saccade.vlm.compare import Comparison, compare_answers
 
 Progress = Callable[[str, int, int], None]
 RECIPES = Path(__file__).parent / "recipes"

@@ -334,9 +334,9 @@ class DetectMetrics(Metrics):
         """Take in the detections of a batch."""
         for number, detection in enumerate(outputs):
             truth, index = batch["truth"][number], int(batch["index"][number])
-            shown = tuple(int(side) for side in batch["size"][number])
+            high, wide = (int(side) for side in batch["size"][number])
             self.masks = self.masks or "masks" in detection
-            moved = to_file(detection, shown, truth["size"])  # pyright: ignore[reportArgumentType]
+            moved = to_file(detection, (high, wide), truth["size"])
             self.pictures.append({"id": index, "height": truth["size"][0], "width": truth["size"][1]})
             for place, box in enumerate(truth["boxes"].tolist()):
                 entry = {

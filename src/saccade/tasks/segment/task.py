@@ -209,8 +209,8 @@ class SegmentMetrics(Metrics):
         """Take in logits (batch, classes, H, W)."""
         metrics: Any = require("torchmetrics.functional.classification", "dense", "to score class maps")
         for number, truth in enumerate(batch["truth"]):
-            shown = tuple(int(side) for side in batch["size"][number])
-            answers = class_map(outputs[number], shown, tuple(truth.shape)).cpu()  # pyright: ignore[reportArgumentType]
+            high, wide = (int(side) for side in batch["size"][number])
+            answers = class_map(outputs[number], (high, wide), (truth.shape[0], truth.shape[1])).cpu()
             counts = metrics.multiclass_confusion_matrix(
                 answers, truth, num_classes=len(self.labels), ignore_index=IGNORED
             )
