@@ -14,6 +14,7 @@ from saccade.cli.main import COMMANDS, build_app
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
 LONGEST = 600
+LONGEST_COMMAND = 150
 MOST_IGNORES = 40
 
 
@@ -42,6 +43,14 @@ def test_type_errors_are_not_silenced_more_often():
         file.read_text(encoding="utf-8").count("pyright: ignore") for file in (ROOT / "src").rglob("*.py")
     )
     assert found <= MOST_IGNORES
+
+
+def test_commands_stay_thin():
+    lengths = {
+        file.name: len(file.read_text().splitlines()) for file in (ROOT / "src/saccade/cli").glob("*.py")
+    }
+    assert len(lengths) > 30
+    assert not {name: count for name, count in lengths.items() if count > LONGEST_COMMAND}
 
 
 def test_no_path_of_one_machine():

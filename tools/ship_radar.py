@@ -13,14 +13,15 @@ import sys
 import torch
 
 from saccade.engine.evaluate.evaluate import evaluate
-from saccade.engine.predict.sharpen import load_sharpener, shipped_weights
+from saccade.engine.predict.sharpen import shipped_weights
+from saccade.tasks.open import load_model
 from saccade.zoo.loading import save_weights
 
 
 def main(run: str, test: str) -> None:
     """Measure, describe, write."""
     torch.set_num_threads(2)
-    network, card = load_sharpener(run)
+    network, card = load_model(run)
     table = evaluate(run, test).gallery.table()
     rows = {(row["method"], row["scaling"]): row for row in table}
     ours, best = rows[card.model, "none"], rows["empm", "best"]

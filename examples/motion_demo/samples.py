@@ -26,6 +26,7 @@ from saccade.files.arrays import read_arrays
 from saccade.kinematics.labels import clock_hours, step_angles
 from saccade.kinematics.records import Track
 from saccade.kinematics.settings import Settings
+from saccade.tasks.answer.vlm.clips import cover_boxes
 
 BOXES = 2
 """Things of a sample, in the order red, blue."""
@@ -132,18 +133,9 @@ def _unpack(parts: dict[str, np.ndarray]) -> tuple[list[str], list[list[str]], l
     return [str(name) for name in parts["names"]], [[str(name) for name in part] for part in things], scenes
 
 
-def fill_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fill boxes (..., 4) in masks (..., height, width) float32; border pixels by the share that is covered."""
-    x0, y0, x1, y1 = (np.nan_to_num(boxes[..., k])[..., None] for k in range(4))
-    columns, rows = np.arange(width), np.arange(height)
-    across = np.clip(np.minimum(x1, columns + 1) - np.maximum(x0, columns), 0, 1)
-    down = np.clip(np.minimum(y1, rows + 1) - np.maximum(y0, rows), 0, 1)
-    return (down[..., :, None] * across[..., None, :]).astype(np.float32)
-
-
 def frames_tensor(images: np.ndarray, boxes: np.ndarray) -> Tensor:
     """Join pictures (T, H, W, 3) uint8 and boxes (K, T, 4) to what the eyes take: (T, 3 + K, H, W) float32."""
-    masks = fill_boxes(boxes, *images.shape[1:3])
+    masks = cover_boxes(boxes, *images.shape[1:3])
     colours = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return torch.cat([colours, torch.from_numpy(masks).transpose(0, 1)], 1)
 

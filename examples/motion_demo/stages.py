@@ -20,7 +20,6 @@ from PIL import Image
 from motion_demo.eyes import eyes_of_run
 from motion_demo.questions import ask
 from motion_demo.sets import Labels, MotionPlan, MotionSet, Rigs, clip_number, draw_set
-from saccade.engine.predict.compare_answers import Comparison, compare_answers
 from saccade.engine.train.loop import TrainResult, train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError
@@ -31,6 +30,7 @@ from saccade.settings import check
 from saccade.tasks.answer.vlm.answering import open_answerer
 from saccade.tasks.answer.vlm.assemble import TextPlan, new_base
 from saccade.tasks.open import load_model
+from saccade.vlm.compare import Comparison, compare_answers
 
 Progress = Callable[[str, int, int], None]
 RECIPES = Path(__file__).parent / "recipes"

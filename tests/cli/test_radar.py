@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from saccade.cli.main import main
-from saccade.engine.predict.sharpen import load_sharpener, shipped_weights
+from saccade.engine.predict.sharpen import shipped_weights
 from saccade.engine.sessions.open import open_runner
 from saccade.radar import read_image, read_scan
+from saccade.tasks.open import load_model
 
 pytest.importorskip("h5py")
 SMALL = ["--path.nx", "24", "--path.ny", "3", "--waveform", "empm"]
@@ -64,6 +65,11 @@ def test_image_then_enhance(scan, tmp_path, capsys):
     sharp = read_image(tmp_path / "image-sharp.h5")
     assert 0 <= sharp.values.min() <= sharp.values.max() <= 1
     assert (tmp_path / "e.png").exists()
+    assert main(["predict", str(out), "--weights", str(shipped_weights()), "--out", str(tmp_path / "p"), "--draw",
+                 "true", "--floor", "-30", "--json"]) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["rows"] == 1
+    assert np.allclose(read_image(tmp_path / "p" / "sharp" / "image.h5").values, sharp.values, atol=1e-6)
+    assert (tmp_path / "p" / "drawn" / "image.png").stat().st_size > 5000
     assert main(["radar", "image", str(scan), "--out", str(out), "--x", "0:0.01:0.005", "--y", "0:0.01:0.005",
                  "--depth", "0.2:0.3:0.05", "--magnitude", "--json"]) == 0  # fmt: skip
     assert read_image(out).values.shape == (3, 3, 3)
@@ -157,17 +163,12 @@ def test_bad_input_ends_in_one_sentence_and_nothing_written(
     assert [path.name for path in tmp_path.iterdir()] in ([], ["runs"])
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["predict", "."], ["explain", "p.png"]],
-    ids=lambda command: command[0],
-)
-def test_commands_for_classifiers_say_where_to_go(command, tmp_path, capsys, monkeypatch):
+def test_commands_for_classifiers_say_where_to_go(tmp_path, capsys, monkeypatch):
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (32, 32)).save("p.png")
-    assert main([*command, "--weights", str(shipped_weights())]) == 2
+    assert main(["explain", "p.png", "--weights", str(shipped_weights())]) == 2
     assert "use `saccade radar enhance` or `saccade radar eval`" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
 
@@ -188,7 +189,7 @@ def test_the_sharpener_exports_at_one_size(tmp_path, capsys):
     assert main(command) == 0
     bundle = open_runner(tmp_path / "srvit_swift-44-onnx-float32", verb="evaluate")
     images = torch.rand(3, 1, 44, 44) ** 4
-    network, _ = load_sharpener()
+    network, _ = load_model(shipped_weights())
     with torch.no_grad():
         assert torch.allclose(bundle.net(images), network(images), atol=2e-6)
     capsys.readouterr()

@@ -9,13 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests import golden
 
+import saccade
 from saccade.data.dataset import SampleKey
 from saccade.data.radar_pairs import MANIFEST, RadarPairs, make_pairs, read_manifest
 from saccade.engine.evaluate.evaluate import evaluate
-from saccade.engine.predict.sharpen import PEAK, enhance, pixel_notes, sharpen, shipped_weights
+from saccade.engine.predict.sharpen import enhance, shipped_weights
 from saccade.errors import ConfigError, DataError, ShapeError, WeightsError
-from saccade.radar import Grid, RadarImage, Scene
+from saccade.radar import Grid, RadarImage, Scene, read_image, write_image
 from saccade.radar.dataset import PairConfig, draw_scene, ideal_image, make_pair
+from saccade.radar.sharpening import pixel_notes
 from saccade.tasks.base import LossContext
 from saccade.tasks.open import load_model
 from saccade.tasks.restore.task import Restore
@@ -242,16 +244,24 @@ class TestEnhance:
         sharp = enhance(RadarImage(values, Grid(axis, axis, np.array([0.2, 0.3])), "rma")).values
         assert sharp[..., 1].max() == pytest.approx(0.1 * sharp[..., 0].max(), rel=1e-5)
 
-    def test_published_networks_get_their_own_scale(self, tmp_path):
-        network = create_model("srvit_s").eval()
+    @pytest.mark.parametrize(("model", "peak"), [("srvit_s", 2e-3), ("srvit_swift", 1.0)])
+    def test_every_network_gets_images_at_its_own_scale(self, tmp_path, model, peak):
+        network = create_model(model).eval()
         save_weights(network, tmp_path / "s.safetensors")
-        size = np.abs(self.image((40, 40)).values).astype(np.float32)
-        found = sharpen(network, Card("srvit_s"), 123 * size)
+        image = self.image((40, 32), scale=123)
+        size = np.abs(image.values).astype(np.float32)
+        found = enhance(image, tmp_path / "s.safetensors")
         with torch.no_grad():
-            want = network(torch.from_numpy(size / size.max() * PEAK)[None, None])[0, 0].numpy()
-        assert np.allclose(found, want, atol=1e-5)
-        assert enhance(self.image((40, 40)), tmp_path / "s.safetensors").method == "empm, srvit_s"
-        assert not sharpen(network, Card("srvit_s"), np.zeros((20, 20), np.float32)).any()
+            want = network(torch.from_numpy(size / size.max() * np.float32(peak))[None, None])[0, 0].numpy()
+        assert np.allclose(found.values, want, atol=1e-5)
+        assert found.method == f"empm, {model}"
+        dark = dataclasses.replace(image, values=np.zeros((20, 32)))
+        assert not enhance(dark, tmp_path / "s.safetensors").values.any()
+        save_weights(
+            network, tmp_path / "p.safetensors", Card(model, task="restore", preprocess={"peak": -1.0})
+        )
+        with pytest.raises(WeightsError, match=r"the peak -1\.0"):
+            enhance(image, tmp_path / "p.safetensors")
 
     def test_refusals_and_notes(self, tmp_path):
         save_weights(create_model("shvit_s1", num_classes=2), tmp_path / "c.safetensors")
@@ -266,6 +276,84 @@ class TestEnhance:
         assert pixel_notes(self.image()) == []
         wide = Grid.plane(np.arange(4) * 5e-3, np.arange(4) * 1e-3, 0.3)
         assert "5.00 mm along x" in pixel_notes(RadarImage(np.ones((4, 4)), wide, "empm"))[0]
+
+
+@pytest.mark.parametrize(("model", "peak"), [("srvit_s", 2e-3), ("srvit_swift", 1.0)])
+def test_training_evaluation_and_prediction_see_one_scale(folder, tmp_path, monkeypatch, model, peak):
+    """Pairs lie at the scale that EMPM gives them, which is none of the networks' own."""
+    pytest.importorskip("h5py")
+    seen: dict[str, set[float]] = {}
+    forward = type(create_model(model)).forward
+    stage = "train"
+
+    def watch(self, x):
+        which = stage if self.training or stage != "train" else "validate"
+        seen.setdefault(which, set()).update(x.amax((1, 2, 3)).tolist())
+        return forward(self, x)
+
+    monkeypatch.setattr(type(create_model(model)), "forward", watch)
+    saccade.train(
+        folder, model=model, task="restore", val=str(folder), out=tmp_path / "run", epochs=1, batch=3, device="cpu",
+        threads=1,
+    )  # fmt: skip
+    _, card = load_model(tmp_path / "run")
+    assert card.preprocess == {"size": 48, "peak": peak}
+    stage = "evaluate"
+    evaluate(tmp_path / "run", str(folder), threads=1)
+    stage = "predict"
+    pairs = RadarPairs(folder)
+    axis = np.arange(48) * 1e-3
+    write_image(
+        RadarImage(pairs.images(0, "empm").numpy(), Grid.plane(axis, axis, 0.3), "empm"), tmp_path / "i.h5"
+    )
+    saccade.predict(tmp_path / "i.h5", tmp_path / "run", tmp_path / "out", threads=1)
+    assert not any(float(pairs[i]["image"].max()) == pytest.approx(peak, rel=0.05) for i in range(6))
+    assert list(seen) == ["train", "validate", "evaluate", "predict"]
+    assert all(value == pytest.approx(peak, rel=1e-6) for values in seen.values() for value in values)
+
+
+class TestPredict:
+    def images(self, folder):
+        rng, axis = np.random.default_rng(1), np.arange(48) * 1e-3
+        volume = Grid(axis[:24], axis[:20], np.array([0.2, 0.25, 0.3]))
+        write_image(RadarImage(rng.random((24, 20, 3)) * 7 + 1j, volume, "rma"), folder / "deep" / "v.h5")
+        wide = Grid.plane(axis[:40] * 3, axis[:20], 0.3)
+        write_image(RadarImage(rng.standard_normal((40, 20)), wide, "empm"), folder / "a.h5")
+        (folder / "b.h5").write_bytes(b"no image")
+        (folder / "notes.txt").write_text("not asked")
+
+    def test_a_folder_of_images_and_volumes(self, tmp_path):
+        pytest.importorskip("h5py")
+        (tmp_path / "in" / "deep").mkdir(parents=True)
+        self.images(tmp_path / "in")
+        found = saccade.predict(tmp_path / "in", shipped_weights(), tmp_path / "out", threads=1, batch=3)
+        assert (found.rows, [name for name, _ in found.skipped]) == (2, ["b.h5"])
+        rows = [
+            json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+        ]
+        assert [(row["name"], row["nx"], row["ny"], row["nz"]) for row in rows] == [
+            ("a.h5", 40, 20, 1), ("deep/v.h5", 24, 20, 3),
+        ]  # fmt: skip
+        assert "3.00 mm along x" in rows[0]["notes"]
+        assert rows[1]["notes"] == ""
+        for row in rows:
+            before, after = (
+                read_image(tmp_path / "in" / row["name"]),
+                read_image(tmp_path / "out" / row["sharp"]),
+            )
+            one = enhance(before, threads=1)
+            assert np.array_equal(after.values, one.values)
+            assert (after.method, after.meta) == (one.method, one.meta)
+
+    def test_refusals(self, tmp_path):
+        (tmp_path / "in").mkdir()
+        with pytest.raises(DataError, match="no radar image here"):
+            saccade.predict(tmp_path / "in", shipped_weights(), tmp_path / "out")
+        with pytest.raises(ConfigError, match="leave the size out"):
+            saccade.predict(tmp_path / "in", shipped_weights(), tmp_path / "out", size=64)
+        with pytest.raises(ConfigError, match="floor"):
+            saccade.predict(tmp_path / "in", shipped_weights(), tmp_path / "out", floor=3.0)
+        assert not (tmp_path / "out").exists()
 
 
 def test_marks_are_given_beside_what_needs_no_network(folder, tmp_path):

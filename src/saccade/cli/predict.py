@@ -33,8 +33,9 @@ def predict(
     A detector or segmenter draws boxes, masks and class maps; a classifier of videos takes a folder of videos.
     Further flags belong to the task of the weights: --topk (answers in each row, 1 to 5) of classifiers of images and
     videos, --frames and --views (such as 4x3) of videos, --threshold (least score) of detectors, --draw of
-    detectors and segmenters, --max-pixels of all of these. --restart begins anew instead of going on, --threads
-    sets the cores to use, --raw-weights takes the raw weights of a file that also has averaged ones.
+    detectors and segmenters, --max-pixels of all of these; --draw and --floor (dB) of what sharpens radar images.
+    --restart begins anew instead of going on, --threads sets the cores to use, --raw-weights takes the raw weights of
+    a file that also has averaged ones.
 
     Example: saccade predict pictures/ --weights runs/x --out predictions.csv
 

@@ -37,11 +37,11 @@ def enhance(
     """
     import time
 
-    from saccade.engine.predict.sharpen import enhance as sharpen
-    from saccade.engine.predict.sharpen import pixel_notes
     from saccade.files import keep_input
+    from saccade.radar import enhance as sharpen
     from saccade.radar.files import read_image, write_image
-    from saccade.radar.pictures import check_name, plot_image, plot_panel
+    from saccade.radar.pictures import check_name, plot_sharpened
+    from saccade.radar.sharpening import pixel_notes
 
     check_name(plot, floor)
     out = out or image.with_name(f"{image.stem}-sharp.h5")
@@ -57,10 +57,7 @@ def enhance(
     seconds = time.monotonic() - began
     write_image(after, out)
     if plot:
-        if before.values.ndim == 2:
-            plot_panel([before, after], [before.method, "sharpened"], plot, floor=floor)
-        else:
-            plot_image(after, plot, floor=floor)
+        plot_sharpened(before, after, plot, floor=floor)
     if json:
         show.result({"out": str(out), "model": after.meta["sharpened_by"], "seconds": seconds}, as_json=True)
     show.note(

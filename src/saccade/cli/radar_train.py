@@ -51,7 +51,7 @@ def train(
 
     if data is not None and data.startswith("--"):  # no data, so the first setting came here
         settings, data = (data, *settings), None
-    wanted = {"model": model, "task": "restore"} if resume is None else {}
+    wanted = {"model": model} if resume is None else {}  # the recipe says the task
     flags = recipe_flags(
         settings,
         train,

@@ -52,7 +52,7 @@ def ask(
         json: Print one JSON object.
     """
     from saccade.errors import ConfigError
-    from saccade.tasks.answer.vlm.clips import Exchange, clip_frames, parse_box, spread_boxes
+    from saccade.vlm import Endpoint, Exchange, clip_frames, open_answerer, parse_box, spread_boxes
 
     if bool(model) == bool(endpoint):
         raise ConfigError("say what to ask: --model RUN or --endpoint URL, and not both")
@@ -67,13 +67,10 @@ def ask(
             )
     exchange = Exchange([(question, "")], frames, times, boxes, name=str(clip))
     if endpoint:
-        from saccade.tasks.answer.vlm.endpoint import Endpoint
-
         answers = Endpoint(endpoint, endpoint_model, size=size or 448, max_new_tokens=tokens)
     else:
         import torch
 
-        from saccade.tasks.answer.vlm.answering import open_answerer
         from saccade.trust import trusting
 
         if threads:

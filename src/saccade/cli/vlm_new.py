@@ -55,7 +55,7 @@ def new(
         json: Print one JSON object.
     """
     from saccade.errors import ConfigError
-    from saccade.tasks.answer.vlm import EyesConfig, TextPlan, new_base
+    from saccade.vlm import EyesConfig, TextPlan, new_base
 
     given = {"img_size": size, "tokens": tokens, "mixer": mixer, "depth": depth, "stage": stage}
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

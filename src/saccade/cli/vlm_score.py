@@ -63,8 +63,9 @@ def score(
         allow_address: Fetch a base that a tuned run names by its hub id.
         json: Print one JSON object.
     """
-    from saccade.engine.predict.compare_answers import compare_answers, training_questions
     from saccade.errors import ConfigError
+    from saccade.vlm import Endpoint, is_run, open_answerer
+    from saccade.vlm.compare import compare_answers, training_questions
 
     if bool(model) == bool(endpoint):
         raise ConfigError("say what to measure: --model RUN or --endpoint URL, and not both")
@@ -77,23 +78,17 @@ def score(
     adapter, untuned = None, None
     facts: dict[str, Any] = {"size": size, "tokens": tokens, "labels": bool(labels)}
     if endpoint:
-        from saccade.tasks.answer.vlm.endpoint import Endpoint
-
         answers = Endpoint(endpoint, endpoint_model, size=size or 448, max_new_tokens=tokens)
         facts["endpoint"] = answers.url
         folder = out or Path(f"score-{bench.stem}")
     else:
         import torch
 
-        from saccade.tasks.answer.vlm.answering import is_run, open_answerer
         from saccade.trust import trusting
 
         if threads:
             torch.set_num_threads(threads)
-        how: dict[str, Any] = {
-            "device": device,
-            "max_new_tokens": tokens,
-        }
+        how: dict[str, Any] = {"device": device, "max_new_tokens": tokens}
         with trusting(code=trust_remote_code, address=allow_address):
             answers = open_answerer(model, size=size, **how)
         adapter = answers.adapter

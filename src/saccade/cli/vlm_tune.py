@@ -61,6 +61,7 @@ def tune(
     """
     from saccade.engine.train.begin import carry_out, plan_run
     from saccade.trust import trusting
+    from saccade.vlm import TASK
 
     flags = recipe_flags(
         settings, tune, model=base, data=data, mix=mix, labels=labels, epochs=epochs, size=size
@@ -77,7 +78,7 @@ def tune(
         resume=resume,
         out=out,
         options=options,
-        task="answer",
+        task=TASK,
     )
     if dry_run:
         show_recipe(plan.recipe, plan.folder, "tuned", as_json=json)

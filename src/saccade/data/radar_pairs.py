@@ -194,12 +194,18 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     return dataclasses.asdict(found)
 
 
+def to_peak(image: Tensor, peak: float) -> Tensor:
+    """Scale a magnitude image to the largest value `peak`; a black one, or a peak of 0, changes nothing."""
+    top = float(image.max())
+    return image / top * peak if peak and top > 0 else image
+
+
 class RadarPairs(Dataset):
     """Pairs as samples.
 
     A sample is a dictionary:
 
-        image   (1, size, size) float32: magnitude of the image as formed, at its own scale
+        image   (1, size, size) float32: magnitude of the image as formed, brought to `peak`
         target  (1, size, size) float32 in [0, 1]: the ideal image
         index   int
         name    str
@@ -213,6 +219,7 @@ class RadarPairs(Dataset):
         *,
         method: str = "empm",
         flip: bool = False,
+        peak: float = 0.0,
     ):
         """Open a data set.
 
@@ -221,11 +228,12 @@ class RadarPairs(Dataset):
             part: Which share of it, in file order, such as (0, 0.9).
             method: Which images go in.
             flip: Mirror along x and y by the seed of the sample key (training).
+            peak: Largest value that every image is brought to; 0: as it is stored.
 
         Raises:
             DataError: Not a whole data set, a damaged shard, or images that it does not hold.
         """
-        self.folder, self.method, self.flip = Path(folder), method, flip
+        self.folder, self.method, self.flip, self.peak = Path(folder), method, flip, peak
         manifest = read_manifest(folder)
         held = ("empm", *manifest["config"].get("methods", ()))
         if method not in (*held, "ideal"):
@@ -294,7 +302,7 @@ class RadarPairs(Dataset):
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         index, seed = (key.index, key.seed) if isinstance(key, SampleKey) else (key, 0)
-        image = self.images(index, self.method).abs().float()[None]
+        image = to_peak(self.images(index, self.method).abs().float()[None], self.peak)
         target = self.images(index, "ideal").float()[None]
         if self.flip:
             # The scan is alike from both ends of each axis, but not across: antennas lie along y.

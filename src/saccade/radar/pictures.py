@@ -73,6 +73,14 @@ def plot_panel(
     _save(figure, path)
 
 
+def plot_sharpened(before: RadarImage, after: RadarImage, path: Path | str, *, floor: float = -25.0) -> None:
+    """Draw an image before and after it was sharpened; of a volume only after."""
+    if before.values.ndim == 2:
+        plot_panel([before, after], [before.method, "sharpened"], path, floor=floor)
+    else:
+        plot_image(after, path, floor=floor)
+
+
 def plot_rows(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], path: Path | str) -> None:
     """Draw magnitudes in [0, 1] as a table of pictures (each (nx, ny)), on a linear scale."""
     figure, axes = _figure(len(rows), len(titles), (3.2 * len(titles) + 0.8, 3.1 * len(rows)))

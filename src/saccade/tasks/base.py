@@ -193,6 +193,8 @@ class Task(abc.ABC):
     """Whether these run a copy of the network on each core, in threads; False: a single one, on all cores."""
     place_flags: ClassVar[Mapping[str, str]] = {}
     """Settings that name a place for this task only, and how they are typed."""
+    resizes: ClassVar[bool] = True
+    """Whether a prediction brings its inputs to a size."""
     into_folder: ClassVar[bool] = False
     """Whether a prediction is a folder (rows and pictures) or a single file of rows."""
     phones: ClassVar[bool] = False
@@ -285,6 +287,10 @@ class Task(abc.ABC):
 
     def from_pictures(self, pictures: Sequence[Image.Image], card: Card) -> Batch | None:
         """Make a batch of plain pictures in memory; None where the network takes something else."""
+        return None
+
+    def from_memory(self, one: Any, card: Card) -> Batch | None:
+        """Make a batch of something of this task's own in memory; None where it is no such thing."""
         return None
 
     @abc.abstractmethod

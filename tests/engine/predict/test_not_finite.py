@@ -11,11 +11,13 @@ from PIL import Image
 from saccade.cli.main import main
 from saccade.data.whole import WholePreprocess
 from saccade.engine.export import export, verify
-from saccade.engine.predict.sharpen import load_sharpener, sharpen
+from saccade.engine.predict.sharpen import enhance, shipped_weights
 from saccade.engine.sessions.finite import REASON
 from saccade.errors import WeightsError
+from saccade.radar import Grid, RadarImage
 from saccade.tasks.dense.nets import build_dense
 from saccade.tasks.dense.watch import FiniteParts
+from saccade.tasks.open import load_model
 from saccade.weights import Card
 from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model
@@ -146,8 +148,11 @@ def test_detectors_and_segmenters_name_pictures_that_overflow(dense, pictures, t
     assert REASON in skipped[1]
 
 
-def test_a_sharpener_that_overflows_is_refused():
-    network, card = load_sharpener()
+def test_a_sharpener_that_overflows_is_refused(tmp_path):
+    network, card = load_model(shipped_weights())
     overflow(network)
+    save_weights(network, tmp_path / "s.safetensors", card)
+    axis = np.arange(32) * 1e-3
+    values = np.random.default_rng(0).random((32, 32), np.float32)
     with pytest.raises(WeightsError, match="not finite"):
-        sharpen(network, card, np.random.default_rng(0).random((32, 32), np.float32))
+        enhance(RadarImage(values, Grid.plane(axis, axis, 0.3), "empm"), tmp_path / "s.safetensors")

@@ -126,5 +126,3 @@ def test_settings_of_another_task_from_python(room, tmp_path):
         saccade.predict(room / "pictures", room / "detect.safetensors", tmp_path / "out", topk=3)
     with pytest.raises(ConfigError, match="the task classify has no setting draw"):
         saccade.open_predictor(room / "classify.safetensors", backend="torch", draw=True)
-    with pytest.raises(ConfigError, match="saccade radar enhance"):
-        saccade.predict(room / "pictures", "srvit_swift", tmp_path / "out")

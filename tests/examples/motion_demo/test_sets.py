@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from motion_demo.samples import MotionSamples, fill_boxes, scene_of, targets_of
+from motion_demo.samples import MotionSamples, scene_of, targets_of
 from motion_demo.sets import FOCALS, HEIGHTS_M, MotionPlan, MotionSet, draw_set, draw_world
 from saccade.errors import ConfigError, DataError
 from saccade.kinematics.labels import label_track
@@ -104,14 +104,6 @@ def test_a_mirror_exchanges_hours_of_left_and_right():
     left = targets_of(scene.mirrored(32), [0, None], settings)["hour"][0]
     assert right[-1] == 3
     assert ((12 - right) % 12 == left).all()
-
-
-def test_boxes_fill_pixels_by_the_share_that_is_covered():
-    mask = fill_boxes(np.array([1.5, 0.0, 3.0, 2.25]), 4, 5)
-    assert mask.shape == (4, 5)
-    assert mask.sum() == pytest.approx(1.5 * 2.25)
-    assert mask[0].tolist() == [0, 0.5, 1, 0, 0]
-    assert not fill_boxes(np.full(4, np.nan), 4, 5).any()
 
 
 def test_every_thing_of_a_set_is_judged_once(drawn):

@@ -15,7 +15,7 @@ from motion_demo.network import (
     mirror_observations,
     observations_of,
 )
-from motion_demo.samples import MotionSamples, facts_of_boxes, fill_boxes
+from motion_demo.samples import MotionSamples, facts_of_boxes
 from motion_demo.sets import MotionPlan, draw_set
 from motion_demo.stages import RECIPES
 from motion_demo.task import MotionMetrics
@@ -24,6 +24,7 @@ from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
 from saccade.errors import ConfigError, ShapeError
 from saccade.tasks import LossContext, get_task
+from saccade.tasks.answer.vlm.clips import cover_boxes, fill_boxes
 from saccade.tasks.open import load_model
 from saccade.weights import Card
 
@@ -151,8 +152,18 @@ def test_places_of_masks_are_exact():
     assert (there, side, low) == (1, 0, 0)
     assert not facts_of_masks(torch.zeros(1, 12, 16)).any()
     boxes = np.array([[4.0, 2, 10, 6], [0, 3, 5, 12], [np.nan] * 4])
-    masks = torch.from_numpy(fill_boxes(boxes, 12, 16))
+    masks = torch.from_numpy(cover_boxes(boxes, 12, 16))
     assert np.allclose(facts_of_boxes(boxes, 12, 16), facts_of_masks(masks), atol=1e-6)
+    # Between pixels all but the middle is exact.
+    boxes = np.concatenate([boxes, boxes + np.array([0.3, -0.2, 0.45, 0.6])])
+    masks = torch.from_numpy(cover_boxes(boxes, 12, 16))
+    assert np.allclose(facts_of_boxes(boxes, 12, 16), facts_of_masks(masks), atol=5e-3)
+    # What a served model gets are the same channels, from frames of another size.
+    frames = [{"red": None if np.isnan(box).any() else list(box * [2.5, 3, 2.5, 3])} for box in boxes]
+    served = fill_boxes(frames, (40, 36), (16, 12), ["red"])
+    assert np.allclose(
+        facts_of_boxes(boxes, 12, 16), facts_of_masks(torch.from_numpy(served[:, 0])), atol=5e-3
+    )
 
 
 def test_bad_input_is_one_sentence(sets):

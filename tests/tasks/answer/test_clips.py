@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from saccade.errors import ConfigError, DataError
-from saccade.tasks.answer.vlm.clips import clip_frames, parse_box, spread_boxes
+from saccade.tasks.answer.vlm.clips import clip_frames, cover_boxes, fill_boxes, parse_box, spread_boxes
 
 
 @pytest.fixture
@@ -111,3 +111,19 @@ def test_boxes_outside_of_frame_or_clip():
         spread_boxes([("red", 0.0, [0, 0, 65, 10])], [0.0, 0.5], (64, 48))
     with pytest.raises(ConfigError, match=r"there is no frame near 9 s; the frames lie from 0 to 0\.5 s"):
         spread_boxes([("red", 9.0, [0, 0, 6, 6])], [0.0, 0.5], (64, 48))
+
+
+def test_boxes_fill_pixels_by_the_share_that_is_covered():
+    mask = cover_boxes(np.array([1.5, 0.0, 3.0, 2.25]), 4, 5)
+    assert mask.shape == (4, 5)
+    assert mask.sum() == pytest.approx(1.5 * 2.25)
+    assert mask[0].tolist() == [0, 0.5, 1, 0, 0]
+    assert not cover_boxes(np.full(4, np.nan), 4, 5).any()
+    # As a model is served: frames of 50 x 24 pixels seen at 5 x 4.
+    boxes = [{"red": [15, 0, 30, 13.5], "blue": None}, {"blue": [-9, 21, 99, 99]}]
+    served = fill_boxes(boxes, (50, 24), (5, 4), ["blue", "red"])
+    assert served.shape == (2, 2, 4, 5)
+    assert np.allclose(served[0, 1], mask)
+    assert np.allclose(served[1, 0], np.array([0, 0, 0, 0.5])[:, None])
+    assert not served[0, 0].any()
+    assert not served[1, 1].any()

@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from tests.tasks.answer.tiny import CHATML, make_own_base, make_tokenizer
 
-from saccade.engine.predict.compare_answers import compare_answers
 from saccade.errors import ConfigError, DataError, ShapeError, WeightsError
 from saccade.kinematics.records import read_questions, write_records
 from saccade.tasks.answer.vlm.adapters import adapter_for, metadata_of
@@ -23,6 +22,7 @@ from saccade.tasks.answer.vlm.clips import Exchange, fill_boxes, only_boxes, onl
 from saccade.tasks.answer.vlm.data import Exchanges
 from saccade.tasks.answer.vlm.eyes import Eyes, EyesConfig, save_eyes
 from saccade.tasks.answer.vlm.model import build_vlm
+from saccade.vlm.compare import compare_answers
 
 SEEN: dict[str, Any] = {"encoder": "stvit/test_vit", "img_size": 64, "tokens": 4, "depth": 1}
 

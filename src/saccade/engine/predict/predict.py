@@ -107,6 +107,8 @@ def predict(
         if not is_picture_address(place):
             need_local(place)
     task, card = task_of(weights, "predict")
+    if size and not task.resizes:
+        raise ConfigError(f"the task {task.name} takes its inputs at their own size; leave the size out")
     if embed and (extra := [name for name in settings if name != "max_pixels"]):
         raise ConfigError(f"vectors have no setting {extra[0]}; leave it out")
     asked = settings_of(task, settings)
@@ -173,7 +175,7 @@ def fill(
     if journal.resumed:
         log(f"{journal.path}: {journal.resumed} of {total} are done already, going on")
     size = batch or (pool.choose_batch(left) if left else 1)
-    side = f" at {card.preprocess['size']} px" if "size" in card.preprocess else ""
+    side = f" at {card.preprocess['size']} px" if task.resizes and "size" in card.preprocess else ""
     workers = f"{pool.workers} worker{'s' if pool.workers > 1 else ''}"
     log(f"{card.model}{side}, {workers}, batches of {size}")
     names = plain_names(samples.names)

@@ -19,8 +19,9 @@ from saccade.errors import ConfigError, DataError, ShapeError
 from saccade.tasks.base import Batch, unnamed
 from saccade.weights import Card
 
-Input = str | Path | Image.Image | np.ndarray | Tensor
-"""A place of the task's data, a picture, (height, width, 3) uint8, or a tensor as the network takes it."""
+Input = Any
+"""A place of the task's data, a picture, (height, width, 3) uint8, a tensor as the network takes it, or something of
+the task's own (`Task.from_memory`), such as a `RadarImage`."""
 
 
 class Predictor:
@@ -80,6 +81,10 @@ class Predictor:
             return torch.cat(found) if same else [part for one in found for part in one]
         return [part for one in found for part in one]
 
+    def takes(self, one: Any) -> bool:
+        """Whether something in memory is of the task's own (`Task.from_memory`)."""
+        return self._runner.task.from_memory(one, self.card) is not None
+
     def close(self) -> None:
         """Free the runtime; calling afterwards is an error."""
         self._runner.close()
@@ -91,8 +96,9 @@ class Predictor:
         self.close()
 
     def _run(self, inputs: Input | Sequence[Input]) -> Iterator[tuple[Batch, Any]]:
-        single = isinstance(inputs, str | Path | Image.Image | np.ndarray | Tensor)
-        given: Sequence[Input] = [inputs] if single else list(inputs)  # pyright: ignore[reportAssignmentType]
+        given: Sequence[Input] = (
+            list(inputs) if isinstance(inputs, Sequence) and not isinstance(inputs, str) else [inputs]
+        )
         if not given:
             raise DataError("no inputs; pass a path, a picture, an array or a tensor")
         for one in given:
@@ -111,12 +117,14 @@ class Predictor:
                 yield batch
         elif isinstance(one, Tensor):
             yield self._of_tensor(one)
+        elif (own := task.from_memory(one, self.card)) is not None:
+            yield own
         else:
-            picture = one if isinstance(one, Image.Image) else _picture(one)
-            batch = task.from_pictures([picture], self.card)
+            picture = _picture(one) if isinstance(one, np.ndarray) else one
+            batch = task.from_pictures([picture], self.card) if isinstance(picture, Image.Image) else None
             if batch is None:
                 raise ConfigError(
-                    f"{self.card.model}: the task {task.name} takes no single pictures; pass a path"
+                    f"{self.card.model}: the task {task.name} takes no {type(one).__name__}; pass a path"
                 )
             yield batch
 

@@ -19,7 +19,7 @@ from saccade.kinematics.records import read_questions
 from saccade.tasks.answer.vlm.adapters import IGNORED, Adapter, adapter_for
 from saccade.tasks.answer.vlm.data import AnswerData, Exchanges, Item, read_mix, split_questions
 from saccade.tasks.answer.vlm.model import build_vlm, tune_options
-from saccade.tasks.base import Batch, LossContext, Metrics, Net, Task, TaskData, device_of
+from saccade.tasks.base import Batch, LossContext, Metrics, Task, TaskData, device_of
 from saccade.trust import Stored, check_place
 from saccade.weights.card import Card
 
@@ -140,6 +140,14 @@ class Answer(Task):
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
         """Join samples; those without frames of the same shape go into parts of their own."""
+        if "exchange" in samples[0]:  # questions that are to be answered
+            return {
+                "exchanges": [sample["exchange"] for sample in samples],
+                "blank": samples[0]["blank"],
+                "index": torch.tensor([sample["index"] for sample in samples], dtype=torch.int64),
+                "name": [sample["name"] for sample in samples],
+                "skipped": [entry for sample in samples for entry in sample["skipped"]],
+            }
         good = [sample for sample in samples if sample["sample"] is not None]
         parts = []
         if good:
@@ -172,8 +180,14 @@ class Answer(Task):
         losses, hits = (torch.cat([part[name] for part in found]) for name in ("losses", "hits"))
         return {"loss": losses.mean(), "tokens": hits.float().mean()}
 
-    def run(self, net: Net, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return of every sample the loss of each token of its answer, and whether that token is the likeliest."""
+    def run(self, net: Any, batch: Batch) -> list[dict[str, Any]]:
+        """Return of every sample the loss of each token of its answer, and whether that token is the likeliest.
+
+        Of questions that are to be answered (`vlm.data.Asked`), for which `net` is an `Answers`: the answer.
+        """
+        if "exchanges" in batch:
+            said = net.answer(batch["exchanges"], blank=batch["blank"])
+            return [{"answer": text} for text in said]
         found: list[dict[str, Tensor]] = [{} for _ in batch["name"]]
         for part in _likelihoods(net, batch, device_of(net)):
             for place in part["owner"].unique().tolist():
@@ -186,9 +200,11 @@ class Answer(Task):
         return AnswerMetrics()
 
     def rows(
-        self, outputs: list[dict[str, Tensor]], batch: Batch, card: Card, settings: Any
+        self, outputs: list[dict[str, Any]], batch: Batch, card: Card, settings: Any
     ) -> list[dict[str, Any]]:
-        """Turn outputs into rows of name and likelihood."""
+        """Turn outputs into rows of id and answer; of answers that are given, of name and likelihood."""
+        if "exchanges" in batch:
+            return [{"id": name, **found} for name, found in zip(batch["name"], outputs, strict=True)]
         return [
             {"name": name, "likelihood": math.exp(-float(found["losses"].mean()))}
             for name, found in zip(batch["name"], outputs, strict=True)

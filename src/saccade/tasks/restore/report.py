@@ -28,17 +28,13 @@ SHOWN = 4
 METRICS = ("psnr", "ssim", "rmse", "mae")
 METHOD = "method:"
 """Before the name of a method: the key of its images in samples and batches."""
-PEAK = 2e-3
-"""Largest value of the images that the published networks were trained on: theirs are brought to it first."""
-OWN_SCALE = "srvit_swift"
-"""The network that divides by its maximum itself."""
 
 
 class JudgedPairs:
     """Pairs with the images of every method that is stored with them."""
 
-    def __init__(self, pairs: RadarPairs, card: Card) -> None:
-        self.pairs, self.scaled = pairs, card.model != OWN_SCALE
+    def __init__(self, pairs: RadarPairs) -> None:
+        self.pairs = pairs
         self.methods = ("empm", *read_manifest(pairs.folder)["config"].get("methods", ()))
         self.names = [f"pair-{place + pairs.offset:06d}" for place in range(len(pairs))]
 
@@ -46,11 +42,8 @@ class JudgedPairs:
         return len(self.pairs)
 
     def __getitem__(self, place: int) -> dict[str, Any]:
-        sample = self.pairs[place]
-        if self.scaled and (top := float(sample["image"].max())) > 0:
-            sample["image"] = sample["image"] / top * PEAK
         images = {METHOD + name: self.pairs.images(place, name) for name in self.methods}
-        return {**sample, **images, "facts": torch.tensor(list(self.pairs.facts(place).values()))}
+        return {**self.pairs[place], **images, "facts": torch.tensor(list(self.pairs.facts(place).values()))}
 
 
 def compared(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

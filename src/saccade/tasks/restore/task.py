@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -11,16 +13,34 @@ from torch import Tensor, nn
 
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.radar_pairs import RadarPairs
-from saccade.errors import ConfigError, ShapeError
+from saccade.errors import ConfigError, ShapeError, WeightsError
+from saccade.radar.grid import RadarImage
 from saccade.radar.quality import best_scale, compare
-from saccade.tasks.base import Batch, ExportForm, LossContext, Metrics, Section, Task, TaskData
+from saccade.tasks.base import (
+    Batch,
+    ExportForm,
+    LossContext,
+    Metrics,
+    Net,
+    Samples,
+    Section,
+    Task,
+    TaskData,
+    device_of,
+    unnamed,
+)  # fmt: skip
 from saccade.tasks.evaluation import Evaluation
+from saccade.tasks.restore.images import RadarImages, RestoreSettings, depths_of, row_of, sharpen, write_sharp
 from saccade.tasks.restore.report import Baselines, JudgedPairs, compared, sections_of
 from saccade.trust import check_place
 from saccade.weights.card import Card
 from saccade.zoo.loading import identify
 from saccade.zoo.registry import create_model, task_of
 
+PEAK = 2e-3
+"""Largest value of the images that the published networks were trained on, which are tied to that scale."""
+OWN_SCALE = "srvit_swift"
+"""The network that divides by its maximum itself."""
 SQUARED = 4.0
 """Weight of the squared error beside the absolute one: it draws the few bright points to their full height."""
 
@@ -34,9 +54,12 @@ class Restore(Task):
     """Decibels."""
     unsupported: ClassVar[Mapping[str, str]] = {
         "explain": "use `saccade radar enhance` or `saccade radar eval`",
-        "predict": "use `saccade radar enhance` or `saccade radar eval`",
         "check": "use `saccade radar eval`, which compares pairs with their checksums",
     }
+    predict_settings = RestoreSettings
+    predict_batch = 1  # images of different sizes
+    into_folder = True
+    resizes = False
 
     def shipped_recipe(self, data: str, model: str | None) -> str:
         """The one for pairs of radar images."""
@@ -57,11 +80,23 @@ class Restore(Task):
         return f"{value:.2f} dB"
 
     def preprocess(self, card: Card) -> dict[str, Any]:
-        """Return the side that the network was published for; images of any size go in as they are."""
-        if card.preprocess:
-            return dict(card.preprocess)
-        with torch.device("meta"):
-            return {"size": int(getattr(create_model(card.model), "default_size", 256))}
+        """Return the side that the network was published for, and the largest value that images are brought to.
+
+        Images of any size go in as they are. Training, evaluation and prediction all bring them to the same `peak`.
+
+        Raises:
+            WeightsError: A peak that is none.
+        """
+        found = {"peak": 1.0 if card.model == OWN_SCALE else PEAK, **card.preprocess}
+        if not card.preprocess:
+            with torch.device("meta"):
+                found["size"] = int(getattr(create_model(card.model), "default_size", 256))
+        peak = found["peak"]
+        if not isinstance(peak, int | float) or not 0 < peak < math.inf:
+            raise WeightsError(
+                f"the card of {card.model} says that images have the peak {peak!r}; expected a number above 0"
+            )
+        return found
 
     def sized(self, card: Card, size: int = 0) -> Card:
         """Return the card of a network of magnitudes, at `size` pixels a side when that is set."""
@@ -88,11 +123,13 @@ class Restore(Task):
                 f"{card.model} does not sharpen images; choose srvit_swift or another srvit model"
             )
         share = 1.0 if data.val else 1 - data.val_fraction
-        val = RadarPairs(data.val) if data.val else RadarPairs(data.source, (share if train else 0.0, 1.0))
-        fitting = {"size": int(val[0]["image"].shape[-1])}
+        peak = self.preprocess(card)["peak"]
+        part = (0.0 if data.val or not train else share, 1.0)
+        val = RadarPairs(data.val or data.source, part, peak=peak)
+        fitting = {"size": int(val[0]["image"].shape[-1]), "peak": peak}
         if not train:
             return TaskData(None, val, [], fitting)
-        pairs = RadarPairs(data.source, (0.0, share), flip=augment.hflip > 0)
+        pairs = RadarPairs(data.source, (0.0, share), flip=augment.hflip > 0, peak=peak)
         note = f"{len(pairs)} pairs to train on, {len(val)} to validate, {fitting['size']} pixels a side"
         return TaskData(pairs, val, [], fitting, [note])
 
@@ -103,14 +140,30 @@ class Restore(Task):
             DataError: Not such a folder, or a damaged one.
         """
         check_place(data.source)
-        pairs = RadarPairs(data.source, (1 - data.val_fraction if kept_back else 0.0, 1.0))
+        peak = self.preprocess(card)["peak"]
+        pairs = RadarPairs(data.source, (1 - data.val_fraction if kept_back else 0.0, 1.0), peak=peak)
         pairs.check()
         notes = []
         if kept_back:
             notes.append(
                 f"Measured on the {len(pairs)} pairs that training kept back, not on those it learned."
             )
-        return TaskData(None, JudgedPairs(pairs, card), [], {"size": int(pairs[0]["image"].shape[-1])}, notes)
+        fitting = {"size": int(pairs[0]["image"].shape[-1]), "peak": peak}
+        return TaskData(None, JudgedPairs(pairs), [], fitting, notes)
+
+    def open_inputs(self, where: str, card: Card, settings: Any) -> Samples:
+        """Open an image written by `saccade radar image`, or a folder of them."""
+        return RadarImages(where, self.preprocess(card)["peak"], settings)
+
+    def from_memory(self, one: Any, card: Card) -> Batch | None:
+        """Make a batch of a `RadarImage`.
+
+        Raises:
+            DataError: It holds NaN or infinite values.
+        """
+        if not isinstance(one, RadarImage):
+            return None
+        return {"radar": [one], "depths": [depths_of(one, self.preprocess(card)["peak"])], **unnamed(1)}
 
     def gallery(self, card: Card, keep: int) -> Baselines:
         """Mark every method that needs no network on the same pairs."""
@@ -122,15 +175,25 @@ class Restore(Task):
         return sections_of(found.gallery)
 
     def collate(self, samples: list[dict[str, Any]]) -> Batch:
-        """Join samples into a batch; `target` is (batch, 1, height, width)."""
-        return {
-            "image": torch.stack([sample["image"] for sample in samples]),
-            "target": torch.stack([sample["target"] for sample in samples]),
+        """Join samples into a batch; `target` is (batch, 1, height, width). Images to sharpen stay lists, by size."""
+        batch = {
             "index": torch.tensor([sample["index"] for sample in samples], dtype=torch.int64),
             "name": [sample["name"] for sample in samples],
             "skipped": [entry for sample in samples for entry in sample["skipped"]],
-            **compared(samples),
         }
+        if "radar" in samples[0]:
+            return batch | {name: [sample[name] for sample in samples] for name in ("radar", "depths")}
+        pairs = {name: torch.stack([sample[name] for sample in samples]) for name in ("image", "target")}
+        return batch | pairs | compared(samples)
+
+    def run(self, net: Net, batch: Batch) -> Any:
+        """Sharpen pairs (batch, 1, height, width), or a list of images, each (depths, height, width)."""
+        if "radar" not in batch:
+            return super().run(net, batch)
+        return [
+            sharpen(net, image, depths, device_of(net))
+            for image, depths in zip(batch["radar"], batch["depths"], strict=True)
+        ]
 
     def build(self, card: Card, *, pretrained: bool = False) -> nn.Module:
         """Make the network."""
@@ -150,8 +213,10 @@ class Restore(Task):
         """Make an empty accumulator."""
         return RestoreMetrics()
 
-    def rows(self, outputs: Tensor, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
-        """Turn outputs (batch, 1, height, width) into rows of metrics against the target, when there is one."""
+    def rows(self, outputs: Any, batch: Batch, card: Card, settings: Any) -> list[dict[str, Any]]:
+        """Turn outputs into rows: of images their size and file, of pairs metrics against the target."""
+        if "radar" in batch:
+            return [row_of(batch, number) for number in range(len(batch["radar"]))]
         rows = []
         for number, name in enumerate(batch["name"]):
             row: dict[str, Any] = {"name": name}
@@ -159,6 +224,11 @@ class Restore(Task):
                 row |= compare(outputs[number, 0].cpu().numpy(), batch["target"][number, 0].cpu().numpy())
             rows.append(row)
         return rows
+
+    def write(self, outputs: Any, batch: Batch, card: Card, settings: Any, folder: Path) -> None:
+        """Write every sharpened image into sharp/, and a picture of it beside what it was into drawn/ when asked."""
+        for number, name in enumerate(batch["file"]):
+            write_sharp(batch["radar"][number], outputs[number].numpy(), card.model, settings, folder, name)
 
     def export_form(self, model: nn.Module, card: Card, *, dynamic: bool = False) -> ExportForm:
         """Return image in, image out, at one size.
@@ -172,10 +242,11 @@ class Restore(Task):
 
     def example(self, card: Card, *, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
         """Make magnitudes of noise with one bright square, (batch, 1, size, size)."""
-        size = int(self.preprocess(card)["size"])
+        found = self.preprocess(card)
+        size = int(found["size"])
         x = 0.1 * torch.rand(batch, 1, size, size, generator=torch.Generator().manual_seed(seed))
         x[:, :, size // 3 : size // 2, size // 3 : size // 2] = 1.0
-        return (x,)
+        return (x * found["peak"],)
 
 
 class RestoreMetrics(Metrics):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saccade.tasks.answer.vlm.adapters import Adapter, adapter_for
-    from saccade.tasks.answer.vlm.answering import Answerer, open_answerer
+    from saccade.tasks.answer.vlm.answering import Answerer, is_run, open_answerer
     from saccade.tasks.answer.vlm.assemble import TextPlan, new_base, register
     from saccade.tasks.answer.vlm.base import load_base
-    from saccade.tasks.answer.vlm.clips import Exchange
+    from saccade.tasks.answer.vlm.clips import Exchange, clip_frames, parse_box, spread_boxes
     from saccade.tasks.answer.vlm.endpoint import Endpoint
     from saccade.tasks.answer.vlm.eyes import Eyes, EyesConfig, load_eyes, save_eyes
     from saccade.tasks.answer.vlm.model import VideoLanguageModel, build_vlm
@@ -29,13 +29,17 @@ _HOMES = {
     "VideoLanguageModel": "model",
     "adapter_for": "adapters",
     "build_vlm": "model",
+    "clip_frames": "clips",
+    "is_run": "answering",
     "load_base": "base",
     "load_eyes": "eyes",
     "new_base": "assemble",
     "open_answerer": "answering",
+    "parse_box": "clips",
     "register": "assemble",
     "register_eyes": "own_eyes",
     "save_eyes": "eyes",
+    "spread_boxes": "clips",
 }
 __all__ = [
     "Adapter",
@@ -49,13 +53,17 @@ __all__ = [
     "VideoLanguageModel",
     "adapter_for",
     "build_vlm",
+    "clip_frames",
+    "is_run",
     "load_base",
     "load_eyes",
     "new_base",
     "open_answerer",
+    "parse_box",
     "register",
     "register_eyes",
     "save_eyes",
+    "spread_boxes",
 ]
 
 

@@ -105,9 +105,7 @@ def fit_frames(
 def fill_boxes(
     boxes: Sequence[Boxes], frame: tuple[int, int], size: tuple[int, int], colours: Sequence[str]
 ) -> np.ndarray:
-    """Make channels of boxes: 1 inside, 0 outside, at the size that the model sees.
-
-    A pixel belongs to a box that touches it, so even the smallest has one.
+    """Make channels of boxes at the size that the model sees: of each pixel the share that is inside.
 
     Args:
         boxes: One entry a frame, in the pixels of the frames as given.
@@ -121,8 +119,8 @@ def fill_boxes(
     Raises:
         DataError: A colour that has no channel.
     """
-    masks = np.zeros((len(boxes), len(colours), size[1], size[0]), np.float32)
-    across, down = size[0] / frame[0], size[1] / frame[1]
+    corners = np.full((len(boxes), len(colours), 4), np.nan)
+    scale = np.array([size[0] / frame[0], size[1] / frame[1]] * 2)
     for place, drawn in enumerate(boxes):
         for colour, box in drawn.items():
             if colour not in colours:
@@ -130,10 +128,26 @@ def fill_boxes(
                     f"these eyes take boxes as channels and have none for {colour}; expected {' or '.join(colours)}"
                 )
             if box is not None:
-                x0, y0 = (max(0, math.floor(value)) for value in (box[0] * across, box[1] * down))
-                x1, y1 = (max(0, math.ceil(value)) for value in (box[2] * across, box[3] * down))
-                masks[place, colours.index(colour), y0:y1, x0:x1] = 1
-    return masks
+                corners[place, colours.index(colour)] = box * scale
+    return cover_boxes(corners, size[1], size[0])
+
+
+def cover_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Fill boxes in masks; of border pixels, the share that is covered.
+
+    Args:
+        boxes: (..., 4) x0, y0, x1, y1 in pixels; NaN: no box.
+        height: Of the masks.
+        width: Of the masks.
+
+    Returns:
+        (..., height, width) float32 in [0, 1].
+    """
+    x0, y0, x1, y1 = (np.nan_to_num(boxes[..., k])[..., None] for k in range(4))
+    columns, rows = np.arange(width), np.arange(height)
+    across = np.clip(np.minimum(x1, columns + 1) - np.maximum(x0, columns), 0, 1)
+    down = np.clip(np.minimum(y1, rows + 1) - np.maximum(y0, rows), 0, 1)
+    return (down[..., :, None] * across[..., None, :]).astype(np.float32)
 
 
 def clip_frames(

@@ -121,6 +121,39 @@ class Exchanges:
         return Exchange(turns, frames, times, name=question.id)
 
 
+class Asked:
+    """Questions to be answered, in their order: a sample has the `exchange` whose last answer is empty."""
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        exchanges: Exchanges,
+        adapter: Adapter | None,
+        *,
+        blank: bool = False,
+    ) -> None:
+        """Number the questions.
+
+        Args:
+            questions: In a fixed order.
+            exchanges: Opens their frames.
+            adapter: Of the model; None: frames of any size.
+            blank: Hide the frames.
+        """
+        self.questions, self.exchanges, self.adapter, self.blank = questions, exchanges, adapter, blank
+        self.names: Sequence[str] = [question.id for question in questions]
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def __getitem__(self, place: int, /) -> dict[str, Any]:
+        """Open the frames of a question; `DataError` where that cannot be done."""
+        exchange = self.exchanges.make(self.questions[place], self.adapter, answered=False)
+        return {
+            "exchange": exchange, "blank": self.blank, "index": place, "name": self.names[place], "skipped": [],
+        }  # fmt: skip
+
+
 class AnswerData(TolerantDataset):
     """Questions and conversations as tensors, made when they are asked for."""
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from saccade.engine.predict.answers import AnswerRun, answer_questions
 from saccade.engine.predict.geometry_answers import read_contender
+from saccade.engine.predict.predict import Prediction
 from saccade.errors import ConfigError, WeightsError
 from saccade.files import write_text, writing
 from saccade.kinematics.answer_scores import score_answer
@@ -38,6 +38,7 @@ from saccade.tasks.answer.vlm.answering import Answers
 from saccade.tasks.answer.vlm.clips import Exchange, only_boxes, only_pixels
 from saccade.tasks.answer.vlm.data import Exchanges
 from saccade.trust import Stored, check_place
+from saccade.vlm.answers import answer_questions
 
 MODEL, BLANK, UNTUNED, CONSTANT = "model", "question only", "untuned", "constant"
 BOXES, PIXELS = "boxes only", "pixels only"
@@ -65,7 +66,7 @@ class Comparison:
     """{who: {task, or mean: accuracy}}; the mean only where all seven tasks were asked."""
     score: Score
     """Everything about the model itself."""
-    runs: dict[str, AnswerRun]
+    runs: dict[str, Prediction]
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def compare_answers(
         contenders[name] = read_contender(path, questions, labels, label_settings)
     exchanges = Exchanges(bench, labels, pictures)
     folder = Path(out)
-    runs: dict[str, AnswerRun] = {}
+    runs: dict[str, Prediction] = {}
 
     def run(who: str, answers: Answers, how: Adapter | None, blank: bool = False) -> Mapping[str, Any]:
         part = PARTS.get(who)
@@ -152,7 +153,7 @@ def compare_answers(
             settings={**(settings or {}), **({"shown": who} if part else {})},
             progress=lambda done: progress(who, done, len(questions)),
         )
-        return read_answers(runs[who].out) if runs[who].answered else {}
+        return read_answers(runs[who].out) if runs[who].rows else {}
 
     with writing(folder, "scoring"):
         said = run(MODEL, model, adapter)

@@ -6,32 +6,23 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from saccade.engine.predict.predict import Prediction, fill
+from saccade.engine.sessions.open import Runner
+from saccade.engine.sessions.pool import Pool
 from saccade.errors import ConfigError, DataError
 from saccade.files import read_json, write_text
 from saccade.files.journal import Journal, skipped_path
 from saccade.files.names import from_cell
 from saccade.kinematics.records import Question
+from saccade.tasks.answer.task import Answer
 from saccade.tasks.answer.vlm.adapters import Adapter
 from saccade.tasks.answer.vlm.answering import Answers
-from saccade.tasks.answer.vlm.clips import Exchange
-from saccade.tasks.answer.vlm.data import Exchanges
-
-
-@dataclass
-class AnswerRun:
-    """What came out of a run."""
-
-    out: Path
-    answered: int
-    """Questions with an answer, earlier runs included."""
-    resumed: int
-    """Of those, the ones that were there."""
-    skipped: list[tuple[str, str]]
-    """Questions whose frames cannot be read, and why; they count as wrong."""
+from saccade.tasks.answer.vlm.data import Asked, Exchanges
+from saccade.tasks.base import PredictSettings
+from saccade.weights import Card
 
 
 def answer_questions(
@@ -46,7 +37,7 @@ def answer_questions(
     restart: bool = False,
     settings: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
-) -> AnswerRun:
+) -> Prediction:
     """Answer every question once and write the answers as JSON lines of id and answer.
 
     Stopped at any moment, the same call goes on where it was; once it is done, it does nothing.
@@ -74,37 +65,29 @@ def answer_questions(
     out = Path(out)
     if out.suffix != ".jsonl":
         raise ConfigError(f"{out}: answers are written as JSON lines; expected a name that ends in .jsonl")
+    told = progress or (lambda done: None)
     done = out.with_suffix(".settings.json")
     if not restart and out.is_file() and _read(done) == facts:
-        if progress is not None:
-            progress(len(questions))
+        told(len(questions))
         lost = _read_skipped(skipped_path(out))
         there = len(questions) - len(lost)
-        return AnswerRun(out, there, there, lost)
+        return Prediction(out, there, lost, there, 0.0, 0.0)
+    net: Any = model  # `Answer.run` asks it
+    task, card = Answer(), Card(model.name, task=Answer.name)
+    runner = Runner(task, card, net, "torch", "", again=lambda: runner)
+    pool = Pool(task, [runner], 0, model.name)  # in this thread, with all of torch's own
+    asked = Asked(questions, exchanges, adapter, blank=blank)
     with Journal(out, facts, restart=restart) as journal:
-        if progress is not None:
-            progress(journal.done)
-        while journal.done < len(questions):
-            first = journal.done
-            opened: list[tuple[int, Exchange]] = []
-            skipped: list[tuple[int, str, str]] = []
-            for place in range(first, min(first + batch, len(questions))):
-                try:
-                    opened.append((place, _open(exchanges, questions[place], adapter)))
-                except DataError as error:
-                    skipped.append((place, questions[place].id, str(error)))
-            said = model.answer([exchange for _, exchange in opened], blank=blank) if opened else []
-            rows = [
-                (place, {"id": questions[place].id, "answer": text})
-                for (place, _), text in zip(opened, said, strict=True)
-            ]
-            journal.append(rows, skipped)
-            if progress is not None:
-                progress(journal.done)
-        found = AnswerRun(out, journal.done - len(journal.skipped), journal.resumed, list(journal.skipped))
-        journal.finish()
+        told(journal.done)
+        found = fill(
+            journal, pool, asked, batch, PredictSettings(), _silent, lambda count, total: told(count)
+        )
     write_text(done, json.dumps(facts))
     return found
+
+
+def _silent(text: str) -> None:
+    """Say nothing: tables of scores say it."""
 
 
 def _read(path: Path) -> Any:
@@ -120,7 +103,3 @@ def _read_skipped(path: Path) -> list[tuple[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [(from_cell(row[0]), from_cell(row[1])) for row in list(csv.reader(file))[1:]]
-
-
-def _open(exchanges: Exchanges, question: Question, adapter: Adapter | None) -> Exchange:
-    return exchanges.make(question, adapter, answered=False)

@@ -6,11 +6,11 @@ from itertools import pairwise
 import pytest
 from tests.tasks.answer.questions import make_stkit
 
-from saccade.engine.predict.answers import answer_questions
-from saccade.engine.predict.compare_answers import compare_answers, training_questions
 from saccade.errors import CheckFailed, ConfigError, WeightsError
 from saccade.kinematics.records import read_questions, write_records
 from saccade.tasks.answer.vlm.data import Exchanges
+from saccade.vlm.answers import answer_questions
+from saccade.vlm.compare import compare_answers, training_questions
 
 
 class Stopped(Exception):
@@ -58,7 +58,7 @@ def test_a_stopped_run_goes_on_and_asks_nothing_twice(home, questions, tmp_path)
     assert not out.exists()
     second, seen = Knows(right), []
     found = answer_questions(second, questions, exchanges_of(home), None, out, batch=3, progress=seen.append)
-    assert (found.answered, found.resumed, found.skipped) == (10, 6, [])
+    assert (found.rows, found.resumed, found.skipped) == (10, 6, [])
     assert first.asked + second.asked == [q.id for q in questions]
     assert seen == [6, 9, 10]
     rows = [json.loads(line) for line in out.read_text().splitlines()]
@@ -83,7 +83,7 @@ def test_questions_without_frames_are_named_and_left_out(home, questions, tmp_pa
     found = answer_questions(
         Knows({}), questions, exchanges_of(home, tracks=False), None, tmp_path / "answers.jsonl"
     )
-    assert found.answered == 0
+    assert found.rows == 0
     assert [name for name, _ in found.skipped] == [q.id for q in questions]
     assert "no such picture" in found.skipped[0][1]
     again = answer_questions(
