@@ -159,7 +159,7 @@ def _readers() -> tuple[str, ...]:
     """Those of Pillow's readers that are tried, as far as it is built with them; that of JPEG reads MPO too."""
     Image.init()
     with contextlib.suppress(MissingExtraError):
-        require("pillow_heif", "heif", "to read HEIC pictures").register_heif_opener(thumbnails=False)
+        require("pi_heif", "heif", "to read HEIC pictures").register_heif_opener(thumbnails=False)
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
