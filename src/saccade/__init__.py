@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from saccade.nn.fold import fold
     from saccade.tasks import register_task
     from saccade.tasks.open import load_model
+    from saccade.weights import Source
     from saccade.zoo.loading import load_weights, save_weights
     from saccade.zoo.registry import create_model, list_models
     from saccade.zoo.sparse import sparsify
 
 _HOMES = {
+    "Source": "saccade.weights",
     "create_model": "saccade.zoo.registry",
     "list_models": "saccade.zoo.registry",
     "fold": "saccade.nn.fold",
@@ -41,6 +43,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Source",
     "__version__",
     "bench",
     "create_model",

@@ -30,7 +30,7 @@ class Word:
     code: bool = False
     """Code that comes with a model of transformers may be run."""
     named: set[str] = field(default_factory=set, compare=False)
-    """Stored paths that the user was told of."""
+    """Sentences that the user was told."""
 
 
 _WORD: ContextVar[Word] = ContextVar("word")
@@ -148,6 +148,11 @@ def _name(origin: Stored, place: str) -> None:
                 return
         except (OSError, ValueError, RuntimeError):  # a name that no file can have, or a loop of links
             return
+    say_once(line)
+
+
+def say_once(line: str) -> None:
+    """Say on stderr, once a command and by the first process, what was chosen for the user."""
     if line not in given().named and os.environ.get("RANK", "0") == "0":
         given().named.add(line)
         sys.stderr.write(escape(line) + "\n")

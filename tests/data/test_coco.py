@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from saccade.data.coco import Annotations, masks_of, pack_mask, read_coco, run_lengths
+from saccade.data.coco import read_coco
+from saccade.data.outlines import Annotations, masks_of, pack_mask, run_lengths
 from saccade.errors import DataError
 
 
@@ -98,16 +99,16 @@ def test_faults_are_left_out_and_counted(tmp_path):
         ({"categories": [{"id": 1, "name": "car"}, {"id": 1, "name": "dog"}]}, "the same id"),
         ({"annotations": [note(1, 70, 3, [1, 1, 2, 2])]}, "image_id 70"),
         ({"annotations": [note(1, 7, 5, [1, 1, 2, 2])]}, "category_id 5"),
-        ({"images": [{"id": 7, "file_name": "a.png", "height": 30}]}, "height and width"),
+        ({"images": [{"id": 7, "file_name": "a.png", "height": 30, "width": "wide"}]}, "height and width"),
         ({"images": [{"id": 7, "file_name": 3, "height": 30, "width": 40}]}, "images[0]"),
-        ({"images": [{"id": [7], "file_name": "a.png", "height": 30, "width": 40}]}, "point nowhere"),
+        ({"images": [{"id": [7], "file_name": "a.png", "height": 30, "width": 40}]}, "images[0] needs"),
         ({"annotations": [note(1, 7, 3, [math.nan, 1, 2, 2])]}, "not one of its 1 annotations has a box"),
         (
             {"images": [{"id": 7, "file_name": "x.png", "height": 30, "width": 40}]},
             "not one of its 1 pictures",
         ),
         (
-            {"images": [{"id": 7, "file_name": "../a.png", "height": 30, "width": 40}]},
+            {"images": [{"id": 7, "file_name": "../c.png", "height": 30, "width": 40}]},
             "not one of its 1 pictures",
         ),
         (

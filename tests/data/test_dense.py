@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from saccade.data.coco import read_coco
-from saccade.data.config import AugmentConfig
+from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.dataset import SampleKey
 from saccade.data.dense import MapDataset, ObjectDataset, collate_dense, read_map
 from saccade.data.dense_augment import GEOMETRIES, IGNORED, build_dense_augmentation
@@ -17,6 +17,8 @@ from saccade.data.layout import find_coco, find_maps
 from saccade.data.scenes import scenes_folder
 from saccade.data.whole import WholePreprocess
 from saccade.errors import ConfigError, DataError
+from saccade.tasks.segment.task import Segment, find_levels
+from saccade.weights.card import Card
 from saccade.worlds import CLASSES, SURFACES
 
 SMALL = WholePreprocess(size=64, max_size=96)
@@ -254,3 +256,49 @@ def test_sizes():
     for values in ({"size": 8}, {"size": 100, "max_size": 50}, {"std": (0, 1, 1)}, {"divisor": 0}):
         with pytest.raises(ConfigError):
             WholePreprocess.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("layout", "end"),
+    [
+        (("images/{}", "masks/{}"), "_mask"),
+        (("img_dir/{}", "ann_dir/{}"), ""),
+        (("{}", "{}annot"), ""),
+        (("leftImg8bit/{}/bonn", "gtFine/{}/bonn"), "_gtFine_labelTrainIds"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([0, 255], [0, 1]),
+        ([0, 128, 255], [0, 1, 2]),
+        ([0, 64, 128], [0, 1, 2]),
+        ([0, 2, 255], [0, 2, IGNORED]),
+    ],
+)
+def test_layouts_and_levels_of_class_maps(tmp_path, layout, end, values, classes):
+    for side in ("train", "val"):
+        pictures, maps = (tmp_path / place.format(side) for place in layout)
+        pictures.mkdir(parents=True)
+        maps.mkdir(parents=True)
+        Image.new("RGB", (48, 32)).save(pictures / f"a{'_leftImg8bit' if 'gtFine' in end else ''}.png")
+        rows = np.repeat(np.resize(np.array(values, np.uint8), 32)[:, None], 48, 1)
+        Image.fromarray(rows).save(maps / f"a{end}.png")
+    card = Card("shvit_s1", task="segment")
+    opened = Segment().open(DataConfig(source=str(tmp_path)), AugmentConfig(), card, seed=0)
+    assert len(opened.labels) == max(number for number in classes if number != IGNORED) + 1
+    assert np.unique(opened.val[0]["truth"]).tolist() == classes
+    said = [note for note in opened.notes if "levels of grey" in note]
+    assert len(said) == (IGNORED not in classes)
+
+
+def test_levels_that_do_not_fit_the_names_are_refused(tmp_path):
+    paths = []
+    for name, values in (("a", [0, 100, 200]), ("b", [0, 255])):
+        paths.append(tmp_path / f"{name}.png")
+        Image.fromarray(np.resize(np.array(values, np.uint8), (4, 6))).save(paths[-1])
+    with pytest.raises(DataError, match=r"3 values 0, 100, 200, which are no numbers of the 2 classes"):
+        find_levels(paths[:1], False, 2)
+    assert find_levels(paths[1:], False, 3) == ((0, 1, 2), [])  # 255 counts for nothing beside three names
+    with pytest.raises(DataError, match="value 100 is none of 0, 255"):
+        read_map(paths[0], (4, 6), 2, False, (0, 255))

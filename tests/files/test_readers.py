@@ -445,7 +445,7 @@ def test_a_damaged_recipe_is_said_and_not_passed_over(tmp_path):
 
 
 def test_an_outline_far_outside_is_not_walked():
-    from saccade.data.coco import run_lengths
+    from saccade.data.outlines import run_lengths
 
     pytest.importorskip("faster_coco_eval")
     began = time.monotonic()

@@ -6,13 +6,15 @@ from typing import Annotated
 import cyclopts
 
 from saccade.cli import show
+from saccade.cli.flags import NOBODY, Named
 
 Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
 
 def bench(
     *,
-    models: str,
+    models: str = "",
+    named: Named = NOBODY,
     backends: str = "eager,torch,onnx,openvino",
     precision: str = "float32",
     threads: int = 1,
@@ -27,7 +29,9 @@ def bench(
     Example: saccade bench --models shvit_s1,timm/mobilevitv2_100 --backends eager,torch,onnx
 
     Args:
-        models: Names, run folders or weights files, with commas between; ratios refer to the first.
+        models: Names, run folders, weights files or NAME=FILE, with commas between, behind --weights where both are
+            given; ratios refer to the first.
+        named: The weights.
         backends: Of eager (as built), torch (folded), compile, onnx, openvino, executorch, litert.
         precision: float32 or bf16, where a backend has it.
         threads: Of every contender; with 1, processor time is measured, else the wall clock.
@@ -49,8 +53,9 @@ def bench(
         raise ConfigError(f"{out}: the table is written as CSV; give --out a name that ends in .csv")
     if threads < 1 or seconds <= 0:
         raise ConfigError(f"--threads is {threads} and --seconds {seconds}; both must be positive")
+    contenders = [named.source()] if named != NOBODY or not models else []
     rows = run(
-        [name for name in models.split(",") if name],
+        [*contenders, *(name for name in models.split(",") if name)],
         [name for name in backends.split(",") if name],
         precision=precision, threads=threads, size=size, batch=batch, seconds=seconds, log=show.note,
     )  # fmt: skip

@@ -58,20 +58,30 @@ def convert(
     dry_run: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Write data as class folders, as a table of paths, or as WebDataset shards; images are not compressed anew.
+    """Write data as class folders, table of paths or WebDataset shards, or objects as COCO; images stay as they are.
 
     Example: saccade data convert photos/ --out shards/ --form shards
 
     Args:
-        data: Folder, table, shards or a built-in name.
+        data: Folder, table, shards or a built-in name; for coco labels of YOLO, Pascal VOC, LabelMe, Label Studio,
+            Open Images or COCO.
         out: A .csv table to write, or a new folder.
-        form: folder, table or shards; default: by the name of --out.
+        form: folder, table, shards or coco; default: by the name of --out.
         link: In a folder, make links to the images instead of copies.
         seed: Of the order in shards, which is shuffled.
         shard_mb: Size of a shard, in MiB.
         dry_run: Only say what would be written.
         json: Print one JSON object.
     """
+    if form == "coco":
+        from saccade.data.labels.write import write_coco
+
+        counts, notes = write_coco(data, out, link=link, dry_run=dry_run)
+        for note in notes:
+            show.note(note)
+        values = {"out": str(out), "form": form} | counts | ({"dry_run": True} if dry_run else {})
+        show.result(values, as_json=json)
+        return
     from saccade.data.convert import open_parts
 
     _write(open_parts(data), out, form, link, seed, dry_run, json, shard_bytes=shard_mb << 20)

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 import cyclopts
 
 from saccade.cli import show
+from saccade.cli.flags import NOBODY, Named
 
 Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
 
 def evaluate(
     *,
-    weights: str,
+    named: Named = NOBODY,
     data: str = "",
     out: Path | None = None,
     backend: str = "auto",
@@ -21,13 +22,12 @@ def evaluate(
     size: int = 0,
     batch: int = 0,
     device: str = "cpu",
-    threads: int = 0,
-    speeds: Path | None = None,
+    threads: Annotated[int, cyclopts.Parameter(show=False)] = 0,
+    speeds: Annotated[Path | None, cyclopts.Parameter(show=False)] = None,
     seed: Annotated[int, cyclopts.Parameter(show=False)] = 0,
     probe: Literal["", "knn", "linear"] = "",
     frames: Annotated[int, cyclopts.Parameter(show=False)] = 0,
     views: Annotated[str, cyclopts.Parameter(show=False)] = "",
-    labels: Annotated[str, cyclopts.Parameter(show=False)] = "",
     pictures: Annotated[str, cyclopts.Parameter(show=False)] = "",
     json: Flag = False,
 ) -> None:
@@ -35,12 +35,14 @@ def evaluate(
 
     Of a detector: COCO's average precision, of a segmenter: mean intersection over union. Of videos: --views 4x3
     averages the answers to four times three views of each clip, --frames sets its frames. Of radar networks: beside
-    what needs no network. Of language models: the likelihood of the right answers (`vlm score` scores what they say).
+    what needs no network. Of language models: the likelihood of the right answers (`vlm score` scores what they say);
+    there --labels are the tracks to draw boxes from. Less common: --speeds TABLE (of `saccade bench`, for the plot),
+    --seed (of the intervals), --threads, --raw-weights.
 
     Example: saccade eval --data photos/val --weights runs/x
 
     Args:
-        weights: Run folder, weights file, bundle or model name.
+        named: The weights.
         data: As for training, classes matched by name; left out, what the run folder was validated on.
         out: The page (.html) with a short .md beside it; left out, report.html in a run folder, else none.
         backend: auto takes the fastest that passes its check on this machine.
@@ -55,7 +57,6 @@ def evaluate(
             training pictures vote, linear fits a logistic regression to them.
         frames: Of a clip; 0: those of the weights.
         views: Of videos: 1x1, 1x3, 4x1, 4x3 or 10x3, temporal times spatial.
-        labels: Of language models: tracks to draw boxes from.
         pictures: Folder that the pictures of --labels are relative to.
         json: Print one JSON object.
     """
@@ -63,6 +64,7 @@ def evaluate(
     from saccade.engine.evaluate.page import page_path, read_speeds, write_report, write_summary
     from saccade.errors import ConfigError
 
+    weights, labels = named.judged()
     page = page_path(out, weights)
     rows = read_speeds(speeds) if speeds else []
     if probe:
@@ -84,7 +86,7 @@ def evaluate(
     values = found.summary()
     if page is not None:
         command = again(data or found.data, weights, probe)
-        curves = Path(weights) / "metrics.csv"
+        curves = Path(weights.weights) / "metrics.csv"
         write_report(page, found, curves=curves, speeds=rows, environment=describe_machine(), command=command)
         write_summary(page.with_suffix(".md"), found, command=command)
         values["report"] = str(page)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import cyclopts
 
 from saccade.cli import show
+from saccade.cli.flags import NOBODY, Named
 
 Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
@@ -14,7 +15,7 @@ def explain(
     picture: Path,
     /,
     *,
-    weights: str,
+    named: Named = NOBODY,
     out: Path | None = None,
     method: Literal["cam", "attention", "both"] = "cam",
     target: Annotated[str, cyclopts.Parameter(name="--class")] = "",
@@ -28,7 +29,7 @@ def explain(
 
     Args:
         picture: The photo.
-        weights: Run folder, weights file or model name.
+        named: The weights.
         out: The drawing, .png; left out, photo.explain.png beside the working folder's files.
         method: cam: what spoke for a class (any model); attention: where SHViT or EfficientViM looked.
         target: Name or number of the class that cam explains; left out, the model's first answer.
@@ -39,7 +40,7 @@ def explain(
     from saccade.engine.explain.run import explain as run
 
     out = out or Path(f"{picture.stem}.explain.png")
-    found = run(picture, weights, out, method=method, target=target, per_block=blocks, size=size)
+    found = run(picture, named.source(), out, method=method, target=target, per_block=blocks, size=size)
     for note in found.notes:
         show.note(note)
     values = {"out": str(out), "class": found.target}

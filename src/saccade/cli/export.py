@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 import cyclopts
 
 from saccade.cli import show
+from saccade.cli.flags import NOBODY, Named
 
 Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
 
 def export(
     *,
-    weights: str = "",
+    named: Named = NOBODY,
     check: Path | None = None,
     to: Literal["onnx", "openvino", "torch", "executorch", "litert", "coreml"] = "onnx",
     precision: Literal["float32", "bf16", "int8"] = "float32",
@@ -34,7 +35,7 @@ def export(
     that were kept with it are checked again, on this machine; with --weights too, the file is run against PyTorch.
 
     Args:
-        weights: Run folder, weights file or model name.
+        named: The weights.
         check: A bundle to check again.
         to: Format of the model file.
         precision: onnx and openvino also come in int8, openvino and torch in bf16.
@@ -49,19 +50,17 @@ def export(
 
     from saccade.engine.export.check import verify
     from saccade.engine.export.ship import export as run
-    from saccade.errors import CheckFailed, ConfigError
+    from saccade.errors import CheckFailed
 
     if check is not None:
-        found = verify(check, weights)
+        found = verify(check, "" if named == NOBODY else named.source())
         show.rows([asdict(one) for one in found], as_json=json)
         failed = [one.what for one in found if one.state == "failed"]
         if failed:
             raise CheckFailed(f"{check}: {', '.join(failed)} failed; do not use this bundle, export it again")
         return
-    if not weights:
-        raise ConfigError("no weights were given; name a run folder, weights file or model with --weights")
     shipped = run(
-        weights, to, precision=precision, data=data, size=size, dynamic=dynamic, out=out, log=show.note
+        named.source(), to, precision=precision, data=data, size=size, dynamic=dynamic, out=out, log=show.note
     )
     if json:
         show.result(shipped.row(), as_json=True)

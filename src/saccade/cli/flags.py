@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from saccade.cli import show
 
@@ -13,6 +16,45 @@ if TYPE_CHECKING:
 
     from saccade.engine.train.loop import TrainResult
     from saccade.engine.train.recipe import Recipe
+    from saccade.weights import Source
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Named:
+    """The flags that say which weights a command is about."""
+
+    weights: str = ""
+    """Run folder, weights file, folder saved by timm or transformers, bundle or model name."""
+    model: str = ""
+    """Whose tensors they are, where the file does not say: a name from `saccade models`, or timm/NAME."""
+    labels: str = ""
+    """Names of the outputs: one a line, JSON, or a CSV table; imagenet for ImageNet's thousand."""
+    raw_weights: Annotated[bool, Parameter(negative="", show=False)] = False
+    """Take the raw weights of a file that also has averaged ones."""
+
+    def source(self) -> Source:
+        """Put them together.
+
+        Raises:
+            ConfigError: Neither weights nor a model.
+        """
+        from saccade.weights import Source
+
+        return Source(self.weights, model=self.model, labels=self.labels, raw=self.raw_weights)
+
+    def judged(self) -> tuple[Source, str]:
+        """Return the weights, and what --labels names where it is a setting of the task's data instead."""
+        from saccade.engine.source import task_of
+
+        plain = replace(self, labels="").source()
+        if self.labels and "labels" in task_of(plain, "evaluate")[0].held_out_settings:
+            return plain, self.labels
+        return self.source(), ""
+
+
+NOBODY = Named()
+"""Without any of these flags."""
 
 
 def names_of(command: Callable[..., Any]) -> list[str]:

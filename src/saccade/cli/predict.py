@@ -6,6 +6,7 @@ from typing import Annotated
 import cyclopts
 
 from saccade.cli import show
+from saccade.cli.flags import NOBODY, Named
 
 Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 
@@ -14,14 +15,14 @@ def predict(
     inputs: str,
     /,
     *settings: Annotated[str, cyclopts.Parameter(show=False, allow_leading_hyphen=True)],
-    weights: str,
+    named: Named = NOBODY,
     out: Path | None = None,
     backend: str = "auto",
     precision: str = "float32",
     size: int = 0,
     batch: int = 0,
     device: str = "cpu",
-    threads: int = 0,
+    threads: Annotated[int, cyclopts.Parameter(show=False)] = 0,
     embed: Path | None = None,
     restart: Annotated[Flag, cyclopts.Parameter(show=False)] = False,
     json: Flag = False,
@@ -31,14 +32,15 @@ def predict(
     A detector or segmenter draws boxes, masks and class maps; a classifier of videos takes a folder of videos.
     Further flags belong to the task of the weights: --topk (answers in each row, 1 to 5) of classifiers of images and
     videos, --frames and --views (such as 4x3) of videos, --threshold (least score) of detectors, --draw of
-    detectors and segmenters, --max-pixels of all of these. --restart begins anew instead of going on.
+    detectors and segmenters, --max-pixels of all of these. --restart begins anew instead of going on, --threads
+    sets the cores to use, --raw-weights takes the raw weights of a file that also has averaged ones.
 
     Example: saccade predict pictures/ --weights runs/x --out predictions.csv
 
     Args:
         inputs: Folder (searched to the bottom), one image or video, table, shards or built-in name.
+        named: The weights.
         settings: Flags of the task.
-        weights: Run folder, weights file, bundle or model name.
         out: File for the rows: .csv, .jsonl, .npz or .parquet (these two hold the logits too); predictions.csv when
             left out. Of a detector or segmenter a folder; predictions when left out.
         backend: auto takes the fastest that passes its check on this machine.
@@ -57,7 +59,7 @@ def predict(
     from saccade.errors import ConfigError
     from saccade.settings import read_flags
 
-    asked = {}
+    weights, asked = named.source(), {}
     if settings:
         task, _ = task_of(weights, "predict")
         known = list(task.predict_settings.__dataclass_fields__)
@@ -98,6 +100,7 @@ def predict(
 
 
 SHARED = (
-    "weights", "out", "backend", "precision", "size", "batch", "device", "threads", "embed", "restart", "json",
+    "weights", "model", "labels", "raw_weights", "out", "backend", "precision", "size", "batch", "device", "threads",
+    "embed", "restart", "json",
 )  # fmt: skip
 """Flags that every task has."""

@@ -17,6 +17,8 @@ def sparsify(
     *settings: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     data: str | None = None,
     weights: str | None = None,
+    labels: Annotated[str, Hidden] = "",
+    raw_weights: Annotated[bool, Hidden] = False,
     tokens: int = 16,
     recover: bool = False,
     teacher: str = "self",
@@ -34,8 +36,8 @@ def sparsify(
     Without --data it only converts, and the result needs fine-tuning. When the base has other classes than the data,
     --teacher self fine-tunes it on the data first. Less common: --head mean, --pooling window, --image-blocks N,
     --stgm-blocks N, --units N, --distill hard, --base-epochs N, --recipe NAME, --config FILE, --batch, --threads,
-    --seed, --seconds S (of the speed measurement), --dry-run, and every setting of a recipe by its
-    dotted name.
+    --seed, --seconds S (of the speed measurement), --dry-run, --labels FILE
+    (the classes of --weights), --raw-weights, and every setting of a recipe by its dotted name.
 
     Example: saccade sparsify vit_base_patch16_224 --tokens 16 --data photos/ --teacher self --epochs 30
 
@@ -44,6 +46,8 @@ def sparsify(
         settings: Dotted flags.
         data: Folder of class folders, table, shards or a built-in name, to fine-tune and compare on.
         weights: Weights file for a base given by name; left out, the published ones.
+        labels: Names of the outputs of --weights.
+        raw_weights: Take the raw weights of a file that also has averaged ones.
         tokens: Semantic tokens, a square number; for a Swin, of each window.
         recover: Give image tokens back after each group of blocks (STViT-R), for dense tasks.
         teacher: self (the unmodified base), none, or a run folder, weights file or model name.
@@ -60,6 +64,7 @@ def sparsify(
     from saccade.engine.train.convert_begin import OPTIONS, plan_conversion
     from saccade.settings import read_flags
     from saccade.trust import trusting
+    from saccade.weights import Source
 
     if base is not None and base.startswith("--"):  # no base, so the first setting came here
         settings, base = (base, *settings), None
@@ -67,8 +72,9 @@ def sparsify(
     own: dict[str, Any] = {name: typed.pop(name) for name in OPTIONS if name in typed}
     own |= given({"tokens": tokens, "recover": recover or None, "teacher": teacher})
     flags = dotted({**typed, **given({"data": data, "epochs": epochs, "size": size, "device": device})})
+    asked = Source(weights, labels=labels, raw=raw_weights) if weights else ""
     plan, folder, how = plan_conversion(
-        base, own, flags, weights=weights or "", resume=resume, out=out, log=show.note
+        base, own, flags, weights=asked, resume=resume, out=out, log=show.note
     )
     seconds = how.seconds
     if dry_run:

@@ -19,6 +19,8 @@ def train(
     task: str | None = None,
     head: str | None = None,
     weights: str | None = None,
+    labels: Annotated[str, Hidden] = "",
+    raw_weights: Annotated[bool, Hidden] = False,
     resume: Path | None = None,
     out: Path | None = None,
     epochs: int | None = None,
@@ -32,7 +34,9 @@ def train(
 
     Every setting of a recipe is also a flag by its dotted name, such as --optim.lr 1e-3 or
     --augment.hflip 0; --dry-run lists them all. Less common: --config FILE (a recipe file), --batch,
-    --device, --threads, --seed, --freeze backbone, --frames (of a clip), --allow-pipe, --allow-address.
+    --device, --threads, --seed, --freeze backbone, --frames (of a clip), --allow-pipe, --allow-address; --labels FILE
+    (with --weights its classes, so that a classifier of the same ones goes on; without, the tracks of a language
+    model), --raw-weights.
 
     Example: saccade train --data photos/ --model shvit_s1 --out runs/photos
 
@@ -47,7 +51,10 @@ def train(
         task: classify, detect, segment or video; classify when nothing says otherwise.
         head: mask_rcnn, faster_rcnn, retinanet or cascade_mask_rcnn; semantic_fpn or upernet; of videos transformer
             or mean; the task's first.
-        weights: Weights file or run folder to start from; a classifier's give a detector its backbone.
+        weights: Weights file or run folder to start from, of --model where it does not say; a classifier's give a
+            detector its backbone.
+        labels: Names of the outputs of --weights.
+        raw_weights: Take the raw weights of a file that also has averaged ones.
         resume: Run folder to go on with, or one of its folders checkpoints/STEP, to go back to that.
         out: Run folder to make; runs/DATA-MODEL when left out.
         epochs: Passes over the data; chosen from the number of images when left out.
@@ -58,7 +65,10 @@ def train(
         json: Print the result as one JSON object.
     """
     from saccade.engine.train.begin import carry_out, plan_run
+    from saccade.weights import Source
 
+    if weights is not None:
+        weights, labels = Source(weights, labels=labels, raw=raw_weights), ""
     flags = recipe_flags(
         settings,
         train,
@@ -67,6 +77,7 @@ def train(
         task=task,
         head=head,
         weights=weights,
+        labels=labels or None,
         epochs=epochs,
         size=size,
     )

@@ -58,7 +58,7 @@ def fetch(name: str, /, *, out: Path | None = None, json: bool = False) -> None:
 
 
 @app.command
-def verify(source: str, /, *, model: str = "", json: bool = False) -> None:
+def verify(source: str, /, *, model: str = "", verbose: bool = False, json: bool = False) -> None:
     """Check that a weights file is whole, finite and fits its model; exit code 1 when not.
 
     Example: saccade weights verify shvit_s1.pth --model shvit_s1
@@ -66,26 +66,32 @@ def verify(source: str, /, *, model: str = "", json: bool = False) -> None:
     Args:
         source: A .pth or .safetensors file, a run folder, or a hub id.
         model: Model name; left out, the card or the tensors say which.
+        verbose: List every tensor that does not fit, not only the first ones of each kind.
         json: Print one JSON object.
     """
     import dataclasses
 
-    from saccade.engine.weights import check_weights
+    from saccade.engine.weights import KINDS, check_weights
     from saccade.errors import CheckFailed
 
     verdict = check_weights(source, model)
-    about = dataclasses.asdict(verdict)
+    about = {**dataclasses.asdict(verdict), "fits": verdict.fits}
     if json:
-        show.result({**about, "fits": verdict.fits}, as_json=True)
+        show.result(about, as_json=True)
     else:
-        problems = [
-            {"problem": kind, "tensor": tensor}
-            for kind in ("missing", "unexpected", "mismatched", "not_finite")
-            for tensor in about.pop(kind)
+        wrong = {kind: about.pop(kind) for kind in KINDS}
+        show.result({**about, **{kind: len(found) for kind, found in wrong.items()}}, as_json=False)
+        shown = [
+            (kind, name) for kind, found in wrong.items() for name in (found if verbose else found[:FEW])
         ]
-        show.result({**about, "fits": verdict.fits}, as_json=False)
-        show.rows(problems, as_json=False)
+        show.rows([{"problem": kind, "tensor": name} for kind, name in shown], as_json=False)
+        if left := sum(map(len, wrong.values())) - len(shown):
+            show.note(f"and {left} more; --verbose lists them all")
     if not verdict.fits:
         raise CheckFailed(
             f"{verdict.file}: these weights are not those of a whole {verdict.model}; the list says why"
         )
+
+
+FEW = 5
+"""Tensors of each kind that are shown unasked."""

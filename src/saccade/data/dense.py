@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from saccade.data.coco import CocoIndex, masks_of, run_lengths
+from saccade.data.coco import CocoIndex
 from saccade.data.dataset import TolerantDataset, seeded
 from saccade.data.decode import MAX_PIXELS, Encoded, decode_rgb
 from saccade.data.dense_augment import IGNORED
+from saccade.data.outlines import masks_of, run_lengths
 from saccade.data.source import Source
 from saccade.data.whole import WholePreprocess
 from saccade.errors import DataError
@@ -175,6 +176,7 @@ class MapDataset(DenseDataset):
         *,
         where: str,
         zero_is_none: bool = False,
+        levels: tuple[int, ...] = (),
         **options: Any,
     ):
         """Join pictures and maps.
@@ -186,11 +188,13 @@ class MapDataset(DenseDataset):
             preprocess: The evaluation transform.
             where: What the user called this.
             zero_is_none: Class number 0 counts for nothing and the others start at 1 (ADE20K).
+            levels: As of `read_map`.
             **options: As of `DenseDataset`.
         """
         super().__init__(preprocess, **options)
         self.pictures, self.maps, self.labels = pictures, maps, labels
         self.names, self.where, self.zero_is_none = [path.name for path in pictures], where, zero_is_none
+        self.levels = levels
 
     def source(self, index: int) -> Path:
         """Return the picture's file."""
@@ -198,7 +202,8 @@ class MapDataset(DenseDataset):
 
     def truth(self, index: int, size: tuple[int, int]) -> Tensor:
         """Return the class map (height, width) int64 at the file's own size."""
-        return torch.from_numpy(read_map(self.maps[index], size, len(self.labels), self.zero_is_none))
+        values = read_map(self.maps[index], size, len(self.labels), self.zero_is_none, self.levels)
+        return torch.from_numpy(values)
 
     def parts(self, index: int, size: tuple[int, int]) -> dict[str, Any]:
         """Return the class map."""
@@ -237,7 +242,23 @@ class PictureDataset(TolerantDataset):
         return sample | ({"pixels": pixels} if self.keep else {})
 
 
-def read_map(path: Path, size: tuple[int, int], num_classes: int, zero_is_none: bool) -> np.ndarray:
+def map_values(path: Path) -> np.ndarray:
+    """Read the numbers of a grey or palette PNG as they are: (height, width) int64.
+
+    Raises:
+        DataError: Not such a file.
+    """
+    with decoding(str(path), "class map"), open_picture(path) as picture:
+        if picture.mode not in ("L", "P", "I", "I;16", "1"):
+            raise DataError(
+                f"{path}: a class map is a grey or palette PNG of class numbers, not of mode {picture.mode}"
+            )
+        return np.array(picture).astype(np.int64)
+
+
+def read_map(
+    path: Path, size: tuple[int, int], num_classes: int, zero_is_none: bool, levels: tuple[int, ...] = ()
+) -> np.ndarray:
     """Read a PNG of class numbers: (height, width) int64, 255 where nothing counts.
 
     Args:
@@ -245,22 +266,25 @@ def read_map(path: Path, size: tuple[int, int], num_classes: int, zero_is_none: 
         size: Height and width that it must have; None-like zeros: any.
         num_classes: Larger numbers are refused; 0: any.
         zero_is_none: As of `MapDataset`.
+        levels: Values that stand for class 0, 1, ..., in rising order, as of masks of 0 and 255; empty: numbers are
+            classes.
 
     Raises:
         DataError: Not such a file, of another size, or with numbers that are no class.
     """
-    with decoding(str(path), "class map"), open_picture(path) as picture:
-        if picture.mode not in ("L", "P", "I", "I;16", "1"):
-            raise DataError(
-                f"{path}: a class map is a grey or palette PNG of class numbers, not of mode {picture.mode}"
-            )
-        values = np.array(picture).astype(np.int64)
+    values = map_values(path)
     if any(size) and values.shape != tuple(size):
         raise DataError(
             f"{path}: the class map is {values.shape[1]} x {values.shape[0]} pixels, "
             f"its picture {size[1]} x {size[0]}"
         )
-    ignored = (values == 255) | (values == 65_535)
+    ignored = ((values == 255) | (values == 65_535)) & ~np.isin(values, levels)
+    if levels:
+        if (strange := values[~ignored & ~np.isin(values, levels)]).size:
+            raise DataError(
+                f"{path}: value {strange[0]} is none of {', '.join(map(str, levels))}; 255 means none"
+            )
+        values = np.where(ignored, values, np.searchsorted(np.array(levels), values))
     if zero_is_none:
         ignored |= values == 0
         values = values - 1

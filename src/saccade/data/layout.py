@@ -11,6 +11,8 @@ Class maps (one PNG of class numbers for each picture, same name):
 
     images/training + annotations/training, .../validation, objectInfo150.txt     (ADE20K: 0 means "none of them")
     images/train + masks/train (or annotations/, labels/), .../val, classes.txt   (one class name a line)
+    img_dir/train + ann_dir/train (mmseg), leftImg8bit/train/CITY + gtFine/train/CITY (Cityscapes),
+    JPEGImages + SegmentationClass (Pascal VOC), train + trainannot (CamVid)
 """
 
 from __future__ import annotations
@@ -24,6 +26,13 @@ from saccade.files import read_text
 
 TRAIN, VAL = ("train", "training"), ("val", "valid", "validation", "test")
 MAPS = ("annotations", "masks", "labels", "semantic", "segmentation")
+PLACES = (
+    *(("images", name) for name in MAPS),
+    ("img_dir", "ann_dir"),
+    ("JPEGImages", "SegmentationClass"),
+    ("leftImg8bit", "gtFine"),
+)
+"""Folders of pictures and of class maps: most people's, mmseg's, Pascal VOC's, Cityscapes'."""
 NAMES = ("classes.txt", "labels.txt", "objectInfo150.txt")
 
 
@@ -35,6 +44,8 @@ class Part:
     """The JSON file, or the folder of class maps."""
     pictures: tuple[Path, ...]
     """Folders of pictures, to be searched in order."""
+    format: str = "json"
+    """Of the annotations, a name of `labels.formats`."""
 
 
 def find_coco(spec: str) -> dict[str, Part]:
@@ -86,6 +97,9 @@ def find_coco(spec: str) -> dict[str, Part]:
         return {"all": parts["all"]}
     if "val" in parts:
         return {"val": parts["val"]}
+    if found["all"]:
+        names = ", ".join(file.name for file in found["all"][:3])
+        raise DataError(f"{spec}: several files could hold the annotations ({names}); name one with --data")
     raise DataError(
         f"{spec}: no COCO annotations here; expected annotations/instances_train.json and instances_val.json, "
         "train/_annotations.coco.json, or one .json file"
@@ -123,32 +137,24 @@ def find_maps(spec: str) -> tuple[dict[str, Part], list[str], bool]:
         raise DataError(f"{spec}: no such folder")
     if (home / "ADEChallengeData2016").is_dir():
         home = home / "ADEChallengeData2016"
-    pictures = home / "images"
-    maps = next((home / name for name in MAPS if _holds_maps(home / name)), None)
-    if not pictures.is_dir() or maps is None:
+    parts: dict[str, Part] = {}
+    for side, names in (("train", TRAIN), ("val", VAL), ("all", ("",))):
+        for name in names:
+            places = [(home / first / name, home / second / name) for first, second in PLACES]
+            places += [(home / name, home / f"{name}annot")] if name else []  # CamVid's
+            for pictures, maps in places:
+                if side not in parts and pictures.is_dir() and any(maps.rglob("*.png")):
+                    parts[side] = Part(maps, (pictures,))
+    if not parts:
         raise DataError(
             f"{spec}: expected images/train and masks/train with a PNG of class numbers for each picture "
             "(masks/ may be called annotations/, and train/ training/)"
         )
-    parts: dict[str, Part] = {}
-    for side, names in (("train", TRAIN), ("val", VAL)):
-        for name in names:
-            if side not in parts and (pictures / name).is_dir() and (maps / name).is_dir():
-                parts[side] = Part(maps / name, (pictures / name,))
-    if not parts:
-        parts["all"] = Part(maps, (pictures,))
+    if len(parts) > 1:
+        parts.pop("all", None)
     listed = next((home / name for name in NAMES if (home / name).is_file()), None)
     ade = listed is not None and listed.name == "objectInfo150.txt"
     return parts, _read_names(listed) if listed else [], ade
-
-
-def _holds_maps(folder: Path) -> bool:
-    """Whether a folder, or a folder in it, holds PNG files."""
-    return folder.is_dir() and any(
-        next(place.glob("*.png"), None) is not None
-        for place in (folder, *(folder / name for name in (*TRAIN, *VAL)))
-        if place.is_dir()
-    )
 
 
 def _read_names(path: Path) -> list[str]:
@@ -164,5 +170,5 @@ def _read_names(path: Path) -> list[str]:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """List the pictures of a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if is_image_name(path) and path.is_file())
+    """List the pictures of a folder and those in it, sorted by name."""
+    return sorted(path for path in folder.rglob("*") if is_image_name(path) and path.is_file())

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from saccade.data.coco import pack_mask
+from saccade.data.outlines import pack_mask
 from saccade.files import cache_dir, replacing, usable_cores
 from saccade.worlds import CLASSES, SURFACES, Clip, make_world, render
 

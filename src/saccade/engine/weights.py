@@ -9,14 +9,16 @@ from torch import Tensor
 
 from saccade.errors import WeightsError
 from saccade.files import replacing, sha256
-from saccade.tasks.open import ask_tasks, build_model, load_model, recognise
-from saccade.weights import keymap, locate, read_weights
+from saccade.tasks.open import build_model, load_model, read_source
+from saccade.weights import Source, keymap
 from saccade.weights.card import Card
 from saccade.weights.store import save_state
 from saccade.zoo import registry
-from saccade.zoo.loading import Fit, layouts_of, match_state, outer_sizes
+from saccade.zoo.loading import Fit, layouts_of, match_state
 
 SUFFIXES = (".safetensors", ".pth")
+KINDS = ("missing", "unexpected", "mismatched", "not_finite")
+"""What may be wrong with tensors: lists of a `Verdict`."""
 
 
 def convert_weights(source: Path | str, layout: str, out: Path | str) -> Card:
@@ -41,7 +43,7 @@ def convert_weights(source: Path | str, layout: str, out: Path | str) -> Card:
         )
     if out.suffix == ".pth" and layout == "saccade":
         raise WeightsError(f"{out}: our own layout carries a card and is written as .safetensors only")
-    model, card = load_model(locate(source))
+    model, card = load_model(source)
     if card.head and layout != "saccade":
         raise WeightsError(
             f"{source}: detectors and segmenters are written in our own layout; use --to saccade"
@@ -63,6 +65,8 @@ class Verdict:
     model: str
     layout: str
     tensors: int
+    matched: int
+    """Tensors of the file that the model takes."""
     parameters: int
     """Numbers in all tensors, running statistics included."""
     missing: list[str]
@@ -89,15 +93,7 @@ def check_weights(source: Path | str, model: str = "") -> Verdict:
         WeightsError: An unreadable file, or one of none of our models while `model` is empty.
         ConfigError: Unknown model name.
     """
-    path = locate(source)
-    family = registry.family_of(model) if model else ""
-    state, card = read_weights(path, family=family)
-    if card is None or (model and card.model != model):
-        num_classes, in_chans = outer_sizes(state)
-        found = ask_tasks(state, str(path)) if model else recognise(state, where=str(path))
-        if found is None or (model and not found.head):  # of a detector the user names the backbone only
-            found = Card(model, {}, num_classes, in_chans, registry.task_of(model))
-        card = found
+    path, state, card = read_source(Source(source, model=model), {}, strict=False)
     network = build_model(card)
     family = layouts_of(network)
     fit = match_state(network, state, family=family)
@@ -106,6 +102,7 @@ def check_weights(source: Path | str, model: str = "") -> Verdict:
         model=card.model,
         layout=_layout_by_shape(fit, state, family),
         tensors=len(state),
+        matched=len(fit.mapped),
         parameters=sum(tensor.numel() for tensor in state.values()),
         missing=fit.missing,
         unexpected=fit.unexpected,

@@ -14,6 +14,8 @@ recomputation in training; norm weights are stored as vectors.
 Shape legend: B batch, C channels, H height, W width, L = H * W tokens (row-major), N states.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from saccade.errors import ConfigError
 from saccade.nn.config import BackboneConfig
@@ -37,6 +38,7 @@ from saccade.nn.fold import (
     linear_of,
 )
 from saccade.nn.kernels import FoldedConv, Plain
+from saccade.nn.modules import ModulesOf, modules, recomputed
 
 GATE_INIT = 1e-4
 
@@ -136,7 +138,7 @@ class Stage(nn.Module):
 
     def __init__(self, dim: int, depth: int, num_states: int, out_chans: int | None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([Block(dim, num_states) for _ in range(depth)])
+        self.blocks = modules([Block(dim, num_states) for _ in range(depth)])
         self.downsample = Downsample(dim, out_chans) if out_chans else None
         self.recompute = False
 
@@ -145,7 +147,7 @@ class Stage(nn.Module):
         states = x
         for block in self.blocks:
             if self.recompute and self.training and x.requires_grad:
-                x, states = checkpoint(block, x, use_reentrant=False)  # pyright: ignore[reportGeneralTypeIssues]
+                x, states = recomputed(block, x)
             else:
                 x, states = block(x)
         return x, states
@@ -160,7 +162,7 @@ class FusedHeads(nn.Module):
         for fc in fcs:
             nn.init.trunc_normal_(fc.weight, std=0.02)
             nn.init.zeros_(fc.bias)
-        self.fcs = nn.ModuleList(fcs)
+        self.fcs = modules(fcs)
         self.weights = nn.Parameter(torch.ones(len(dims)))
 
     def forward(self, vectors: Sequence[Tensor]) -> Tensor:
@@ -185,19 +187,19 @@ class EfficientViM(nn.Module):
         self.num_classes = 0 if self.out_indices is not None else config.num_classes
         self.stem = ConvStem(config.in_chans, config.dims[0])
         widths = (*config.dims[1:], None)
-        self.stages = nn.ModuleList(
+        self.stages = modules(
             [Stage(config.dims[s], config.depths[s], config.states[s], widths[s]) for s in range(3)]
         )
         for linear in (m for m in self.stages.modules() if isinstance(m, nn.Linear)):
             nn.init.kaiming_uniform_(linear.weight, a=5**0.5)  # these are 1x1 convolutions in the release
         self.head_dims = (*config.dims, config.dims[-1])
         self.num_features = sum(self.head_dims)
-        self.norms: nn.ModuleList | None = None
+        self.norms: ModulesOf[ChannelNorm] | None = None
         wanted = self.out_indices or (0, 1, 2)
         self.channels = [config.dims[s] for s in wanted]
         self.strides = [16 * 2**s for s in wanted]
         if self.out_indices is None:
-            self.norms = nn.ModuleList([ChannelNorm(dim) for dim in self.head_dims])
+            self.norms = modules([ChannelNorm(dim) for dim in self.head_dims])
         self.reset_classifier(self.num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
@@ -211,7 +213,7 @@ class EfficientViM(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory in training: keep block inputs only."""
         for stage in self.stages:
-            stage.recompute = enable  # pyright: ignore[reportArgumentType]
+            stage.recompute = enable
 
     def weight_decay_exempt(self) -> set[str]:
         """Names of the parameters that the published recipe does not decay.
@@ -225,7 +227,7 @@ class EfficientViM(nn.Module):
         exempt = {name for name, p in self.named_parameters() if p.ndim <= 1 or name.endswith(".bias")}
         return exempt - decayed
 
-    def fold(self) -> "FoldedEfficientViM":
+    def fold(self) -> FoldedEfficientViM:
         """Return the inference form; see `saccade.fold`."""
         return FoldedEfficientViM(self)
 
@@ -237,7 +239,7 @@ class EfficientViM(nn.Module):
             maps.append(x)
             all_states.append(states)
             if stage.downsample is not None:
-                x = stage.downsample(x)  # pyright: ignore[reportCallIssue]
+                x = stage.downsample(x)
         return maps, all_states
 
     def forward_intermediates(self, x: Tensor) -> list[Tensor]:
@@ -326,15 +328,16 @@ class FoldedEfficientViM(FoldedNet):
         super().__init__()
         self.out_indices = model.out_indices
         self.stem = FoldedStem(model.stem)
-        self.stages, self.downs = nn.ModuleList(), nn.ModuleList()
+        stages, downs = [], []
         for stage in model.stages:
-            blocks: list[Block] = list(stage.blocks)  # pyright: ignore[reportAssignmentType, reportArgumentType]
+            blocks = list(stage.blocks)
             folded = [FoldedBlock(block, last=i == len(blocks) - 1) for i, block in enumerate(blocks)]
-            self.stages.append(nn.ModuleList(folded))
+            stages.append(modules(folded))
             if isinstance(stage.downsample, Downsample):
                 down = stage.downsample
                 first, second = (fold_conv_norm(conv, identity=1.0) for conv in (down.dwconv1, down.dwconv2))
-                self.downs.append(nn.ModuleList([first, FoldedMerging(down.merge), second]))
+                downs.append(nn.ModuleList([first, FoldedMerging(down.merge), second]))
+        self.stages, self.downs = modules(stages), modules(downs)
         self.affine = nn.ParameterList()
         heads = [head for head in (model.head, model.head_dist) if head is not None]
         self.head = _fold_heads(heads, model.norms) if heads and model.norms is not None else None
@@ -346,14 +349,14 @@ class FoldedEfficientViM(FoldedNet):
         maps, pooled, y = [], [], self.stem(k.enter(x), k)
         for i, stage in enumerate(self.stages):
             states = None
-            for block in stage:  # pyright: ignore[reportGeneralTypeIssues]
+            for block in stage:
                 y, states = block(y, k)
             if self.out_indices is None:
                 pooled.append(_normed_mean(states))
             elif i in self.out_indices:
                 maps.append(k.leave(y))
             if i < len(self.downs):
-                first, merge, second = self.downs[i]  # pyright: ignore[reportGeneralTypeIssues]
+                first, merge, second = self.downs[i]
                 y = k.conv(second, merge(k.conv(first, y), k))
         if self.out_indices is not None:
             return maps
@@ -376,15 +379,15 @@ def _pixel_conv(weight: Tensor, dtype: torch.dtype) -> FoldedConv:
     return FoldedConv(weight.to(dtype)[:, :, None, None], weight.new_zeros(weight.shape[0], dtype=dtype))
 
 
-def _fold_heads(heads: list[FusedHeads], norms: nn.ModuleList) -> nn.Linear:
+def _fold_heads(heads: list[FusedHeads], norms: ModulesOf[ChannelNorm]) -> nn.Linear:
     """Join sum_i w_i (W_i (g_i v_i + t_i) + b_i), averaged over the heads, into one layer on the joined v_i."""
     weights, biases = [], []
     for head in heads:
         share = head.weights.double().softmax(0) / len(heads)
         parts = []
         for w, fc, norm in zip(share, head.fcs, norms, strict=True):
-            parts.append(w * fc.weight.double() * norm.weight.double())  # pyright: ignore
-            biases.append(w * (fc.weight.double() @ norm.bias.double() + fc.bias.double()))  # pyright: ignore
+            parts.append(w * fc.weight.double() * norm.weight.double())
+            biases.append(w * (fc.weight.double() @ norm.bias.double() + fc.bias.double()))
         weights.append(torch.cat(parts, 1))
     return linear_of(torch.stack(weights).sum(0), torch.stack(biases).sum(0), heads[0].weights.dtype)
 

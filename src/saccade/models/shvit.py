@@ -11,6 +11,8 @@ Differences: maps instead of a 1-to-1 copy of module names (`weights/keymap.py` 
 Shape legend: B batch, C channels, H height, W width, L = H * W tokens (row-major), P attended channels.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,7 @@ from saccade.nn.fold import (
     norm_affine,
 )
 from saccade.nn.kernels import Plain
+from saccade.nn.modules import modules
 
 QUERY_DIM = 16
 
@@ -115,7 +118,7 @@ class Stage(nn.Module):
     def __init__(self, in_chans: int, dim: int, depth: int, attended: int) -> None:
         super().__init__()
         self.downsample = Downsample(in_chans, dim) if in_chans != dim else None
-        self.blocks = nn.ModuleList([Block(dim, attended) for _ in range(depth)])
+        self.blocks = modules([Block(dim, attended) for _ in range(depth)])
         self.recompute = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,7 +160,7 @@ class SHViT(nn.Module):
         self.num_features = config.dims[-1]
         self.stem = ConvStem(config.in_chans, config.dims[0])
         widths = (config.dims[0], *config.dims)
-        self.stages = nn.ModuleList(
+        self.stages = modules(
             [Stage(widths[s], config.dims[s], config.depths[s], config.attended[s]) for s in range(3)]
         )
         wanted = self.out_indices or (0, 1, 2)
@@ -176,13 +179,13 @@ class SHViT(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory in training: keep block inputs only."""
         for stage in self.stages:
-            stage.recompute = enable  # pyright: ignore[reportArgumentType]
+            stage.recompute = enable
 
     def weight_decay_exempt(self) -> set[str]:
         """Names of the parameters that the published recipe does not decay: vectors and biases."""
         return {name for name, p in self.named_parameters() if p.ndim <= 1 or name.endswith(".bias")}
 
-    def fold(self) -> "FoldedSHViT":
+    def fold(self) -> FoldedSHViT:
         """Return the inference form; see `saccade.fold`."""
         return FoldedSHViT(self)
 
@@ -258,8 +261,8 @@ class FoldedStage(nn.Module):
             self.merge = FoldedMerging(down.merge)
             self.dwconv2 = fold_conv_norm(down.dwconv2, identity=1.0)
             self.ffn2 = fold_feed_forward(down.ffn2)
-        blocks: list[Block] = list(stage.blocks)  # pyright: ignore[reportAssignmentType]
-        self.dwconvs = nn.ModuleList([fold_conv_norm(block.dwconv, identity=1.0) for block in blocks])
+        blocks = list(stage.blocks)
+        self.dwconvs = modules([fold_conv_norm(block.dwconv, identity=1.0) for block in blocks])
         self.attns = nn.ModuleList(
             [FoldedAttention(block.attn) for block in blocks if block.attn is not None]
         )
@@ -272,7 +275,7 @@ class FoldedStage(nn.Module):
             x = self.merge(x, k)
             x = self.ffn2(k.conv(self.dwconv2, x), k)
         for i, (dwconv, ffn) in enumerate(zip(self.dwconvs, self.ffns, strict=True)):
-            x = k.conv(dwconv, x)  # pyright: ignore[reportArgumentType]
+            x = k.conv(dwconv, x)
             if len(self.attns):
                 x = self.attns[i](x, k)
             x = ffn(x, k)
@@ -286,7 +289,7 @@ class FoldedSHViT(FoldedNet):
         super().__init__()
         self.out_indices = model.out_indices
         self.stem = FoldedStem(model.stem)
-        self.stages = nn.ModuleList([FoldedStage(stage) for stage in model.stages])  # pyright: ignore
+        self.stages = nn.ModuleList([FoldedStage(stage) for stage in model.stages])
         heads = [head for head in (model.head, model.head_dist) if head is not None]
         self.head = _fold_heads(heads) if heads else None
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from saccade.errors import ShapeError
 from saccade.nn.config import NetConfig
+from saccade.nn.modules import modules
 
 HEADS = 4
 HEAD_DIM = 8
@@ -120,15 +121,14 @@ class Transformer(nn.Module):
 
     def __init__(self, dim: int, depth: int, hidden: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.ModuleList([PreNorm(dim, Attention(dim)), PreNorm(dim, TokenMlp(dim, hidden))])
-            for _ in range(depth)
+        self.layers = modules(
+            modules([PreNorm(dim, Attention(dim)), PreNorm(dim, TokenMlp(dim, hidden))]) for _ in range(depth)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B * P, N, D) to the same shape."""
         for layer in self.layers:
-            attend, feed = layer  # pyright: ignore[reportGeneralTypeIssues]
+            attend, feed = layer
             x = x + attend(x)
             x = x + feed(x)
         return x
@@ -177,7 +177,7 @@ class SRViT(nn.Module):
         first = (*config.stem, *config.trunk)[0][0]
         self.conv1 = ConvUnit(1, first, 3)
         self.stem = nn.ModuleList(InvertedBottleneck(*chans) for chans in config.stem)
-        self.trunk = nn.ModuleList(
+        self.trunk = modules(
             nn.ModuleList(
                 [
                     InvertedBottleneck(*chans),
@@ -206,7 +206,7 @@ class SRViT(nn.Module):
         for block in self.stem:
             x = block(x)
         for stage in self.trunk:
-            bottleneck, block = stage  # pyright: ignore[reportGeneralTypeIssues]
+            bottleneck, block = stage
             x = block(bottleneck(x))
         return self.condense_channels(x)[:, :, :high, :wide]
 

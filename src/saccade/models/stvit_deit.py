@@ -27,6 +27,7 @@ from saccade.nn.dense import run_blocks
 from saccade.nn.fold import FoldedNet
 from saccade.nn.fold_transformer import FoldedBlock, FoldedCross, fold_linear, normalise, stack_linear
 from saccade.nn.kernels import Plain
+from saccade.nn.modules import modules
 from saccade.nn.stgm import grid_of, make_pooling
 from saccade.nn.token_classifier import TokenClassifier, image_maps
 from saccade.nn.transformer import Block, cut_patches, drop_rates, init_transformer
@@ -126,7 +127,7 @@ class STViTDeiT(TokenClassifier):
         self.patch_embed = PatchEmbedding(config.in_chans, config.dim, config.patch)
         self.pos_embed = nn.Parameter(torch.empty(1, side * side, config.dim))
         rates = drop_rates(config.drop_path, config.depth)
-        self.blocks = nn.ModuleList(
+        self.blocks = modules(
             [
                 Block(
                     config.dim,
@@ -179,7 +180,7 @@ class STViTDeiT(TokenClassifier):
         """
         image = self.image_tokens(x)
         _, query, context = self._generate(image)
-        block: Block = self.blocks[self.config.image_blocks + self.config.stgm_blocks - 1]  # pyright: ignore
+        block = self.blocks[self.config.image_blocks + self.config.stgm_blocks - 1]
         return image_maps(
             block.attn.weights(block.norm1(query), block.norm1(context)), (image.shape[1], image.shape[2])
         )
@@ -222,12 +223,12 @@ class FoldedSTViTDeiT(FoldedNet):
         self.patch, self.eps, self.side = config.patch, model.norm.eps, config.img_size // config.patch
         self.embed = fold_linear(model.patch_embed.proj.weight.flatten(1), model.patch_embed.proj.bias)
         self.pos_embed = nn.Parameter(model.pos_embed.detach().clone())
-        blocks: list[Block] = list(model.blocks)  # pyright: ignore[reportAssignmentType]
+        blocks = list(model.blocks)
         self.image = nn.ModuleList([FoldedBlock(block) for block in blocks[:first]])
         self.pool = copy.deepcopy(model.pool)
         crosses = [FoldedCross(block) for block in blocks[first:last]]
         self.key_values = stack_linear([cross.kv for cross in crosses])
-        self.generating = nn.ModuleList(crosses)
+        self.generating = modules(crosses)
         centers = model.global_centers
         self.global_centers = None if centers is None else nn.Parameter(centers.detach().clone())
         self.semantic = nn.ModuleList([FoldedBlock(block) for block in blocks[last:]])
@@ -244,9 +245,10 @@ class FoldedSTViTDeiT(FoldedNet):
         tokens = self._generate(x, size, k)
         for block in self.semantic:
             tokens = block(tokens, k)
-        if self.norm is not None:
+        if self.head is None:
+            assert self.norm is not None
             return self.norm(tokens).mean(1)
-        return k.linear(self.head, normalise(tokens, self.eps).mean(1))  # pyright: ignore
+        return k.linear(self.head, normalise(tokens, self.eps).mean(1))
 
     def _generate(self, x: Tensor, size: tuple[int, int], k: Plain) -> Tensor:
         """Turn image tokens (B, L, C) into semantic tokens (B, M, C)."""
@@ -256,7 +258,7 @@ class FoldedSTViTDeiT(FoldedNet):
             key, value = parts[2 * j : 2 * j + 2]
             query = tokens
             if j > 0:
-                own = k.linear(cross.kv, normalise(tokens, self.eps)).chunk(2, -1)  # pyright: ignore
+                own = k.linear(cross.kv, normalise(tokens, self.eps)).chunk(2, -1)
                 key, value = torch.cat([own[0], key], 1), torch.cat([own[1], value], 1)
                 if j == 1 and self.global_centers is not None:
                     query = tokens + self.global_centers

@@ -227,7 +227,7 @@ class STViTRDense(TokenNet):
 
     def units(self) -> list[list[Block]]:
         """Return the blocks of each dumbbell unit."""
-        blocks: list[Block] = list(self.stages[2].blocks)  # pyright: ignore
+        blocks = list(self.stages[2].blocks)
         return [blocks[i : i + 6] for i in range(0, len(blocks), 6)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -237,12 +237,12 @@ class STViTRDense(TokenNet):
             if s == 2:
                 steps = [lambda y, blocks=blocks: self.unit(blocks, y) for blocks in self.units()]
             else:
-                steps = list(stage.blocks)  # pyright: ignore
-            x = run_blocks(steps, x, recompute=self.recompute and self.training)  # pyright: ignore
+                steps = list(stage.blocks)
+            x = run_blocks(steps, x, recompute=self.recompute and self.training)
             if s in self.out_indices:
                 maps.append(self.norms[str(s)](x).permute(0, 3, 1, 2))
             if stage.downsample is not None and s < self.out_indices[-1]:
-                x = stage.downsample(x)  # pyright: ignore
+                x = stage.downsample(x)
             elif s == self.out_indices[-1]:
                 break
         return maps
@@ -261,7 +261,8 @@ class FoldedLocal(nn.Module):
         """Project the rows of a key map (B, H * W, C), once each, and gather keys, values and offsets."""
         kv = k.linear(self.cross.kv, normalise(x, self.cross.eps)).unflatten(1, size)
         near, offsets = self.local.gather(kv, self.cross.kv.bias, pads)
-        return (*near.chunk(2, -1), offsets)  # pyright: ignore[reportReturnType]
+        key, value = near.chunk(2, -1)
+        return key, value, offsets
 
 
 class FoldedDenseUnit(nn.Module):

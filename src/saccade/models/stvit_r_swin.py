@@ -44,7 +44,7 @@ from saccade.nn.transformer import Block, init_transformer
 class DumbbellUnit:
     """Runs six blocks of the third stage; holds no tensors of its own, so that names stay those of the release."""
 
-    def __init__(self, blocks: list[Block], samples: int, global_centers: Tensor | None) -> None:
+    def __init__(self, blocks: list[Block], samples: int, global_centers: nn.Parameter | None) -> None:
         self.blocks, self.samples, self.global_centers = blocks, samples, global_centers
 
     def generate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
@@ -132,7 +132,7 @@ class STViTRSwin(TokenClassifier):
 
     def units(self) -> list[DumbbellUnit]:
         """Return the dumbbell units of the third stage."""
-        blocks: list[Block] = list(self.stages[2].blocks)  # pyright: ignore
+        blocks = list(self.stages[2].blocks)
         return [
             DumbbellUnit(blocks[i : i + 6], self.config.samples, self.global_centers if i == 0 else None)
             for i in range(0, len(blocks), 6)
@@ -144,9 +144,9 @@ class STViTRSwin(TokenClassifier):
         for s, stage in enumerate(self.stages):
             if s == 2:
                 check_positions(self.config.relative_pos, (x.shape[1], x.shape[2]))
-            blocks = self.units() if s == 2 else list(stage.blocks)  # pyright: ignore
-            x = run_blocks(blocks, x, recompute=self.recompute and self.training)  # pyright: ignore
-            x = x if stage.downsample is None else stage.downsample(x)  # pyright: ignore
+            blocks = self.units() if s == 2 else list(stage.blocks)
+            x = run_blocks(blocks, x, recompute=self.recompute and self.training)
+            x = x if stage.downsample is None else stage.downsample(x)
             outputs.append(x)
         return outputs
 
@@ -162,7 +162,8 @@ class STViTRSwin(TokenClassifier):
         """
         y = self.stem(x)
         for stage in self.stages[:2]:
-            y = stage.downsample(run_blocks(list(stage.blocks), y, recompute=False))  # pyright: ignore
+            assert stage.downsample is not None
+            y = stage.downsample(run_blocks(list(stage.blocks), y, recompute=False))
         *before, last = self.units()
         for unit in before:
             y = unit(y)
@@ -183,7 +184,7 @@ class FoldedUnit(nn.Module):
         super().__init__()
         blocks: list[Any] = unit.blocks
         self.image = FoldedSwinBlock(blocks[0])
-        self.generator = FoldedGenerator(blocks[1], blocks[2], unit.global_centers)  # pyright: ignore
+        self.generator = FoldedGenerator(blocks[1], blocks[2], unit.global_centers)
         self.local = FoldedSemantic(blocks[3], unit.samples, local=True)
         self.whole = FoldedSemantic(blocks[4], unit.samples, local=False)
         self.recovery = FoldedCross(blocks[5])
@@ -227,9 +228,10 @@ class FoldedSTViTRSwin(FoldedNet):
             x = unit(x, layout, windows, k)
         index, odd = quad_index(layout.order)
         x, _ = self.last(self.merge(x, index, odd, k), halved(size), k)
-        if self.norm is not None:
+        if self.head is None:
+            assert self.norm is not None
             return self.norm(x).mean(1)
-        return k.linear(self.head, normalise(x, self.eps).mean(1))  # pyright: ignore
+        return k.linear(self.head, normalise(x, self.eps).mean(1))
 
 
 VARIANTS = {

@@ -27,6 +27,7 @@ from saccade.nn.fold_stgm import FoldedGenerator, FoldedSemantic, lay_out
 from saccade.nn.fold_swin import FoldedSwinMerging, FoldedSwinStage, FoldedSwinStem, halved, quad_index
 from saccade.nn.fold_transformer import fold_linear, normalise
 from saccade.nn.kernels import Plain
+from saccade.nn.modules import ModulesOf, modules
 from saccade.nn.stgm_window import WINDOW, GeneratingBlock, SwinTokensConfig, init_global_centers, resize_grid
 from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, SwinStem, from_windows, to_windows
 from saccade.nn.token_classifier import TokenClassifier, image_maps
@@ -74,9 +75,9 @@ class STViTSwin(TokenClassifier):
         self.num_features, self.samples = dims[3], s
         self.stem = SwinStem(config.in_chans, config.dim, config.patch)
         rates = drop_rates(config.drop_path, sum(config.depths))
-        self.stages = nn.ModuleList()
+        stages: list[ModulesOf[Block]] = []
         for i in range(4):
-            at, blocks = sum(config.depths[:i]), nn.ModuleList()
+            at, blocks = sum(config.depths[:i]), list[Block]()
             for j in range(config.depths[i]):
                 rate = rates[at + j]
                 if i == 2 and j >= config.image_blocks:
@@ -85,8 +86,9 @@ class STViTSwin(TokenClassifier):
                     blocks.append(SwinBlock(dims[3], config.heads[3], s, 0, rate))
                 else:
                     blocks.append(SwinBlock(dims[i], config.heads[i], WINDOW, WINDOW // 2 * (j % 2), rate))
-            self.stages.append(blocks)
-        self.merges = nn.ModuleList([SwinMerging(dim) for dim in dims[:3]])
+            stages.append(modules(blocks))
+        self.stages = modules(stages)
+        self.merges = modules([SwinMerging(dim) for dim in dims[:3]])
         self.global_centers = (
             init_global_centers(4 * config.tokens_per_window, dims[2]) if config.global_centers else None
         )
@@ -121,8 +123,8 @@ class STViTSwin(TokenClassifier):
         """Return the map (B, H, W, C) that the semantic tokens are made of."""
         x = self.stem(x)
         for i in range(2):
-            x = self.merges[i](self._run(self.stages[i], x))  # pyright: ignore
-        return self._run(self.stages[2][: self.config.image_blocks], x)  # pyright: ignore
+            x = self.merges[i](self._run(self.stages[i], x))
+        return self._run(self.stages[2][: self.config.image_blocks], x)
 
     def generate(self, x: Tensor) -> Tensor:
         """Turn a map of image tokens (B, H, W, C) into a grid of semantic tokens (B, rows * s, cols * s, C)."""
@@ -155,7 +157,7 @@ class STViTSwin(TokenClassifier):
                 x = from_windows(block(to_windows(x, self.samples)), self.samples, high, wide)
             else:
                 x = block(x.flatten(1, 2)).unflatten(1, (high, wide))
-        return self.norm(self._run(self.stages[3], self.merges[2](x)).flatten(1, 2))  # pyright: ignore
+        return self.norm(self._run(self.stages[3], self.merges[2](x)).flatten(1, 2))
 
     def _query(self, x: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Return query and context of the second generating block, and the grid of semantic tokens."""
@@ -166,9 +168,9 @@ class STViTSwin(TokenClassifier):
 
     def _blocks(self) -> list[Block]:
         """Return the blocks of the third stage from the first generating one on."""
-        return list(self.stages[2])[self.config.image_blocks :]  # pyright: ignore
+        return list(self.stages[2])[self.config.image_blocks :]
 
-    def _run(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
+    def _run(self, blocks: ModulesOf[Block], x: Tensor) -> Tensor:
         return run_blocks(list(blocks), x, recompute=self.recompute and self.training)
 
 
@@ -179,8 +181,8 @@ class FoldedSTViTSwin(FoldedNet):
         super().__init__()
         self.samples, self.eps = model.samples, model.norm.eps
         self.stem = FoldedSwinStem(model.stem)
-        merges: list[SwinMerging] = list(model.merges)  # pyright: ignore[reportAssignmentType]
-        stages: list[list[Any]] = [list(stage) for stage in model.stages]  # pyright: ignore
+        merges = list(model.merges)
+        stages: list[list[Any]] = [list(stage) for stage in model.stages]
         at = model.config.image_blocks
         self.image = nn.ModuleList(
             [
@@ -214,9 +216,10 @@ class FoldedSTViTSwin(FoldedNet):
         index, odd = quad_index(layout.grid)
         tokens = self.merge(tokens, index, odd, k)
         tokens, _ = self.last(tokens, halved(layout.grid.size), k)
-        if self.norm is not None:
+        if self.head is None:
+            assert self.norm is not None
             return self.norm(tokens).mean(1)
-        return k.linear(self.head, normalise(tokens, self.eps).mean(1))  # pyright: ignore
+        return k.linear(self.head, normalise(tokens, self.eps).mean(1))
 
 
 VARIANTS = {

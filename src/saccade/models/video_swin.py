@@ -30,11 +30,13 @@ from torch.nn import functional as F
 from saccade.errors import ConfigError
 from saccade.nn.config import NetConfig
 from saccade.nn.dense import run_blocks
+from saccade.nn.modules import ModulesOf, modules
 from saccade.nn.stgm import grid_of
 from saccade.nn.stgm_window import WINDOW, GeneratingBlock, init_global_centers, resize_grid
 from saccade.nn.token_classifier import TokenClassifier
 from saccade.nn.transformer import Block, drop_rates, init_transformer
 from saccade.nn.video_swin import (
+    BoxAttention,
     Size,
     VideoMerging,
     VideoStem,
@@ -134,9 +136,9 @@ class VideoSwin(TokenClassifier):
         time, high, wide = config.window
         self.stem = VideoStem(config.in_chans, config.dim, config.patch)
         rates = drop_rates(config.drop_path, sum(config.depths))
-        self.stages = nn.ModuleList()
+        made: list[ModulesOf[Block]] = []
         for i in range(stages):
-            at, blocks = sum(config.depths[:i]), nn.ModuleList()
+            at, blocks = sum(config.depths[:i]), list[Block]()
             for j in range(config.depths[i]):
                 rate, odd = rates[at + j], j % 2
                 if self.samples and i == 2 and j >= config.image_blocks:
@@ -146,8 +148,9 @@ class VideoSwin(TokenClassifier):
                 if self.samples and i == 3:
                     window, shift = (time, self.samples, self.samples), (time // 2 * odd, 0, 0)
                 blocks.append(VideoSwinBlock(dims[i], config.heads[i], window, shift, rate))
-            self.stages.append(blocks)
-        self.merges = nn.ModuleList([VideoMerging(dim) for dim in dims[:-1]])
+            made.append(modules(blocks))
+        self.stages = modules(made)
+        self.merges = modules([VideoMerging(dim) for dim in dims[:-1]])
         make_centers = self.samples and config.global_centers
         self.global_centers = (
             init_global_centers(4 * config.tokens_per_window, dims[2]) if make_centers else None
@@ -182,11 +185,11 @@ class VideoSwin(TokenClassifier):
         x = self.stem(x)
         for i in range(2):
             x = self.merges[i](self._run(self.stages[i], x))
-        return self._run(self.stages[2][: self.config.image_blocks], x)  # pyright: ignore
+        return self._run(self.stages[2][: self.config.image_blocks], x)
 
     def generate(self, x: Tensor) -> Tensor:
         """Turn image tokens (B, D, H, W, C) into semantic tokens (B, D, rows * s, cols * s, C), step by step."""
-        blocks: list[Block] = list(self.stages[2])[self.config.image_blocks :]  # pyright: ignore
+        blocks = list(self.stages[2])[self.config.image_blocks :]
         frames = x.flatten(0, 1)
         first = blocks[0](frames)
         grid, tokens = (first.shape[1], first.shape[2]), first.flatten(1, 2)
@@ -198,7 +201,7 @@ class VideoSwin(TokenClassifier):
         """Map a clip (B, T, in_chans, height, width) to its final tokens (B, M, C), normalised."""
         if self.samples:
             x = self.generate(self.image_tokens(x))
-            for j, block in enumerate(list(self.stages[2])[self.config.image_blocks + 2 :]):  # pyright: ignore
+            for j, block in enumerate(list(self.stages[2])[self.config.image_blocks + 2 :]):
                 x = self._semantic(block, x, local=j % 2 == 0)
             x = self._run(self.stages[3], self.merges[2](x))
         else:
@@ -237,8 +240,8 @@ class VideoSwin(TokenClassifier):
         x = from_boxes(boxes, size, video)
         return (x.roll(shift[0], 1) if any(shift) else x)[:, :steps]
 
-    def _run(self, blocks: nn.Module, x: Tensor) -> Tensor:
-        return run_blocks(list(blocks), x, recompute=self.recompute and self.training)  # pyright: ignore
+    def _run(self, blocks: ModulesOf[Block], x: Tensor) -> Tensor:
+        return run_blocks(list(blocks), x, recompute=self.recompute and self.training)
 
 
 _TIMM = (
@@ -304,7 +307,9 @@ def inflate_from_image(model: VideoSwin, state: Mapping[str, Tensor]) -> list[st
 
 def _window_of(model: VideoSwin, name: str) -> Size:
     """Return the window that a table of relative positions belongs to."""
-    return model.get_submodule(name.rpartition(".")[0]).window  # pyright: ignore
+    attention = model.get_submodule(name.rpartition(".")[0])
+    assert isinstance(attention, BoxAttention)
+    return attention.window
 
 
 def _inflate_table(table: Tensor, window: Size) -> Tensor:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from saccade.errors import ConfigError
+from saccade.nn.modules import recomputed
 
 
 def check_out_indices(out_indices: Sequence[int] | None, num_stages: int) -> tuple[int, ...]:
@@ -26,5 +26,5 @@ def check_out_indices(out_indices: Sequence[int] | None, num_stages: int) -> tup
 def run_blocks(blocks: Sequence[Callable[[Tensor], Tensor]], x: Tensor, *, recompute: bool) -> Tensor:
     """Apply blocks in order; with `recompute`, keep only their inputs and compute the rest again in backward."""
     for block in blocks:
-        x = checkpoint(block, x, use_reentrant=False) if recompute and x.requires_grad else block(x)  # pyright: ignore[reportAssignmentType]
+        x = recomputed(block, x) if recompute and x.requires_grad else block(x)
     return x

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import ConfigError
+from saccade.nn.conv_norm import ConvNorm
 from saccade.nn.kernels import FoldedConv, Packed, Plain, choose_kernels
+from saccade.nn.modules import Folds, modules
 from saccade.nn.origin import origin_of, set_origin
 
 if TYPE_CHECKING:
-    from saccade.nn.conv_norm import ConvNorm, ConvStem, FeedForward, PatchMerging
+    from saccade.nn.conv_norm import ConvStem, FeedForward, PatchMerging
 
 
 _PIECE_PIXELS = 8 * 256 * 256
@@ -43,9 +45,8 @@ def fold(model: nn.Module) -> nn.Module:
     """
     if getattr(model, "is_folded", False):
         raise ConfigError("this network is already folded")
-    own = getattr(model, "fold", None)
     with torch.no_grad():
-        folded: nn.Module = own() if callable(own) else _fold_foreign(model)  # pyright: ignore
+        folded = model.fold() if isinstance(model, Folds) else _fold_foreign(model)
     if (origin := origin_of(model)) is not None:
         set_origin(folded, origin.name, origin.options)
     for name in ("default_size", "num_classes", "channels", "strides"):
@@ -139,7 +140,7 @@ class FoldedNet(nn.Module, abc.ABC):
         # Copies made outside inference mode are ordinary tensors, which later layers may train on.
         if isinstance(pieces[0], list):
             return [torch.cat(maps) for maps in zip(*pieces, strict=True)]
-        return torch.cat(pieces)  # pyright: ignore[reportArgumentType]
+        return torch.cat([piece for piece in pieces if isinstance(piece, Tensor)])
 
 
 class FoldedStem(nn.Module):
@@ -147,13 +148,13 @@ class FoldedStem(nn.Module):
 
     def __init__(self, stem: ConvStem) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([fold_conv_norm(block) for block in stem])  # pyright: ignore
+        self.convs = modules([fold_conv_norm(block) for block in stem if isinstance(block, ConvNorm)])
 
     def forward(self, x: Any, k: Plain) -> Any:
         """Map (B, in_chans, H, W) to (B, dim, ceil(H / 16), ceil(W / 16))."""
         last = len(self.convs) - 1
         for i, conv in enumerate(self.convs):
-            x = k.conv(conv, x, relu=i < last)  # pyright: ignore[reportArgumentType]
+            x = k.conv(conv, x, relu=i < last)
         return x
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from saccade.nn.fold_transformer import FoldedMlp, fold_linear, normalise
 from saccade.nn.kernels import Packed, Plain
+from saccade.nn.modules import modules
 from saccade.nn.swin import (
     PositionedAttention,
     SwinBlock,
@@ -85,7 +86,8 @@ class FoldedSwinBlock(nn.Module):
 
     def __init__(self, block: SwinBlock) -> None:
         super().__init__()
-        attn: PositionedAttention = block.attn  # pyright: ignore[reportAssignmentType]
+        attn = block.attn
+        assert isinstance(attn, PositionedAttention)
         dim = block.norm1.normalized_shape[0]
         self.heads, self.eps, self.window, self.shift = attn.heads, block.norm1.eps, block.size, block.shift
         scale = torch.ones(3 * dim, dtype=torch.float64)
@@ -173,7 +175,7 @@ class FoldedSwinStage(nn.Module):
 
     def __init__(self, blocks: list[SwinBlock], merge: SwinMerging | None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([FoldedSwinBlock(block) for block in blocks])
+        self.blocks = modules([FoldedSwinBlock(block) for block in blocks])
         self.merge = None if merge is None else FoldedSwinMerging(merge)
         self._plans: dict[tuple[int, int], Plan] = {}
 
@@ -187,8 +189,7 @@ class FoldedSwinStage(nn.Module):
         if known is not None:
             return known
         steps, current, window = [], raster(high, wide, device), (1, 0)
-        blocks: list[FoldedSwinBlock] = list(self.blocks)  # pyright: ignore[reportAssignmentType]
-        for block in blocks:
+        for block in self.blocks:
             order, gather = window_order(high, wide, block.window, block.shift, device), None
             if not order.padded:
                 whole = block.shift == 0 and (high, wide) == (block.window, block.window) and window == (1, 0)

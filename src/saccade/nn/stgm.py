@@ -66,7 +66,7 @@ class WindowPooling(nn.Module):
 
     def zero_start(self) -> None:
         """Make every logit 0, so that the pooling begins as a plain mean of the window's valid tokens."""
-        nn.init.zeros_(self.gen_mask[3].weight)  # pyright: ignore[reportArgumentType]
+        nn.init.zeros_(next(self.gen_mask[3].parameters()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to centres (B, grid * grid, C)."""
@@ -99,7 +99,7 @@ class OffsetPooling(nn.Module):
             nn.GELU(),
             nn.Conv2d(dim, 2, 1, bias=False),
         )
-        nn.init.zeros_(self.gen_offset[3].weight)  # pyright: ignore[reportArgumentType]
+        nn.init.zeros_(next(self.gen_offset[3].parameters()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to centres (B, grid * grid, C)."""

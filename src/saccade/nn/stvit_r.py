@@ -17,6 +17,7 @@ from saccade.nn.conv_norm import ConvNorm
 from saccade.nn.fold import fold_conv_norm
 from saccade.nn.fold_swin import FoldedSwinStem
 from saccade.nn.kernels import Plain
+from saccade.nn.modules import ModulesOf, modules
 from saccade.nn.stgm_window import WINDOW, SwinTokensConfig
 from saccade.nn.swin import PositionedAttention, SwinBlock, SwinMerging, SwinStem, pad_picture
 from saccade.nn.transformer import Block, drop_rates
@@ -57,7 +58,7 @@ class ConvStem4(nn.Module):
 
     def __init__(self, in_chans: int, dim: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
+        self.convs = modules(
             [ConvNorm(in_chans, dim // 2, 3, stride=2), ConvNorm(dim // 2, dim, 3, stride=2)]
         )
 
@@ -74,14 +75,14 @@ class FoldedConvStem4(nn.Module):
 
     def __init__(self, stem: ConvStem4) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([fold_conv_norm(conv) for conv in stem.convs])  # pyright: ignore
+        self.convs = modules([fold_conv_norm(conv) for conv in stem.convs])
 
     def forward(self, x: Tensor, k: Plain) -> tuple[Tensor, tuple[int, int]]:
         """Map a picture to rows (B, H * W, C) and (H, W)."""
         x = pad_picture(x)
-        middle = k.conv(self.convs[0], k.enter(x))  # pyright: ignore[reportArgumentType]
+        middle = k.conv(self.convs[0], k.enter(x))
         y = k.untokens(F.hardswish(k.tokens(middle)), middle)
-        y = k.conv(self.convs[1], y)  # pyright: ignore[reportArgumentType]
+        y = k.conv(self.convs[1], y)
         return F.hardswish(k.tokens(y)), (x.shape[2] // 4, x.shape[3] // 4)
 
 
@@ -92,9 +93,9 @@ def make_stem(config: STViTSwinConfig) -> ConvStem4 | SwinStem:
     return SwinStem(config.in_chans, config.dim, config.patch)
 
 
-def fold_stem(stem: nn.Module) -> FoldedConvStem4 | FoldedSwinStem:
+def fold_stem(stem: ConvStem4 | SwinStem) -> FoldedConvStem4 | FoldedSwinStem:
     """Fold either stem."""
-    return FoldedConvStem4(stem) if isinstance(stem, ConvStem4) else FoldedSwinStem(stem)  # pyright: ignore
+    return FoldedConvStem4(stem) if isinstance(stem, ConvStem4) else FoldedSwinStem(stem)
 
 
 class Stage(nn.Module):
@@ -102,11 +103,11 @@ class Stage(nn.Module):
 
     def __init__(self, blocks: Sequence[Block], dim: int, *, merge: bool) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = modules(blocks)
         self.downsample = SwinMerging(dim) if merge else None
 
 
-def make_stages(config: STViTSwinConfig, units: list[list[Block]], *, shift_last: bool) -> nn.ModuleList:
+def make_stages(config: STViTSwinConfig, units: list[list[Block]], *, shift_last: bool) -> ModulesOf[Stage]:
     """Make the four stages around given dumbbell units.
 
     Args:
@@ -118,7 +119,7 @@ def make_stages(config: STViTSwinConfig, units: list[list[Block]], *, shift_last
     stages = []
     for s in range(4):
         if s == 2:
-            blocks = [block for unit in units for block in unit]
+            blocks: list[Block] = [block for unit in units for block in unit]
         else:
             shifted = s < 3 or shift_last
             blocks = [
@@ -128,7 +129,7 @@ def make_stages(config: STViTSwinConfig, units: list[list[Block]], *, shift_last
                 for j in range(config.depths[s])
             ]
         stages.append(Stage(blocks, dims[s], merge=s < 3))
-    return nn.ModuleList(stages)
+    return modules(stages)
 
 
 def stage_rates(config: STViTSwinConfig) -> list[list[float]]:

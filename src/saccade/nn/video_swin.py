@@ -35,9 +35,9 @@ def from_boxes(x: Tensor, size: Size, video: Size) -> Tensor:
 
 def fit_window(video: Size, window: Size, shift: Size) -> tuple[Size, Size]:
     """Cut a window to a video that is smaller along an axis; such an axis is not shifted."""
-    size = tuple(min(length, part) for length, part in zip(video, window, strict=True))
-    moved = tuple(0 if length <= part else s for length, part, s in zip(video, window, shift, strict=True))
-    return size, moved  # pyright: ignore[reportReturnType]
+    time, high, wide = (min(length, part) for length, part in zip(video, window, strict=True))
+    moved = [0 if length <= part else s for length, part, s in zip(video, window, shift, strict=True)]
+    return (time, high, wide), (moved[0], moved[1], moved[2])
 
 
 def shift_mask_3d(video: Size, size: Size, shift: Size, like: Tensor) -> Tensor:

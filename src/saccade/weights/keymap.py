@@ -5,6 +5,7 @@ the way back is read off the model's own names, so the two directions cannot dis
 published checkpoints are facts; sources: ysj9909/SHViT, mlvlab/EfficientViM, timm 1.0.31.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 
@@ -74,11 +75,29 @@ _STVIT_R: Rules = [
     (r"^norms\.(\d)\.", r"norm\1."),
     (r"^global_centers$", "layers.2.semantic_token2"),
 ]
+# Video Swin: the authors' code and mmaction (backbone and classifier of a recogniser), and torchvision's swin3d.
+_VIDEO_SWIN: Rules = [
+    (r"^stem\.", "backbone.patch_embed."),
+    (r"^stages\.(\d)\.(\d+)\.", r"backbone.layers.\1.blocks.\2."),
+    (r"^merges\.(\d)\.", r"backbone.layers.\1.downsample."),
+    (r"^norm\.", "backbone.norm."),
+    (r"^head\.", "cls_head.fc_cls."),
+]
+_SWIN3D: Rules = [
+    (r"^stem\.", "patch_embed."),
+    (r"^stages\.(\d)\.", lambda m: f"features.{2 * int(m[1])}."),
+    (r"^merges\.(\d)\.", lambda m: f"features.{2 * int(m[1]) + 1}."),
+    (r"\.mlp\.fc1\.", ".mlp.0."),
+    (r"\.mlp\.fc2\.", ".mlp.3."),
+]
 _LAYOUTS: dict[str, dict[str, Rules]] = {
     "shvit": {"official": _SHVIT_OFFICIAL, "timm": _SHVIT_TIMM},
     "efficientvim": {"official": _EFFICIENTVIM, "timm": _EFFICIENTVIM},
     "stvit_r_swin": {"official": _STVIT_R, "mmdet": [*_STVIT_R, (r"^", "backbone.")]},
+    "video_swin": {"official": _VIDEO_SWIN, "torchvision": _SWIN3D},
 }
+_PATCH = (2, 4, 4)
+"""Frames and pixels of a patch of the published Video Swin networks."""
 # Head tensors that a published loader drops when the model has no place for them.
 _DROPPABLE = {
     "shvit": {"features": r"^(head|head_dist)\."},
@@ -144,16 +163,23 @@ def may_be_fresh(name: str, family: str, form: str) -> bool:
 
 
 def arrange(tensor: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
-    """Give a tensor our shape when only axes of length 1 differ, else refuse.
+    """Give a tensor our shape where that is another writing of its own (`same_values`), else refuse.
 
     Raises:
         WeightsError: Any other difference.
     """
     if tuple(tensor.shape) == shape:
         return tensor
-    if [n for n in tensor.shape if n != 1] == [n for n in shape if n != 1]:
+    if same_values(tuple(tensor.shape), shape):
         return tensor.reshape(shape)
     raise WeightsError(f"tensor {name!r} has shape {tuple(tensor.shape)}, expected {shape}")
+
+
+def same_values(shape: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    """Whether shapes differ by axes of length 1 only, or by a kernel of clips that is a matrix here."""
+    if len(shape) == 5 and own == (shape[0], math.prod(shape[1:])):
+        return True
+    return [n for n in shape if n != 1] == [n for n in own if n != 1]
 
 
 def to_layout(state: Mapping[str, Tensor], family: str, layout: str) -> dict[str, Tensor]:
@@ -181,6 +207,8 @@ def to_layout(state: Mapping[str, Tensor], family: str, layout: str) -> dict[str
 def _foreign_shape(name: str, tensor: Tensor, family: str, layout: str) -> tuple[int, ...]:
     """Restore the axes of length 1 that a foreign layout stores."""
     shape = tuple(tensor.shape)
+    if family == "video_swin" and name.endswith("patch_embed.proj.weight"):
+        return (shape[0], shape[1] // math.prod(_PATCH), *_PATCH)
     if family != "efficientvim":
         return shape
     if re.search(r"\.mixer\.(BCdt_proj|hz_proj|out_proj)\.conv\.weight$", name):

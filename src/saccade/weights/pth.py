@@ -273,27 +273,3 @@ def _read_older(file: BinaryIO, size: int, where: str) -> Any:
             )
         found.fill(file, where)
     return content
-
-
-def tensors_of(content: dict[str, Any], where: str, *, prefer: tuple[str, ...]) -> dict[str, Tensor]:
-    """Find the state dict inside a training checkpoint.
-
-    Args:
-        content: What the file held.
-        where: File name for messages.
-        prefer: Keys to look under, the first present wins; a dictionary of tensors is taken as it is.
-
-    Raises:
-        WeightsError: No tensors found.
-    """
-    for key in prefer:
-        if isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise WeightsError(
-            f"{where}: no tensors found; expected a state dict, or one under {', '.join(prefer)}"
-        )
-    wrapped = all(name.startswith("module.") for name in state)
-    return {name.removeprefix("module."): value for name, value in state.items()} if wrapped else state

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,25 +15,25 @@ from saccade.files.tensors import read_tensors
 from saccade.hub import fetch_file
 from saccade.trust import may_fetch
 from saccade.weights.card import Card
-from saccade.weights.pth import read_pth, tensors_of
+from saccade.weights.pth import read_pth
+from saccade.weights.source import Source
+from saccade.weights.wrapped import unwrap
 
 CARD_KEY = "saccade"
 """Of the card in the metadata of a safetensors file."""
-# Of a training checkpoint: the key whose weights the published numbers belong to comes first.
-_PREFERRED = {
-    "efficientvim": ("model_ema", "model", "state_dict"),
-    "shvit": ("model", "state_dict", "model_ema"),
-}
-_PREFERRED_ELSE = ("model", "state_dict", "model_state_dict", "model_ema")
+_IN_FOLDERS = ("best.safetensors", "last.safetensors", "model.safetensors", "pytorch_model.bin")
+"""Names of weights in folders: ours, and what timm, transformers and huggingface_hub write."""
 
 
-def read_weights(path: Path | str, *, family: str = "") -> tuple[dict[str, Tensor], Card | None]:
+def read_weights(
+    path: Path | str, *, family: str = "", raw: bool = False
+) -> tuple[dict[str, Tensor], Card | None]:
     """Read the tensors of a file, and its card when it has one.
 
     Args:
-        path: `.safetensors`, or `.pth`/`.pt`/`.bin`/`.tar` written by `torch.save`.
-        family: Model family, which decides between raw and averaged weights in training checkpoints
-            (EfficientViM's published accuracy is the average's, SHViT's the raw weights').
+        path: `.safetensors`, or `.pth`/`.pt`/`.bin`/`.ckpt`/`.tar` written by `torch.save`.
+        family: Model family, as for `saccade.weights.wrapped.unwrap`.
+        raw: Take the raw weights where there are averaged ones too.
 
     Raises:
         WeightsError: Missing, damaged or unsafe file.
@@ -43,24 +42,11 @@ def read_weights(path: Path | str, *, family: str = "") -> tuple[dict[str, Tenso
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     if path.suffix != ".safetensors":
-        return tensors_in(read_pth(path), str(path), family=family), None
+        return unwrap(read_pth(path), str(path), family=family, raw=raw), None
     tensors, about = read_tensors(path)
-    card = about.get(CARD_KEY)
-    return tensors, Card.from_json(card, str(path)) if card else None
-
-
-def tensors_in(content: Mapping[str, Any], where: str, *, family: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a state dict, or of a training checkpoint that holds one or several.
-
-    Args:
-        content: What was stored.
-        where: File name for messages.
-        family: As for `read_weights`.
-
-    Raises:
-        WeightsError: No tensors in it.
-    """
-    return tensors_of(dict(content), where, prefer=_PREFERRED.get(family, _PREFERRED_ELSE))
+    if (card := about.get(CARD_KEY)) is not None:
+        return tensors, Card.from_json(card, str(path))
+    return unwrap(tensors, str(path), family=family, raw=raw), None
 
 
 def read_card(path: Path | str) -> Card | None:
@@ -80,18 +66,23 @@ def read_card(path: Path | str) -> Card | None:
 
 
 def locate(source: Path | str) -> Path:
-    """Find the weights file that a user means: a file, a run folder (its best weights) or a hub id.
+    """Find the weights file that a user means: a file, a run folder (its best weights), a folder or a hub id.
+
+    Args:
+        source: Any of these, or the text of a `Source` about one.
 
     Raises:
         WeightsError: Nothing there.
     """
+    source = Source(source).weights
     path = Path(source)
     if path.is_dir():
-        for name in ("best.safetensors", "last.safetensors"):
+        for name in _IN_FOLDERS:
             if (path / name).is_file():
                 return path / name
         raise WeightsError(
-            f"{path}: no best.safetensors or last.safetensors in this folder; expected a run of `saccade train`"
+            f"{path}: no {', '.join(_IN_FOLDERS[:-1])} or {_IN_FOLDERS[-1]} in this folder; expected a run of "
+            "`saccade train`, or a model that timm, transformers or huggingface_hub saved in one file"
         )
     if path.is_file():
         return path

@@ -16,8 +16,11 @@ from saccade.errors import WeightsError
 from saccade.nn.origin import name_of, origin_of
 from saccade.weights import keymap
 from saccade.weights.card import Card
-from saccade.weights.store import locate, read_weights, save_state, tensors_in
+from saccade.weights.source import Source
+from saccade.weights.store import locate, read_weights, save_state
+from saccade.weights.wrapped import shared_prefix, unwrap
 from saccade.zoo import registry
+from saccade.zoo.folders import as_timm
 
 
 def load_weights(model: nn.Module, source: Any, *, strict: bool = True) -> nn.Module:
@@ -25,7 +28,8 @@ def load_weights(model: nn.Module, source: Any, *, strict: bool = True) -> nn.Mo
 
     Args:
         model: A network of `create_model`.
-        source: A file, a run folder, a hub id (`owner/name`), or a state dict in the official, timm or our layout.
+        source: A file, a run folder or one of another library, a hub id (`owner/name`), the text of a `Source` about
+            one, or a state dict in the official, timm or our layout.
         strict: Refuse any missing or unexpected tensor. Otherwise tensors that are missing, unexpected or of
             another shape (a head for other classes) are left out and listed in one warning.
 
@@ -38,13 +42,10 @@ def load_weights(model: nn.Module, source: Any, *, strict: bool = True) -> nn.Mo
     name = name_of(model)
     family = layouts_of(model)
     if isinstance(source, Mapping):
-        where, content = "the state dict", dict(source)
-        if not any(isinstance(value, Tensor) for value in content.values()):
-            content = tensors_in(content, where, family=family)
-        state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        where, state = "the state dict", unwrap(source, "the state dict", family=family)
     else:
         path = locate(source)
-        where, (state, card) = str(path), read_weights(path, family=family)
+        where, (state, card) = str(path), read_weights(path, family=family, raw=Source(source).raw)
         if card is not None and card.model != name and strict:
             raise WeightsError(f"{where}: these weights are for {card.model}, the model is {name}")
     load_state(model, state, family=family, where=where, strict=strict)
@@ -77,7 +78,7 @@ def card_of(model: nn.Module) -> Card:
         raise WeightsError("this network has no name; build it with saccade.create_model or pass a card")
     config = getattr(model, "config", None)
     name, options = origin.name, dict(origin.options)
-    if not name.startswith(("timm/", "stvit/")):
+    if not name.startswith(registry.FOREIGN):
         entry = registry._TABLE[name]
         options = {
             option: getattr(config, option)
@@ -103,10 +104,11 @@ def identify(state: Mapping[str, Tensor], task: str, *, where: str = "the state 
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     num_classes, in_chans = outer_sizes(state)
+    strange: set[str] = set()
     for name in registry.list_models():
-        if registry.task_of(name) != task:
-            continue
         family = registry.family_of(name)
+        if registry.task_of(name) != task or family in strange:
+            continue
         for options in registry.forms_of(name):
             with torch.device("meta"):
                 model = registry.create_model(name, num_classes=num_classes, in_chans=in_chans, **options)
@@ -115,23 +117,71 @@ def identify(state: Mapping[str, Tensor], task: str, *, where: str = "the state 
                 key: shape for key, shape in shapes.items() if not keymap.ignorable(key, family, "plain")
             }
             _, table = keymap.recognise(known, own, family)
+            if not table.keys() & known.keys():
+                strange.add(family)
             if table.keys() == known.keys() and all(
-                [n for n in known[key] if n != 1] == [n for n in own[table[key]] if n != 1] for key in known
+                keymap.same_values(known[key], own[table[key]]) for key in known
             ):
                 return replace(card_of(model), options=options, origin=where)
     return None
 
 
+def describe(
+    name: str, state: Mapping[str, Tensor], options: Mapping[str, Any], *, where: str = "the state dict"
+) -> Card:
+    """Describe a state dict without a card of a model that is known by name.
+
+    Args:
+        name: As of `create_model`.
+        state: Its tensors, which say how many outputs and channels there are.
+        options: Further arguments of `create_model`.
+        where: File name, for the card.
+
+    Raises:
+        ConfigError: Unknown name or option.
+    """
+    num_classes, in_chans = outer_sizes(state)
+    if registry.family_of(name) == "timm":
+        with torch.device("meta"):
+            model = registry.create_model(name, **options)
+        published: Any = getattr(model, "pretrained_cfg", None) or {}
+        heads, stems = (
+            [f"{part}.weight" for part in ((entry,) if isinstance(entry, str) else entry or ())]
+            for entry in (published.get("classifier"), published.get("first_conv"))
+        )
+        own = model.state_dict()
+        known = [head for head in heads if head in own]
+        if known:
+            num_classes = state[known[0]].shape[0] if known[0] in state else 0
+        in_chans = next(
+            (
+                3 * state[stem].shape[1] // own[stem].shape[1]
+                for stem in stems
+                if stem in state and stem in own
+            ),
+            3,
+        )
+    return Card(name, dict(options), num_classes, in_chans, registry.task_of(name), origin=where)
+
+
 def outer_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
     """Read the number of classes and of input channels off a state dict of ours in any layout; 1000 and 3 else."""
-    heads = ("head.l.weight", "head.fc.weight", "heads.0.weight", "head.fcs.0.weight", "head.weight")
+    heads = (
+        "head.l.weight",
+        "head.fc.weight",
+        "heads.0.weight",
+        "head.fcs.0.weight",
+        "head.weight",
+        "cls_head.fc_cls.weight",
+    )
     stems = (
         "patch_embed.0.c.weight", "patch_embed.conv.0.conv.weight", "stem.0.conv.weight",
         "patch_embed.proj.0.c.weight", "stem.convs.0.conv.weight", "patch_embed.proj.weight", "stem.proj.weight",
+        "backbone.patch_embed.proj.weight",
     )  # fmt: skip
     num_classes = next((state[name].shape[0] for name in heads if name in state), 1000)
-    # Networks of clips store their stem as a matrix, which does not say.
-    in_chans = next((state[name].shape[1] for name in stems if name in state and state[name].ndim == 4), 3)
+    # Ours of clips store their stem as a matrix, which does not say.
+    in_chans = next((state[name].shape[1] for name in stems if name in state and state[name].ndim > 3), 3)
     return num_classes, in_chans
 
 
@@ -179,7 +229,12 @@ def match_state(model: nn.Module, state: Mapping[str, Tensor], *, family: str) -
     """Map the names and shapes of a state dict in any layout to a network's, and find what does not fit."""
     if isinstance(model, ForeignKeys) and (found := model.translate(state)) is not None:
         return found
+    if family == "timm":
+        state = as_timm(state)
     own = model.state_dict()
+    inner = shared_prefix(list(own))
+    if inner is not None and not any(key.startswith(inner) for key in state):
+        state = {inner + key: tensor for key, tensor in state.items()}  # it was taken for a wrapper's
     layout, table = keymap.recognise(state, _widest_names(model), family)
     mapped, mismatched, refused, unexpected = {}, [], set(), []
     form = "features" if getattr(model, "out_indices", None) is not None else "plain"

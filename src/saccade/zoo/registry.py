@@ -30,6 +30,8 @@ from saccade.models import (
 from saccade.nn.origin import set_origin
 
 Builder = Callable[..., nn.Module]
+FOREIGN = ("timm/", "stvit/")
+"""What the names of other libraries' networks begin with."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def family_of(name: str) -> str:
     Raises:
         ConfigError: Unknown name.
     """
-    return "timm" if name.startswith(("timm/", "stvit/")) else _entry(name).family
+    return "timm" if name.startswith(FOREIGN) else _entry(name).family
 
 
 def task_of(name: str) -> str:
@@ -149,7 +151,7 @@ def task_of(name: str) -> str:
     Raises:
         ConfigError: Unknown name.
     """
-    return "classify" if name.startswith(("timm/", "stvit/")) else _entry(name).task
+    return "classify" if name.startswith(FOREIGN) else _entry(name).task
 
 
 def forms_of(name: str) -> list[dict[str, Any]]:
@@ -230,8 +232,9 @@ def create_model(
     model = entry.build(config, indices)
     set_origin(model, name)
     if pretrained and entry.family == "video_swin":
+        assert isinstance(model, video_swin.VideoSwin)
         image = create_model(video_swin.IMAGE_FORMS[name][-1], pretrained=True, num_classes=num_classes)
-        video_swin.inflate_from_image(model, image.state_dict())  # pyright: ignore[reportArgumentType]
+        video_swin.inflate_from_image(model, image.state_dict())
     elif pretrained:
         from saccade.zoo.published import load_published
 
@@ -290,14 +293,15 @@ def create_video_model(
             torch.empty(1, in_chans, size, size)
         )
     net = create_model(name, **form)
-    if maps and config.stage != -1 and not name.startswith(("timm/", "stvit/")):
+    if maps and config.stage != -1 and not name.startswith(FOREIGN):
         if not hasattr(net, "out_indices") or family_of(name) == "stvit_r_swin":
             raise ConfigError(
                 f"{name} gives the map of its last stage only; leave stage out of model.head_options"
             )
         # Layers behind the map would be of no use, and several processes refuse parameters without gradients.
         stages: Any = net.stages
-        del stages[net.out_indices[-1] + 1 :]  # pyright: ignore
+        indices: Any = net.out_indices
+        del stages[indices[-1] + 1 :]
         if (
             family_of(name) == "efficientvim"
         ):  # whose stages end in the way to the next one, where SHViT's begin with it

@@ -85,8 +85,8 @@ def test_page_holds_every_section_and_nothing_outside_itself(tmp_path):
     curves = tmp_path / "metrics.csv"
     curves.write_text("epoch,train_loss,loss,top1\n1,2.0,2.1,0.3\n2,1.0,,0.5\n3,0.5,1.2,0.6\n")
     speeds = [
-        {"model": "shvit_s1", "backend": "onnx", "images_per_s": "200", "top1": "0.7"},
-        {"model": "shvit_s2", "backend": "onnx", "images_per_s": "100", "top1": "0.75"},
+        {"model": "shvit_s1", "backend": "onnx", "images_per_s": "200", "metric": "0.7"},
+        {"model": "shvit_s2", "backend": "onnx", "images_per_s": "100", "metric": "0.75"},
         {"model": "no accuracy", "backend": "torch", "images_per_s": "50"},
     ]
     page = tmp_path / "deep" / "report.html"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from saccade.data.coco import run_lengths
+from saccade.data.outlines import run_lengths
 from saccade.engine.predict import predict
 from saccade.errors import ConfigError, DataError
 from saccade.tasks.dense.draw import colour_of, draw_detections, draw_map

@@ -292,3 +292,22 @@ def test_built_in_data_is_seen_whole(capsys):
         assert plan["augment"]["scale"][1] == 1.0
         assert plan["augment"]["scale"][0] >= 0.8
         assert plan["augment"]["hflip"] == mirrored
+
+
+def test_a_named_base_with_other_classes_starts_from_its_file(trained, plan_for, tmp_path):
+    """The file was dropped once: the base was fine-tuned from fresh or published weights instead."""
+    model, _ = load_model(trained)
+    model.reset_classifier(5)
+    torch.save(
+        {"state_dict": {f"model.{name}": v for name, v in model.state_dict().items()}}, tmp_path / "w.ckpt"
+    )
+    plan = plan_for(
+        weights=str(tmp_path / "w.ckpt"), schedule__epochs=1, optim__lr=1e-12, model__pretrained="auto"
+    )
+    folder, lines = tmp_path / "run", []
+    sparsify_and_tune(plan, folder, say=lines.append)
+    assert any("has 5 other classes" in line for line in lines)
+    base, _ = load_model(folder / "base")
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert (base.forward_features(x) - model.forward_features(x)).abs().mean() < 0.05

@@ -18,6 +18,7 @@ from saccade.tasks.base import Metrics, Samples, Task
 from saccade.tasks.evaluation import Evaluation
 from saccade.trust import check_place
 from saccade.weights.card import Card
+from saccade.weights.source import Source
 
 Log = Callable[[str], None]
 SHOWN = 24
@@ -78,7 +79,8 @@ def evaluate(
     """
     if batch < 0:
         raise ConfigError(f"batch is {batch}; expected 1 or more, or 0 to find the fastest")
-    held = find_held_out(data if isinstance(data, str) else str(data), like or weights)
+    place = data if isinstance(data, str) else str(data)  # a text may know that it came from a file
+    held = find_held_out(place, like or Source(weights).weights)
     check_place(held.config.source)
     # Opening weights may export and measure them first; data that cannot be used are refused before that.
     task, card = task_of(weights, "evaluate")

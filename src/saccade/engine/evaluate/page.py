@@ -17,6 +17,7 @@ from saccade.page.charts import Series
 from saccade.shown import escape, html, markdown
 from saccade.tasks import get_task
 from saccade.tasks.evaluation import Evaluation
+from saccade.weights import Source
 
 LOSS_CURVES = {"train_loss": "training", "loss": "held out", "ema_loss": "held out, averaged weights"}
 """Columns of `metrics.csv` that are drawn, and what the lines are called."""
@@ -30,8 +31,8 @@ def page_path(out: Path | None, weights: Path | str) -> Path | None:
     Raises:
         ConfigError: A name that is no page's.
     """
-    run = (Path(weights) / "recipe.yaml").is_file()
-    page = out or (Path(weights) / "report.html" if run else None)
+    home = Path(Source(weights).weights)
+    page = out or (home / "report.html" if (home / "recipe.yaml").is_file() else None)
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{page}: the report is a page; give --out a name that ends in .html")
     return page
@@ -217,28 +218,30 @@ def _speed(speeds: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> str:
         return ""
     main = get_task(evaluation.task).main_metric
     title, unit = _named(main, evaluation)
-    groups: dict[str, Series] = {}
+    groups: dict[str, list[tuple[float, float, str]]] = {}
     for row in rows:
-        score = _float(row.get(main))
+        score = _float(row.get("metric"))
         if not math.isfinite(score):
             continue
         name = " ".join(str(row[k]) for k in ("backend", "precision") if row.get(k)) or "measured"
-        group = groups.setdefault(name, Series(name, [], [], []))
-        for values, value in (
-            (group.x, _float(row["images_per_s"])),
-            (group.y, score),
-            (group.notes, row["model"]),
-        ):
-            values.append(value)  # pyright: ignore[reportAttributeAccessIssue]
+        groups.setdefault(name, []).append((_float(row["images_per_s"]), score, str(row["model"])))
     chart = ""
     if groups:
         drawn = charts.scatter_chart(
-            list(groups.values()), "images per second (logarithmic)", _inside(title), percent=unit == "%"
+            [Series(name, *_columns(points)) for name, points in groups.items()],
+            "images per second (logarithmic)",
+            _inside(title),
+            percent=unit == "%",
         )
         chart = f"<figure><figcaption>Up and to the right is better</figcaption>{drawn}</figure>"
-    columns = ("model", "backend", "precision", "batch", "threads", "images_per_s", "latency_ms", main)
+    columns = ("model", "backend", "precision", "batch", "threads", "images_per_s", "latency_ms", "metric")
     kept = [{c: row[c] for c in columns if row.get(c) not in (None, "")} for row in rows]
     return f"<section><h2>Speed and accuracy</h2>{chart}{table(kept)}</section>"
+
+
+def _columns(points: Sequence[tuple[float, float, str]]) -> tuple[list[float], list[float], list[str]]:
+    """Turn points into their columns."""
+    return [x for x, _, _ in points], [y for _, y, _ in points], [note for _, _, note in points]
 
 
 def _skipped(skipped: Sequence[tuple[str, str]]) -> str:

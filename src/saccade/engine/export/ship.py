@@ -36,7 +36,7 @@ from saccade.errors import CheckFailed, ConfigError, did_you_mean
 from saccade.files import replacing, writing
 from saccade.tasks import Task
 from saccade.tasks.base import ExportForm
-from saccade.weights import Card
+from saccade.weights import Card, Source
 
 Log = Callable[[str], None]
 
@@ -141,7 +141,8 @@ def export(
     inputs, outputs = shapes(form)
     stem = f"{card.model}_{card.head}" if card.head else card.model
     name = bundle_name(stem, size_of(inputs[0]["shape"]), to, precision)
-    home = Path(source) if not isinstance(source, tuple) and Path(source).is_dir() else Path()
+    home = Path() if isinstance(source, tuple) else Path(Source(source).weights)
+    home = home if home.is_dir() else Path()
     folder = Path(out) if out else home / "export"
     with writing(folder / name, f"exporting {name}", beside=True), replacing(folder / name) as temporary:
         temporary.mkdir()

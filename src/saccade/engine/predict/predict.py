@@ -22,7 +22,7 @@ from saccade.files.journal import WITH_VECTORS, Journal, check_out, skipped_path
 from saccade.settings import make
 from saccade.tasks import Task
 from saccade.tasks.base import Batch, PredictSettings, Samples
-from saccade.weights import Card, locate
+from saccade.weights import Card, Source, locate
 
 Log = Callable[[str], None]
 EMBEDDED = "vector"
@@ -261,13 +261,17 @@ def identity(weights: Path | str, card: Card) -> str:
     """Name weights by their content, so that a retrained run folder is not taken for the old one.
 
     Returns:
-        SHA-256 of the weights file or of the bundle's manifest; the model name for fresh weights.
+        SHA-256 of the weights file or of the bundle's manifest, the model name for fresh weights; and what else was
+        said about them.
     """
-    path = Path(weights)
+    source = Source(weights)
+    path = Path(source.weights)
+    more = f", {card.model}{', raw' * source.raw}" if source.model or source.raw else ""
+    more += f", {fingerprint(card.labels)}" if source.labels else ""
     if not path.exists() and card.origin == FRESH:
-        return card.model
+        return card.model + more
     manifest = path / "manifest.json"
-    return f"sha256:{sha256(manifest if manifest.is_file() else locate(weights))}"
+    return f"sha256:{sha256(manifest if manifest.is_file() else locate(weights))}{more}"
 
 
 def fingerprint(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from saccade import settings
 from saccade.engine.train.recipe import Recipe, build_recipe, check_unchanged, load_recipe
 from saccade.errors import ConfigError, did_you_mean
 from saccade.trust import trusting
+from saccade.zoo.registry import FOREIGN
 
 if TYPE_CHECKING:
     from saccade.engine.train.loop import TrainResult
@@ -202,7 +203,7 @@ def carry_out(
 def free_folder(source: str, model: str) -> Path:
     """Return runs/DATA-MODEL, with a number behind it when that is taken."""
     stem = Path(source.rstrip("/")).stem or "data"
-    name = model.replace("/", "-") if model.startswith(("timm/", "stvit/")) else Path(model).name
+    name = model.replace("/", "-") if model.startswith(FOREIGN) else Path(model).name
     base = Path("runs") / f"{stem}-{name}"
     folder, number = base, 2
     while folder.exists():

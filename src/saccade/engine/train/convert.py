@@ -3,6 +3,7 @@
 The steps, each left in the run folder so that a stopped run goes on where it was:
 
     base/                    when the base does not know these classes: it is fine-tuned first, same recipe
+    start.safetensors        when the base came by name with a weights file, these, from which it is fine-tuned
     base.safetensors         a base that came by name, so that the teacher does not move
     converted.safetensors    the STViT form before any training
     recipe.yaml ...          the fine-tuning: an ordinary run folder, its weights are best.safetensors
@@ -41,18 +42,21 @@ from saccade.engine.train.setup import alone, build_accelerator, is_first_proces
 from saccade.errors import ConfigError, WeightsError
 from saccade.files import convert as checked
 from saccade.files import read_yaml, write_text
+from saccade.nn.modules import Headed
 from saccade.settings import leaves, to_plain
 from saccade.tasks import get_task
 from saccade.tasks.open import load_model
 from saccade.trust import Stored, check_place
-from saccade.weights import Card, locate, read_weights
-from saccade.zoo.loading import load_weights, save_weights
+from saccade.weights import Card, Source, read_weights
+from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model, list_models
 from saccade.zoo.sparse import sparsify
 
 Say = Callable[[str], None]
 PLAN = "sparsify.yaml"
 CONVERTED = "converted.safetensors"
+START = "start.safetensors"
+"""A base by name with the weights of a file, which is fine-tuned first."""
 BASE = "base.safetensors"
 UNTRAINED = "its classifier is not trained"
 """`Card.origin` of a base that has no accuracy on the data."""
@@ -124,7 +128,9 @@ def open_base(plan: ConvertPlan, say: Say) -> Base:
         ConfigError: No such model, one that is no timm model, or settings that do not go with a file.
         WeightsError: Weights that do not fit, or were demanded and cannot be had.
     """
-    recipe, path = plan.recipe, Path(plan.base)
+    recipe, path, asked = plan.recipe, Path(plan.base), Source(plan.base)
+    if asked.model and not plan.weights:
+        plan = dataclasses.replace(plan, base=asked.model, weights=asked)
     if path.is_file() or path.is_dir():
         if plan.weights:
             raise ConfigError(f"{plan.base} has its own weights; leave --weights out, or name a timm model")
@@ -148,7 +154,15 @@ def open_base(plan: ConvertPlan, say: Say) -> Base:
     card.preprocess = {**sized.preprocess, **recipe.model.preprocess}
     torch.manual_seed(recipe.run.seed)
     if plan.weights:
-        return _named_with_file(card, plan.weights)
+        given = Source(plan.weights)
+        asked = Source(given.weights, model=card.model, labels=given.labels, raw=given.raw)
+        model, found = load_model(asked, options)
+        if found.options != options and recipe.data.size:
+            raise ConfigError(
+                f"{plan.weights} has the options {found.options} and not {options}; leave --size out"
+            )
+        preprocess = found.preprocess or card.preprocess
+        return Base(model, dataclasses.replace(found, preprocess=preprocess), "", True)
     trained = recipe.model.pretrained != "no"
     if trained:
         try:
@@ -337,22 +351,6 @@ def _check_timm(model: str, given: str) -> None:
         )
 
 
-def _named_with_file(card: Card, file: str) -> Base:
-    """Build a timm network with the weights of a local file."""
-    path = locate(file)
-    state, found = read_weights(path)
-    if found is not None and found.model != card.model:
-        raise WeightsError(f"{path}: these weights are for {found.model}, the base is {card.model}")
-    if found is not None:
-        model, card = load_model(path)
-        return Base(model, card, str(path), True)
-    heads = [state[name] for name in ("head.weight", "head.fc.weight") if name in state]
-    card.num_classes = int(heads[0].shape[0]) if heads else 0
-    model = create_model(card.model, num_classes=card.num_classes, **card.options)
-    load_weights(model, state)
-    return Base(model.eval(), card, "", True)
-
-
 def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) -> Base:
     """Bring the base into a form that may be converted and may teach; see `sparsify_and_tune`."""
     own, first = folder / "base", is_first_process()
@@ -386,6 +384,11 @@ def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) ->
             f"{plan.base} has {why}, so it cannot teach {theirs} yet: it is trained on them first, in {own} (to skip "
             "this, give the run folder of a base trained on this data, or --teacher none)"
         )
+        if base.trained and not base.source and plan.weights:
+            base.source = str(folder / START)
+            if first:
+                save_weights(base.model, folder / START, base.card)
+            _wait(plan)
         train(_base_recipe(plan, base), own, say=say)
         return Base(*load_model(own), str(own), True)
     say(
@@ -393,7 +396,8 @@ def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) ->
         "before to compare with (--teacher self would fine-tune the base first)"
     )
     torch.manual_seed(plan.recipe.run.seed)
-    base.model.reset_classifier(len(labels))  # pyright: ignore[reportCallIssue]
+    assert isinstance(base.model, Headed)
+    base.model.reset_classifier(len(labels))
     card = dataclasses.replace(
         base.card, num_classes=len(labels), labels=labels, origin=UNTRAINED, numbers={}
     )

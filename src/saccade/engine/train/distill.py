@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from saccade.errors import ConfigError
 from saccade.tasks import get_task
-from saccade.tasks.open import load_model
-from saccade.weights import Card
-from saccade.zoo.registry import create_model, list_models, published_labels
+from saccade.tasks.open import is_name, load_model
+from saccade.weights import Card, Source
+from saccade.zoo.labels import read_labels
+from saccade.zoo.registry import create_model, published_labels
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey, as Pillow has them."""
@@ -86,7 +87,7 @@ def build_teacher(
 
     Args:
         source: `timm/NAME` or one of our model names (published weights are fetched), a run folder or a
-            weights file.
+            weights file, with its model and labels where it does not say them (`saccade.Source`).
         student: Card of the network that learns: task, classes in order, evaluation transform.
         device: Where it runs.
         say: Takes lines for the user.
@@ -100,13 +101,16 @@ def build_teacher(
         raise ConfigError(
             f"loss.distill: the task {student.task} learns from no teacher; set loss.distill to none"
         )
-    if source.startswith("timm/") or source in list_models():
+    asked = Source(source)
+    if is_name(asked):
         # With the classes of its published head: a fresh head would teach noise.
-        net = create_model(source, pretrained=True)
-        card = Card(source, num_classes=int(getattr(net, "num_classes", student.num_classes)))
+        net = create_model(asked.weights, pretrained=True)
+        card = Card(asked.weights, num_classes=int(getattr(net, "num_classes", student.num_classes)))
         card.labels = published_labels(card.num_classes)
         if set(card.labels) != set(student.labels):
             card.labels = []  # published classes have several ways of being named
+        if asked.labels:
+            card.labels = read_labels(asked.labels, card.num_classes)
     else:
         net, card = load_model(source)
     if card.task != student.task:

@@ -189,7 +189,7 @@ def check_same_work(session: Session, snapshot: Snapshot, folder: Path) -> None:
     Raises:
         ConfigError: Another number of processes or of training images.
     """
-    here, images = session.accelerator.num_processes, len(session.data.train)  # pyright: ignore[reportArgumentType]
+    here, images = session.accelerator.num_processes, len(session.data.train)
     if snapshot.num_processes != here:
         raise ConfigError(
             f"{folder} was trained by {snapshot.num_processes} processes and cannot be resumed by {here}; "

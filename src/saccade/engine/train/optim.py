@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from saccade.engine.train.recipe import OptimConfig
 from saccade.errors import ConfigError, did_you_mean
+from saccade.nn.modules import Scaled, Undecayed
 
 HEAD_NAMES = (
     "head",
@@ -78,34 +79,48 @@ def no_decay_names(model: nn.Module, rule: str) -> set[str]:
     """Names of the parameters that weight decay leaves alone, by rule (see `OptimConfig.no_decay`)."""
     if rule == "none":
         return set()
-    if rule == "model" and hasattr(model, "weight_decay_exempt"):
-        return set(model.weight_decay_exempt())  # pyright: ignore[reportCallIssue]
+    if rule == "model" and isinstance(model, Undecayed):
+        return set(model.weight_decay_exempt())
     by_name = rule != "1d"
     return {
         name for name, p in model.named_parameters() if p.ndim <= 1 or (by_name and name.endswith(".bias"))
     }
 
 
-def layer_of(name: str) -> str:
-    """Which layer a parameter belongs to: `stages.1.blocks.2` of `stages.1.blocks.2.ffn.weight`.
+def layer_numbers(model: nn.Module) -> dict[str, int]:
+    """Which layer each parameter of a backbone belongs to, from 0; parameters of the classifier are left out.
 
-    The layers of a dense network's backbone are those of the backbone.
+    As `timm.optim.param_groups_layer_decay` groups them, so that published values of the decay transfer: class token,
+    positions and patches are the lowest layer, every block is one, and what has no number joins the layer before it.
+    Networks of timm say so themselves.
     """
-    parts = name.removeprefix("backbone.").split(".")
-    end = 0
-    while end + 1 < len(parts) and parts[end + 1].isdigit():
-        end += 2
-    return ".".join(parts[:end]) if end else parts[0]
+    if hasattr(model, "group_matcher"):
+        from timm.models import group_parameters
+
+        groups: Any = group_parameters(model, model.group_matcher(coarse=False), reverse=True)  # pyright: ignore
+        return {name: number for name, number in groups.items() if not is_head(name)}
+    numbers: dict[str, int] = {}
+    layers: dict[str, int] = {"stem": 0}
+    for name, _ in model.named_parameters():
+        if is_head(name):
+            continue
+        parts = name.split(".")
+        end = 0
+        while end + 1 < len(parts) and parts[end + 1].isdigit():
+            end += 2
+        low = not end or parts[0] in ("stem", "patch_embed")
+        layer = ".".join(parts[:end]) if end and not low else "stem" if len(layers) == 1 else list(layers)[-1]
+        numbers[name] = layers.setdefault(layer, len(layers))
+    return numbers
 
 
 def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
     """Learning-rate factor of every parameter: 1 for the classifier, times `decay` for each layer below."""
-    layers = list(dict.fromkeys(layer_of(n) for n, _ in model.named_parameters() if not is_head(n)))
-    height = {layer: len(layers) - place for place, layer in enumerate(layers)}
-    return {
-        name: 1.0 if is_head(name) else decay ** height[layer_of(name)]
-        for name, _ in model.named_parameters()
-    }
+    backbone = model.get_submodule("backbone") if "backbone" in dict(model.named_children()) else None
+    prefix = "" if backbone is None else "backbone."
+    numbers = {prefix + name: number for name, number in layer_numbers(backbone or model).items()}
+    top = max(numbers.values(), default=0) + 1
+    return {name: decay ** (top - numbers.get(name, top)) for name, _ in model.named_parameters()}
 
 
 def param_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
@@ -116,8 +131,8 @@ def param_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
     """
     spared = no_decay_names(model, config.no_decay)
     scales = layer_scales(model, config.layer_decay)
-    if hasattr(model, "rate_scales"):
-        for name, factor in model.rate_scales().items():  # pyright: ignore[reportCallIssue]
+    if isinstance(model, Scaled):
+        for name, factor in model.rate_scales().items():
             scales[name] *= factor
     groups: dict[tuple[bool, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():

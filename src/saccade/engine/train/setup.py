@@ -28,11 +28,13 @@ from saccade.engine.train.recipe import Recipe, chosen_value
 from saccade.engine.train.schedule import Schedule, make_schedule, peak_lr
 from saccade.errors import ConfigError, SaccadeError, WeightsError
 from saccade.files import writing
+from saccade.nn.modules import Headed, Recomputing
 from saccade.tasks import Task, get_task
 from saccade.tasks.base import Batch, TaskData
-from saccade.tasks.open import load_model
-from saccade.weights import Card
+from saccade.tasks.open import card_of_source, load_model
+from saccade.weights import Card, Source
 from saccade.zoo.loading import load_weights
+from saccade.zoo.registry import FOREIGN
 
 SMALLEST_CHANNELS_LAST = 32
 """Up to this size the last maps are 1 x 1, and there torch 2.15's CPU kernel for the gradient of a channels-last
@@ -121,7 +123,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
         task.check_stored(card, "the checkpoint")
     with accelerator.main_process_first():
         data = task.open(recipe.data, recipe.augment, card, seed=recipe.run.seed)
-    if data.train is None or len(data.train) == 0:  # pyright: ignore[reportArgumentType]
+    if data.train is None or len(data.train) == 0:
         raise ConfigError(f"data.source {recipe.data.source!r} has no training images")
     for note in data.notes:
         say(note)
@@ -129,7 +131,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     torch.manual_seed(recipe.run.seed)
     with accelerator.main_process_first():
         plain, trained = build_network(recipe, task, card, say) if fresh else (task.build(card), True)
-    num_images = len(data.train)  # pyright: ignore[reportArgumentType]
+    num_images = len(data.train)
     for line in adapt(recipe, num_images, trained=trained, num_processes=accelerator.num_processes):
         say(line)
     torch.set_num_threads(chosen_value(recipe.run.threads))
@@ -137,9 +139,9 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     if recipe.schedule.steps:
         recipe.schedule.epochs = -(-recipe.schedule.steps // max(1, sampler.steps // recipe.run.accumulate))
     if recipe.run.recompute:
-        if not hasattr(plain, "set_grad_checkpointing"):
+        if not isinstance(plain, Recomputing):
             raise ConfigError(f"run.recompute: {recipe.model.name} cannot recompute its activations")
-        plain.set_grad_checkpointing(True)  # pyright: ignore[reportCallIssue]
+        plain.set_grad_checkpointing(True)
     freeze(plain, recipe.optim.freeze)
     on_cpu, half = accelerator.device.type == "cpu", recipe.run.precision != "float32"
     if not task.channels_last or (on_cpu and half and card.preprocess["size"] <= SMALLEST_CHANNELS_LAST):
@@ -234,6 +236,14 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
         raise
 
 
+def _start(recipe: Recipe) -> tuple[nn.Module, Card]:
+    """Open the weights to start from; of a file that does not say so itself, they are of the recipe's model."""
+    asked = Source(recipe.model.weights)
+    if not asked.model and recipe.model.name.startswith(FOREIGN) and card_of_source(asked) is None:
+        asked = Source(asked, model=recipe.model.name)
+    return load_model(asked, recipe.model.options)
+
+
 def plan_model(recipe: Recipe, task: Task) -> Card:
     """Describe the network before it exists: name, options and evaluation transform.
 
@@ -252,7 +262,7 @@ def plan_model(recipe: Recipe, task: Task) -> Card:
     )
     task.complete(start)
     if recipe.model.weights:
-        _, found = load_model(recipe.model.weights)
+        _, found = _start(recipe)
         if not task.takes(found, start):
             raise ConfigError(
                 f"{recipe.model.weights} holds {found.model} and model.name is {recipe.model.name}; "
@@ -282,7 +292,7 @@ def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.
     """
     source = recipe.model.weights
     if source:
-        old, found = load_model(source)
+        old, found = _start(recipe)
         if found.task != recipe.task:
             model = task.build(card)
             task.adopt(model, old, found)
@@ -292,11 +302,13 @@ def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.
         if (found.options, found.head, found.head_options) == (card.options, card.head, card.head_options):
             if not same:
                 say(f"{source} knows {found.num_classes} other classes; the classifier starts fresh")
-                old.reset_classifier(card.num_classes)  # pyright: ignore[reportCallIssue]
+                assert isinstance(old, Headed)
+                old.reset_classifier(card.num_classes)
             return old.train(), True
         model = task.build(card)
         if not same:
-            old.reset_classifier(card.num_classes)  # pyright: ignore[reportCallIssue]
+            assert isinstance(old, Headed)
+            old.reset_classifier(card.num_classes)
             fresh_head = {k: v for k, v in model.state_dict().items() if k.startswith("head")}
             old.load_state_dict(
                 {**old.state_dict(), **{k: v for k, v in fresh_head.items() if k in old.state_dict()}}
@@ -322,7 +334,7 @@ def build_loaders(
     batch = chosen_value(config.batch)
     pin = accelerator.device.type == "cuda"
     sampler: Any = EpochSampler(
-        len(data.train),  # pyright: ignore[reportArgumentType]
+        len(data.train),
         seed=recipe.run.seed,
         batch=batch,
         rank=rank,
@@ -333,7 +345,7 @@ def build_loaders(
     if recipe.run.overfit:
         sampler = FixedBatch(sampler)
     assert data.train is not None
-    ordered = OrderedSampler(len(data.val), batch=2 * batch, rank=rank, world=world)  # pyright: ignore
+    ordered = OrderedSampler(len(data.val), batch=2 * batch, rank=rank, world=world)
     train = build_loader(data.train, sampler, workers=config.workers, collate=task.collate, pin_memory=pin)
     val = build_loader(data.val, ordered, workers=config.workers, collate=task.collate, pin_memory=pin)
     return train, val, sampler
@@ -377,8 +389,8 @@ def describe(session: Session) -> dict[str, Any]:
         "classes": session.card.num_classes,
         "size": session.card.preprocess["size"],
         "parameters": sum(p.numel() for p in session.plain.parameters()),
-        "training_images": len(session.data.train),  # pyright: ignore[reportArgumentType]
-        "validation_images": len(session.data.val),  # pyright: ignore[reportArgumentType]
+        "training_images": len(session.data.train),
+        "validation_images": len(session.data.val),
         "processes": session.accelerator.num_processes,
         "device": str(session.accelerator.device),
         "precision": session.recipe.run.precision,

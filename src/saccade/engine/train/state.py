@@ -51,7 +51,7 @@ def gather_snapshot(session: Session, progress: Progress) -> Snapshot:
         random=random,
         scaler=dict(scaler.state_dict()) if scaler is not None else {},
         num_processes=session.accelerator.num_processes,
-        num_images=len(session.data.train),  # pyright: ignore[reportArgumentType]
+        num_images=len(session.data.train),
         card=session.card.to_json(),
     )
 

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from saccade.data.shards import ShardStream, need_local
 from saccade.data.source import NO_LABEL, Source
 from saccade.errors import ConfigError, DataError, ShapeError
 from saccade.files import within
+from saccade.nn.modules import Headed
 from saccade.tasks.base import (
     Batch,
     LossContext,
@@ -305,15 +306,6 @@ class Classify(Task):
         size = preprocess_of(card).size
         generator = torch.Generator().manual_seed(seed)
         return (torch.randn(batch, card.in_chans, size, size, generator=generator),)
-
-
-@runtime_checkable
-class Headed(Protocol):
-    """A network whose classifier can be exchanged, as timm's can."""
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Put a fresh classifier in its place; 0: none."""
-        ...
 
 
 def open_pictures(where: str) -> Source:

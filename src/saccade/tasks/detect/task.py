@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from saccade.data.coco import CocoIndex, pack_mask, read_coco
+from saccade.data.coco import CocoIndex
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.data.dense import ObjectDataset
 from saccade.data.dense_augment import build_dense_augmentation
-from saccade.data.layout import Part, find_coco
+from saccade.data.labels.formats import find_objects, read_objects
+from saccade.data.outlines import pack_mask
 from saccade.errors import ConfigError, DataError
 from saccade.extras import require
 from saccade.files import within
@@ -107,7 +108,9 @@ class Detect(DenseTask):
         indices = open_coco(
             self.place(data.source), self.place(data.val), data, card.labels or None, seed, train
         )
-        notes = [note for index in indices.values() for note in index.notes]
+        # Both sides of one file carry the same list, of the whole.
+        lists = {id(index.notes): index.notes for index in indices.values()}
+        notes = [note for kept in lists.values() for note in kept]
         val = indices["val"]
         shown = indices.get("train", val)
         preprocess = self._preprocess(card, data, shown.sizes)
@@ -263,20 +266,17 @@ def open_coco(
     """
     if not source and not (val and not train):
         raise DataError("no data was given; name a folder with COCO annotations, or scenes, with --data")
-    parts = find_coco(source) if source else {}
+    parts = find_objects(source) if source else {}
     found: dict[str, CocoIndex] = {}
 
-    def read(part: Part, names: list[str] | None) -> CocoIndex:
-        return read_coco(part.annotations, part.pictures, labels=names)
-
-    other = find_coco(val) if val else parts
+    other = find_objects(val) if val else parts
     held = other.get("val") or (other.get("all") or other.get("train") if val else None)
     first = parts.get("train") or parts.get("all")
     if not train:
         held = held or first or parts.get("val")
         assert held is not None
         whole = held is first and not val and "all" in parts
-        index = read(held, labels)
+        index = read_objects(held, labels)
         return {
             "val": index.subset(split_indices(len(index.files), data.val_fraction, seed)[1])
             if whole
@@ -286,21 +286,18 @@ def open_coco(
         raise DataError(
             f"{source}: only validation annotations are here; training needs instances_train.json"
         )
-    found["train"] = read(first, labels)
+    found["train"] = read_objects(first, labels)
     names = found["train"].labels
     if held is not None:
-        return found | {"val": read(held, names)}
+        return found | {"val": read_objects(held, names)}
     whole = found["train"]
     if not 0 < data.val_fraction < 1 or len(whole.files) < 2:
         raise ConfigError(
             f"data.val_fraction is {data.val_fraction:g} of {len(whole.files)} pictures; name data.val"
         )
     kept, out = split_indices(len(whole.files), data.val_fraction, seed)
-    pair = {"train": whole.subset(kept), "val": whole.subset(out)}
-    pair["train"].notes.append(
-        f"validation: {len(out)} of {len(whole.files)} pictures kept back (seed {seed})"
-    )
-    return pair
+    whole.notes.append(f"validation: {len(out)} of {len(whole.files)} pictures kept back (seed {seed})")
+    return {"train": whole.subset(kept), "val": whole.subset(out)}
 
 
 def find_held_out(
@@ -311,10 +308,10 @@ def find_held_out(
     Raises:
         DataError: They cannot be found or used.
     """
-    parts = find_coco(source)
+    parts = find_objects(source)
     held = parts.get("val")
     part = held or parts.get("train") or parts["all"]
-    index = read_coco(part.annotations, part.pictures, labels=labels)
+    index = read_objects(part, labels)
     if held is not None or not kept_back:
         return index
     return index.subset(split_indices(len(index.files), data.val_fraction, seed)[1])
@@ -334,9 +331,9 @@ class DetectMetrics(Metrics):
         """Take in the detections of a batch."""
         for number, detection in enumerate(outputs):
             truth, index = batch["truth"][number], int(batch["index"][number])
-            shown = tuple(int(side) for side in batch["size"][number])
+            high, wide = (int(side) for side in batch["size"][number])
             self.masks = self.masks or "masks" in detection
-            moved = to_file(detection, shown, truth["size"])  # pyright: ignore[reportArgumentType]
+            moved = to_file(detection, (high, wide), truth["size"])
             self.pictures.append({"id": index, "height": truth["size"][0], "width": truth["size"][1]})
             for place, box in enumerate(truth["boxes"].tolist()):
                 entry = {

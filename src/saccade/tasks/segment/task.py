@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.data.config import AugmentConfig, DataConfig
-from saccade.data.dense import MapDataset, read_map
+from saccade.data.dense import MapDataset, map_values
 from saccade.data.dense_augment import IGNORED, build_dense_augmentation
 from saccade.data.layout import Part, find_maps, list_pictures
 from saccade.errors import ConfigError, DataError
@@ -81,12 +82,15 @@ class Segment(DenseTask):
                 f"{where}: its {len(names)} classes ({names[0]}, ...) are not the model's {len(card.labels)} "
                 f"({card.labels[0]}, ...), in the same order"
             )
-        names = list(card.labels) or names or _scan(whole[1], ade)
+        levels, said = find_levels(whole[1], ade, len(card.labels or names))
+        notes += said
+        names = list(card.labels) or names or [f"class {number}" for number in range(len(levels))]
+        grey = () if levels == tuple(range(len(levels))) else levels
         sizes = np.array([_size(path) for path in whole[0][:50]])
         preprocess = self._preprocess(card, data, sizes)
 
         def dataset(files: tuple[list[Path], list[Path]], **options: Any) -> MapDataset:
-            options |= {"where": where, "zero_is_none": ade, "max_pixels": data.max_pixels}
+            options |= {"where": where, "zero_is_none": ade, "levels": grey, "max_pixels": data.max_pixels}
             return MapDataset(files[0], files[1], names, preprocess, **options)
 
         if "val" in pairs:
@@ -209,8 +213,8 @@ class SegmentMetrics(Metrics):
         """Take in logits (batch, classes, H, W)."""
         metrics: Any = require("torchmetrics.functional.classification", "dense", "to score class maps")
         for number, truth in enumerate(batch["truth"]):
-            shown = tuple(int(side) for side in batch["size"][number])
-            answers = class_map(outputs[number], shown, tuple(truth.shape)).cpu()  # pyright: ignore[reportArgumentType]
+            high, wide = (int(side) for side in batch["size"][number])
+            answers = class_map(outputs[number], (high, wide), (truth.shape[0], truth.shape[1])).cpu()
             counts = metrics.multiclass_confusion_matrix(
                 answers, truth, num_classes=len(self.labels), ignore_index=IGNORED
             )
@@ -258,9 +262,9 @@ class SegmentMetrics(Metrics):
 
 def _pairs(part: Part, where: str) -> tuple[list[Path], list[Path], list[str]]:
     """Pair pictures with class maps by name; pictures without one are left out and counted."""
-    maps = {path.stem: path for path in sorted(part.annotations.glob("*.png"))}
+    maps = {_stem(path): path for path in sorted(part.annotations.rglob("*.png")) if _is_map(path)}
     pictures = [path for folder in part.pictures for path in list_pictures(folder)]
-    both = [(path, maps[path.stem]) for path in pictures if path.stem in maps]
+    both = [(path, maps[_stem(path)]) for path in pictures if _stem(path) in maps]
     if not both:
         raise DataError(
             f"{where}: no picture in {part.pictures[0]} has a class map of its name in {part.annotations}"
@@ -271,13 +275,76 @@ def _pairs(part: Part, where: str) -> tuple[list[Path], list[Path], list[str]]:
     return [picture for picture, _ in both], [path for _, path in both], notes
 
 
-def _scan(maps: list[Path], ade: bool) -> list[str]:
-    """Find the largest class number in some class maps and name classes by their numbers."""
-    worst = 0
-    for path in maps[:SCANNED]:
-        values = read_map(path, (0, 0), 0, ade)
-        worst = max(worst, int(values[values != IGNORED].max(initial=0)))
-    return [f"class {number}" for number in range(worst + 1)]
+ENDS = (
+    "_gtFine_labelTrainIds",
+    "_gtFine_labelIds",
+    "_leftImg8bit",
+    "_mask",
+    "_label",
+    "_labels",
+    "_seg",
+    "_L",
+)
+"""What tools put behind the name of a picture or of its map."""
+LEAST_STEP = 8
+"""Values that lie so far apart, and are not 0, 1, 2, ..., are levels of grey and no class numbers."""
+
+
+def _stem(path: Path) -> str:
+    """Name of a picture or map without its ending and what a tool put behind it."""
+    return next((path.stem.removesuffix(end) for end in ENDS if path.stem.endswith(end)), path.stem)
+
+
+def _is_map(path: Path) -> bool:
+    """Whether a PNG is a class map: of Cityscapes' four a picture, that of the numbers to train on."""
+    return "_gtFine_" not in path.stem or path.stem.endswith("_gtFine_labelTrainIds")
+
+
+def find_levels(maps: list[Path], ade: bool, num_classes: int) -> tuple[tuple[int, ...], list[str]]:
+    """Find which values of class maps stand for class 0, 1, ....
+
+    Evenly spread levels from 0 to 255, as of masks of 0 and 255 or of 0, 128 and 255, are classes in rising order,
+    and so are values at least `LEAST_STEP` apart; else the values are class numbers and 255 counts for nothing.
+
+    Args:
+        maps: Files, of which up to `SCANNED`, evenly spread, are read.
+        ade: As `zero_is_none` of `MapDataset`.
+        num_classes: Of the names known; 0: none.
+
+    Returns:
+        (Values in rising order; what to say.)
+
+    Raises:
+        DataError: More levels than names, or not one file that is a class map.
+    """
+    if ade:
+        return tuple(range(num_classes)), []
+    found: set[int] = set()
+    wrong: list[DataError] = []
+    for path in maps[:: max(1, len(maps) // SCANNED)]:
+        try:
+            found |= set(np.unique(map_values(path)).tolist()) - {65_535}
+        except DataError as error:  # one of many is left out by name when its turn comes
+            wrong.append(error)
+    if wrong and not found:
+        raise wrong[0]
+    values = sorted(found)
+    spread = len(values) > 1 and all(
+        abs(value - 255 * place / (len(values) - 1)) <= 1 for place, value in enumerate(values)
+    )
+    classes = values if spread else [value for value in values if value != IGNORED]
+    gaps = [after - before for before, after in itertools.pairwise(classes)]
+    numbered = bool(num_classes) and max(found - {IGNORED}, default=0) < num_classes != len(classes)
+    if numbered or not gaps or (min(gaps) < LEAST_STEP and not spread):
+        return tuple(range(num_classes or max(classes, default=0) + 1)), []
+    if num_classes and len(classes) != num_classes:
+        listed = ", ".join(map(str, classes))
+        raise DataError(
+            f"{maps[0].parent}: the class maps have the {len(classes)} values {listed}, which are "
+            f"no numbers of the {num_classes} classes; write the class numbers 0 to {num_classes - 1}"
+        )
+    listed = ", ".join(f"{value} is class {place}" for place, value in enumerate(classes))
+    return tuple(classes), [f"the class maps hold levels of grey: {listed}"]
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from saccade.nn.fold import FoldedNet
 from saccade.nn.fold_transformer import FoldedBlock, FoldedCross, normalise, stack_linear
 from saccade.nn.kernels import Plain
+from saccade.nn.modules import modules
 from saccade.nn.transformer import Block
 from saccade.zoo.sparse.trunk import Trunk
 
@@ -70,9 +71,9 @@ class FoldedSparseViT(FoldedNet):
         self.blocks = nn.ModuleList(
             [FoldedCross(block) if i in crossing else FoldedBlock(block) for i, block in enumerate(blocks)]
         )
-        self.key_values = nn.ModuleList(
+        self.key_values = modules(
             [
-                stack_linear([self.blocks[i].kv for i in range(unit.image, unit.made)])  # pyright: ignore
+                stack_linear([block.kv for block in self._generating(unit.image, unit.made)])
                 for unit in model.plan
             ]
         )
@@ -99,7 +100,8 @@ class FoldedSparseViT(FoldedNet):
             for i in range(unit.made, unit.stop):
                 tokens = self.blocks[i](tokens, k)
             if unit.recovers:
-                block: FoldedCross = self.blocks[unit.stop]  # pyright: ignore[reportAssignmentType]
+                block = self.blocks[unit.stop]
+                assert isinstance(block, FoldedCross)
                 key, value = k.linear(block.kv, normalise(tokens, block.eps)).chunk(2, -1)
                 y = block(torch.cat([tokens[:, :prefix], y[:, prefix:]], 1), key, value, k)
                 if self.out_indices is not None:
@@ -113,11 +115,16 @@ class FoldedSparseViT(FoldedNet):
             return self.base.forward_head(y)
         return self.base.head(self.base.fc_norm(y.mean(1)))
 
+    def _generating(self, first: int, last: int) -> list[FoldedCross]:
+        """Return the blocks that make semantic tokens."""
+        blocks = [self.blocks[i] for i in range(first, last)]
+        return [block for block in blocks if isinstance(block, FoldedCross)]
+
     def _generate(self, u: int, x: Tensor, size: tuple[int, int], prefix: int, k: Plain) -> Tensor:
         """Turn all tokens (B, P + H * W, C), left as they are, into (B, P + M, C)."""
         unit = self.plan[u]
-        blocks: list[FoldedCross] = [self.blocks[i] for i in range(unit.image, unit.made)]  # pyright: ignore
-        parts = k.linear(self.key_values[u], normalise(x, blocks[0].eps)).chunk(2 * len(blocks), -1)  # pyright: ignore
+        blocks = self._generating(unit.image, unit.made)
+        parts = k.linear(self.key_values[u], normalise(x, blocks[0].eps)).chunk(2 * len(blocks), -1)
         tokens = torch.cat([x[:, :prefix], self.pools[u](x[:, prefix:].unflatten(1, size))], 1)
         for j, block in enumerate(blocks):
             key, value = parts[2 * j : 2 * j + 2]

@@ -35,7 +35,7 @@ from saccade.nn.transformer import Block, init_transformer
 from saccade.settings import check, make
 from saccade.weights import locate, read_weights
 from saccade.zoo.loading import match_state, outer_sizes
-from saccade.zoo.registry import create_model, family_of, task_of
+from saccade.zoo.registry import FOREIGN, create_model, family_of, task_of
 
 BOX_CHANNELS = ("red", "blue")
 """Boxes that come in as channels, in this order behind the colours of the picture: 1 inside, 0 outside."""
@@ -142,7 +142,7 @@ def plan_encoder(config: EyesConfig) -> Plan:
         form["tokens"] = config.tokens
     # timm's transformers are made for one size and have to be told; its convolutions refuse to be told.
     sized = {"img_size": config.img_size}
-    tries = [sized, {}] if name.startswith(("timm/", "stvit/")) else [sized if "stvit_deit" in name else {}]
+    tries = [sized, {}] if name.startswith(FOREIGN) else [sized if "stvit_deit" in name else {}]
     error: Exception | None = None
     for extra in tries:
         whole = {**form, **extra, **config.options}

@@ -17,6 +17,7 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
+from saccade.nn.modules import modules
 from saccade.tasks.dense.nets.anchors import Anchors
 from saccade.tasks.dense.nets.detector import Detector, Sizes, Targets
 from saccade.tasks.dense.nets.network import Trunk
@@ -42,7 +43,7 @@ class TwoStageHead(nn.Module):
 
     def __init__(self, rpn: RegionProposalNetwork, stages: Sequence[RegionStage]) -> None:
         super().__init__()
-        self.rpn, self.stages = rpn, nn.ModuleList(stages)
+        self.rpn, self.stages = rpn, modules(stages)
 
 
 def build_rpn(neck: Pyramid, options: RCNNOptions) -> RegionProposalNetwork:
@@ -97,7 +98,7 @@ class FasterRCNN(Detector):
     @property
     def stages(self) -> list[RegionStage]:
         """The looks at the regions, in order."""
-        return list(self.head.stages)  # pyright: ignore[reportReturnType]
+        return list(self.head.stages)
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the last layers of the box and mask heads by fresh ones."""

@@ -83,17 +83,16 @@ class Classifier(nn.Sequential):
     """Dropout of whole channels, then a 1x1 convolution to the classes."""
 
     def __init__(self, width: int, num_classes: int, dropout: float) -> None:
-        super().__init__(nn.Dropout2d(dropout), nn.Conv2d(width, num_classes, 1))
+        conv = nn.Conv2d(width, num_classes, 1)
+        super().__init__(nn.Dropout2d(dropout), conv)
         self.width, self.dropout = width, dropout
-        conv: nn.Conv2d = self[1]  # pyright: ignore[reportAssignmentType]
         nn.init.normal_(conv.weight, std=0.01)
         assert conv.bias is not None
         nn.init.zeros_(conv.bias)
 
     def fresh(self, num_classes: int) -> Classifier:
         """Return an untrained one for another number of classes, on the same device."""
-        weight: Tensor = self[1].weight  # pyright: ignore[reportAssignmentType]
-        return Classifier(self.width, num_classes, self.dropout).to(weight)
+        return Classifier(self.width, num_classes, self.dropout).to(next(self.parameters()))
 
 
 def enlarge(logits: Tensor, stride: int, images: Tensor) -> Tensor:

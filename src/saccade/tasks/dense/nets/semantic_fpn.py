@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saccade.nn.modules import modules
 from saccade.tasks.dense.nets.network import Trunk
 from saccade.tasks.dense.nets.options import SemanticFPNOptions
 from saccade.tasks.dense.nets.pyramid import Pyramid, conv_norm_relu
@@ -30,19 +31,20 @@ class SemanticHead(nn.Module):
 
     def __init__(self, width: int, head_width: int, num_classes: int, dropout: float) -> None:
         super().__init__()
-        self.branches = nn.ModuleList()
+        branches = []
         for i in range(NUM_LEVELS):
             widths = [width] + [head_width] * max(1, i)
             convs = [conv_norm_relu(widths[k], head_width, 3) for k in range(len(widths) - 1)]
-            self.branches.append(nn.ModuleList(convs))
+            branches.append(nn.ModuleList(convs))
+        self.branches = modules(branches)
         self.classifier = Classifier(head_width, num_classes, dropout)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Map levels (B, width, h_i, w_i) to logits (B, num_classes, h_0, w_0)."""
         high, wide = levels[0].shape[2:]
-        total = self.branches[0][0](levels[0])  # pyright: ignore[reportIndexIssue]
+        total = self.branches[0][0](levels[0])
         for branch, x in zip(list(self.branches)[1:], levels[1:], strict=True):
-            for conv in branch:  # pyright: ignore[reportGeneralTypeIssues]
+            for conv in branch:
                 x = conv(x)
                 size = [2 * x.shape[2], 2 * x.shape[3]]
                 x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)

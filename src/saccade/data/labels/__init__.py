@@ -1,0 +1,1 @@
+"""Readers of objects and class maps in the forms of people's tools."""
