@@ -79,8 +79,7 @@ def evaluate(
     """
     if batch < 0:
         raise ConfigError(f"batch is {batch}; expected 1 or more, or 0 to find the fastest")
-    place = data if isinstance(data, str) else str(data)  # a text may know that it came from a file
-    held = find_held_out(place, like or Source(weights).weights)
+    held = find_held_out(data if isinstance(data, str) else str(data), like or Source(weights).weights)
     check_place(held.config.source)
     # Opening weights may export and measure them first; data that cannot be used are refused before that.
     task, card = task_of(weights, "evaluate")
