@@ -174,8 +174,9 @@ class Answer(Task):
 
     def run(self, net: Net, batch: Batch) -> list[dict[str, Tensor]]:
         """Return of every sample the loss of each token of its answer, and whether that token is the likeliest."""
+        parts = _likelihoods(net, batch, device_of(net))
         found: list[dict[str, Tensor]] = [{} for _ in batch["name"]]
-        for part in _likelihoods(net, batch, device_of(net)):
+        for part in parts:
             for place in part["owner"].unique().tolist():
                 of_it = part["owner"] == place
                 found[place] = {"losses": part["losses"][of_it], "hits": part["hits"][of_it]}
