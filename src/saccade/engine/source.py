@@ -8,7 +8,7 @@ from torch import nn
 
 from saccade.tasks import Task, get_task
 from saccade.tasks.open import card_of_source, load_model
-from saccade.weights import Card
+from saccade.weights import Card, Source
 
 
 def open_for(source: Path | str | tuple[nn.Module, Card], verb: str) -> tuple[Task, nn.Module, Card]:
@@ -56,5 +56,5 @@ def task_of(source: Path | str, verb: str) -> tuple[Task, Card]:
     task = get_task(card.task)
     task.refuse(verb, str(source))
     if known:
-        task.check_stored(card, source)
+        task.check_stored(card, Source(source).weights)
     return task, card

@@ -188,8 +188,9 @@ class Answer(Task):
         if "exchanges" in batch:
             said = net.answer(batch["exchanges"], blank=batch["blank"])
             return [{"answer": text} for text in said]
+        parts = _likelihoods(net, batch, device_of(net))
         found: list[dict[str, Tensor]] = [{} for _ in batch["name"]]
-        for part in _likelihoods(net, batch, device_of(net)):
+        for part in parts:
             for place in part["owner"].unique().tolist():
                 of_it = part["owner"] == place
                 found[place] = {"losses": part["losses"][of_it], "hits": part["hits"][of_it]}
