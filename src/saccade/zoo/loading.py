@@ -104,10 +104,10 @@ def identify(state: Mapping[str, Tensor], task: str, *, where: str = "the state 
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     num_classes, in_chans = outer_sizes(state)
-    strange: set[str] = set()
+    strange: set[type] = set()
     for name in registry.list_models():
-        family = registry.family_of(name)
-        if registry.task_of(name) != task or family in strange:
+        family, architecture = registry.family_of(name), registry.architecture_of(name)
+        if registry.task_of(name) != task or architecture in strange:
             continue
         for options in registry.forms_of(name):
             with torch.device("meta"):
@@ -118,7 +118,7 @@ def identify(state: Mapping[str, Tensor], task: str, *, where: str = "the state 
             }
             _, table = keymap.recognise(known, own, family)
             if not table.keys() & known.keys():
-                strange.add(family)
+                strange.add(architecture)
             if table.keys() == known.keys() and all(
                 keymap.same_values(known[key], own[table[key]]) for key in known
             ):

@@ -173,6 +173,11 @@ def input_shape(name: str, model: nn.Module, batch: int = 1) -> tuple[int, ...]:
     return (batch, *frames, channels_of(name), size, size)
 
 
+def architecture_of(name: str) -> type:
+    """Return what one of our networks has in common with its variants: a family may hold several architectures."""
+    return type(_entry(name).config)
+
+
 @functools.cache
 def widest_names(name: str) -> tuple[str, ...]:
     """List the tensor names that one of our networks has with every head and option it could have."""
