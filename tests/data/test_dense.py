@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from faster_coco_eval.core import mask as mask_utils
 from PIL import Image
 from torchvision import tv_tensors
 
@@ -302,3 +303,15 @@ def test_levels_that_do_not_fit_the_names_are_refused(tmp_path):
     assert find_levels(paths[1:], False, 3) == ((0, 1, 2), [])  # 255 counts for nothing beside three names
     with pytest.raises(DataError, match="value 100 is none of 0, 255"):
         read_map(paths[0], (4, 6), 2, False, (0, 255))
+
+
+def test_the_truth_has_outlines_in_the_files_pixels(scenes):
+    truth = objects(scenes).truth(0, (128, 128))
+    assert len(truth["runs"]) == len(truth["boxes"]) > 0
+    for runs, (left, top, right, bottom) in zip(truth["runs"], truth["boxes"].tolist(), strict=True):
+        assert runs["size"] == [128, 128]
+        high, wide = np.nonzero(mask_utils.decode(runs))
+        assert left - 1 <= wide.min() <= left + 1
+        assert right - 1 <= wide.max() + 1 <= right + 1
+        assert top - 1 <= high.min() <= top + 1
+        assert bottom - 1 <= high.max() + 1 <= bottom + 1

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saccade.data.sampler import EpochSampler, OrderedSampler
+from saccade.data.sampler import EpochSampler, OrderedSampler, sample_seed
 from saccade.errors import ConfigError
 
 worlds = st.integers(1, 4)
@@ -159,3 +159,15 @@ def test_groups_over_processes():
         sampler = EpochSampler(60, batch=3, rank=rank, world=2, groups=groups)
         parts.append([[key.index for key in keys] for keys in sampler])
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in whole]
+
+
+def test_the_order_is_the_same_on_every_machine_and_seed_is_not_epoch():
+    orders = {
+        (seed, epoch): EpochSampler(6, seed=seed, epoch=epoch).order().tolist()
+        for seed, epoch in ((1, 0), (0, 1))
+    }
+    draws = {
+        (seed, epoch): np.random.PCG64(sample_seed(seed, epoch, -1)).random_raw(6) for seed, epoch in orders
+    }
+    for which, order in orders.items():
+        assert order == np.argsort(draws[which], kind="stable").tolist()

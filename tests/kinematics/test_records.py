@@ -185,3 +185,11 @@ def test_schemas_agree_with_the_records():
     assert set(TRACK_SCHEMA["properties"]) == {*Track.__dataclass_fields__, "format"}
     assert set(QUESTION_SCHEMA["properties"]) == {*Question.__dataclass_fields__, "format"}
     json.dumps([TRACK_SCHEMA, QUESTION_SCHEMA])
+
+
+@pytest.mark.parametrize("box", [[5, 9, 4, 12], [5, 9, 5, 12], [5, 9, 8, 9], [5, 9, 8, 8]])
+def test_a_box_without_area_is_refused(box):
+    fine = {**TRACK, "boxes_2d": [[5, 9, 6, 10], None, [0, 0, 1, 1]]}
+    check_track(fine, "file: record 1")
+    with pytest.raises(DataError, match=r"boxes_2d\[1\].*expected x0 < x1 and y0 < y1"):
+        check_track({**fine, "boxes_2d": [[5, 9, 6, 10], box, None]}, "file: record 1")

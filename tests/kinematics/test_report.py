@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from saccade.errors import ConfigError, DataError
+from saccade.kinematics.birdseye import Map, Plane
 from saccade.kinematics.draw import pictures_root
 from saccade.kinematics.records import Rejected, write_records, write_rejected
 from saccade.kinematics.report import read_rejected, reason_kind, write_report
@@ -146,3 +147,14 @@ def test_pictures_are_found_beside_their_labels(tmp_path):
     other = dataclasses.replace(track, image_paths=["labels/frames/a.png#t=1.000"] * 20)
     assert pictures_root([other], tmp_path / "labels") == tmp_path
     assert pictures_root([other], tmp_path / "labels", "mine") == "mine"
+
+
+def test_the_longer_name_of_a_reason_is_taken_out_first():
+    row = Rejected("scene", "scene-left", "scene-left of scene stands still")
+    assert reason_kind(row) == "… of … stands still"
+
+
+def test_the_margin_of_a_map_is_on_all_sides():
+    plane = Plane(np.eye(3)[0], np.eye(3)[1])
+    page = Map(plane, np.zeros(2), np.array([3.0, 2.0]), 10.0, 5.0)
+    assert page.size == (40.0, 30.0)

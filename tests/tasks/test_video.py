@@ -81,7 +81,7 @@ def test_eval_and_its_views(run, folder, capsys):
     assert (run / "report.html").is_file()
     with pytest.raises(DataError, match="not one of the 2 classes"):
         evaluate(run, str(folder.parent), threads=1)
-    with pytest.raises(ConfigError, match="run with torch in float32"):
+    with pytest.raises(ConfigError, match="run with torch; for onnx, export them first"):
         evaluate(run, backend="onnx")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.errors import ConfigError
-from saccade.worlds import KINDS, make_motion
+from saccade.worlds import KINDS, make_motion, make_world
 
 
 def drawn(kind: str, seed: int, seconds: float = 4.0, speed: float = 2.0):
@@ -67,3 +67,9 @@ def test_rests_before_and_after():
 def test_refuses(kind, seconds, speed):
     with pytest.raises(ConfigError):
         make_motion(kind, (0, 0), 0.0, speed, seconds, np.random.default_rng(0))
+
+
+def test_a_world_of_one_moment():
+    assert make_world(3, seconds=0.0).objects
+    with pytest.raises(ConfigError, match="seconds should be 0 or more"):
+        make_world(3, seconds=-1e-9)

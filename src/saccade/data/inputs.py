@@ -106,8 +106,15 @@ class InputList:
         return {**sample, "index": place, "name": name, "skipped": skipped}
 
 
-def is_plain(place: str) -> bool:
-    """Whether a place is one that the task opens by itself: no list, pattern or address of a picture."""
+def is_plain(place: str, *, text_lists: bool = True) -> bool:
+    """Whether a place is one that the task opens by itself: no list, pattern or address of a picture.
+
+    Args:
+        place: As of `open_list`.
+        text_lists: As of `Task.text_lists`.
+    """
+    if place.lower().endswith(".txt") and Path(place).is_file():
+        return not text_lists
     return not (_is_list(place) or _is_pattern(place) or is_picture_address(place))
 
 

@@ -34,6 +34,7 @@ EXTRAS = {
         ("finufft", "finufft"),
         ("trimesh", "trimesh"),
     ],
+    "heif": [("pi-heif", "pi_heif")],
     "worlds": [("numba", "numba")],
     "dense": [("numba", "numba"), ("faster-coco-eval", "faster_coco_eval"), ("torchmetrics", "torchmetrics")],
     "kinematics": [("numba", "numba"), ("pyarrow", "pyarrow")],

@@ -195,6 +195,8 @@ class Task(abc.ABC):
     """Settings that name a place for this task only, and how they are typed."""
     resizes: ClassVar[bool] = True
     """Whether a prediction brings its inputs to a size."""
+    text_lists: ClassVar[bool] = False
+    """Whether a text file that is to be predicted on is a list of inputs, and not an input."""
     into_folder: ClassVar[bool] = False
     """Whether a prediction is a folder (rows and pictures) or a single file of rows."""
     phones: ClassVar[bool] = False

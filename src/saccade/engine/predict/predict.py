@@ -114,7 +114,7 @@ def predict(
     asked = settings_of(task, settings)
     card = task.sized(card, size)
     target = vectors_path(out) if embed else result_path(out, task)
-    if len(places) == 1 and is_plain(places[0]):
+    if len(places) == 1 and is_plain(places[0], text_lists=task.text_lists):
         samples = task.open_inputs(places[0], card, asked)
     else:
         samples = open_list(places, lambda place: task.open_inputs(place, card, asked))

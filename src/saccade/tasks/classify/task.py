@@ -65,6 +65,7 @@ class Classify(Task):
     name = "classify"
     main_metric = "top1"
     distils = True
+    text_lists = True
     phones = True
     measured = True
     sparsifies = True

@@ -51,6 +51,7 @@ class DenseTask(Task):
     """A task whose network is a backbone with a head of one kind."""
 
     size_from_data = True
+    text_lists = True
     predict_batch = 1  # pictures of different shapes would be padded to the largest
     into_folder = True
     predict_settings: ClassVar[type[PredictSettings]] = DenseSettings

@@ -60,6 +60,7 @@ class Restore(Task):
     predict_batch = 1  # images of different sizes
     into_folder = True
     resizes = False
+    text_lists = True
 
     def shipped_recipe(self, data: str, model: str | None) -> str:
         """The one for pairs of radar images."""
