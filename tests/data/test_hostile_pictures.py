@@ -237,7 +237,8 @@ def test_folders_of_folders_end_however_deep_and_entangled(tmp_path):
     assert time.monotonic() - begin < 5
 
 
-KINDS = sorted(kind for kind in FORMATS if kind != "MPO" and kind in pictures._readers())
+READ = pictures._readers()
+KINDS = sorted(kind for kind in FORMATS if kind != "MPO" and kind in READ and kind in Image.SAVE)
 OPTIONS = {"AVIF": {"speed": 10}}
 REAL = {
     f"{kind}-{mode}": encode(PICTURE.convert(mode), kind, **OPTIONS.get(kind, {}))
@@ -249,6 +250,8 @@ REAL["PNG-RGBA"] = encode(PICTURE.convert("RGBA"), "PNG")
 REAL["PNG-16"] = encode(Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60)), "PNG")
 REAL["JPEG-CMYK"] = encode(PICTURE.convert("CMYK"))
 REAL["TIFF-LZW"] = encode(PICTURE, "TIFF", compression="tiff_lzw")
+if "HEIF" in READ:
+    REAL["HEIF"] = (Path(__file__).parents[1] / "fixtures" / "turned.heic").read_bytes()
 REAL["GIF-animated"] = encode(PICTURE, "GIF", save_all=True, append_images=[photo(60, 40, 1)])
 
 
