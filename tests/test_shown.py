@@ -124,3 +124,11 @@ def test_an_error_is_one_line(capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "\x1b" not in error
+
+
+def test_a_sentence_of_any_length_is_bounded():
+    assert one_line("a  b\nc") == "a b c"
+    line = one_line("begin " + "x" * 10_000 + " end")
+    assert len(line) < 2100
+    assert line.startswith("begin ")
+    assert line.endswith(" end")

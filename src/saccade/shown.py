@@ -43,9 +43,10 @@ def escape_json(text: str) -> str:
     return _LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def one_line(text: object) -> str:
-    """Write the sentences of a library, which may have several lines, in one."""
-    return escape(" ".join(str(text).split()))
+def one_line(text: object, longest: int = 2000) -> str:
+    """Write the sentences of a library, which may have several lines, in one; what is longer loses its middle."""
+    line = escape(" ".join(str(text).split()))
+    return line if len(line) <= longest else f"{line[: longest * 3 // 4]} ... {line[-longest // 4 :]}"
 
 
 def html(text: object) -> str:

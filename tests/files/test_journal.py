@@ -269,3 +269,17 @@ def test_rows_are_on_disk_when_appended(tmp_path):
         lines = journal.path.read_bytes().splitlines()
         assert json.loads(lines[0])["settings"] == SETTINGS
         assert len(lines) == 4
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop", "folder"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
+    part = tmp_path / "p.csv.part"
+    if kind == "pipe":
+        os.mkfifo(part)
+    elif kind == "folder":
+        part.mkdir()
+    else:
+        part.symlink_to("/dev/zero" if kind == "device" else part.name)
+    with pytest.raises(DataError, match=r"p\.csv\.part: cannot be written"):
+        Journal(tmp_path / "p.csv", {})
+    assert not (tmp_path / "p.csv").exists()

@@ -1,6 +1,7 @@
 """What a recipe says about data: where it is, how it is split, how it is augmented."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -131,4 +132,5 @@ def same_place(first: str, second: str) -> bool:
     """Whether two specifications name the same place."""
     if not first or not second:
         return False
-    return first == second or Path(first).expanduser().resolve() == Path(second).expanduser().resolve()
+    one, other = (os.path.realpath(Path(place).expanduser()) for place in (first, second))
+    return first == second or one == other

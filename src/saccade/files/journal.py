@@ -29,6 +29,7 @@ from saccade.extras import require
 from saccade.files.atomic import replacing
 from saccade.files.lock import writing
 from saccade.files.names import json_text, to_cell
+from saccade.files.regular import open_kept
 from saccade.files.stored import parse_json
 
 FORMATS = (".csv", ".jsonl", ".npz", ".parquet")
@@ -96,9 +97,9 @@ class Journal:
         self._lock, self._open = contextlib.ExitStack(), contextlib.ExitStack()
         try:
             self._lock.enter_context(writing(self.out, "predicting", beside=True))
-            self._file: BinaryIO = self._open.enter_context(_open_kept(self.path))
+            self._file: BinaryIO = self._open.enter_context(open_kept(self.path))
             if width:
-                self._vectors = self._open.enter_context(_open_kept(self.vectors_path))
+                self._vectors = self._open.enter_context(open_kept(self.vectors_path))
             self._begin(restart)
         except BaseException:
             self.close()
@@ -339,11 +340,6 @@ def check_out(out: Path | str) -> Path:
 def skipped_path(out: Path | str) -> Path:
     """Where the list of unreadable pictures of a result goes: `predictions.skipped.csv` beside it."""
     return Path(out).with_suffix(".skipped.csv")
-
-
-def _open_kept(path: Path) -> BinaryIO:
-    """Open a file to read and go on with, made when absent."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
 
 
 def _linked(before: str, text: bytes, record: bytes) -> str:

@@ -98,6 +98,13 @@ def test_refuses_names_outside_the_folder(folder, name):
         read_bundle(folder)
 
 
+def test_refuses_a_link_to_itself(folder):
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to("model.onnx")
+    with pytest.raises(WeightsError, match="listed in the manifest but missing"):
+        read_bundle(folder)
+
+
 def test_refuses_a_link_out_of_the_folder(folder, tmp_path):
     (folder / "model.onnx").rename(tmp_path / "real.onnx")
     (folder / "model.onnx").symlink_to(tmp_path / "real.onnx")

@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from saccade.cli.main import main
+from saccade.engine.train.log import RunLog
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe, dump_recipe, load_recipe
+from saccade.errors import DataError
 
 ENTRY = "from saccade.cli.main import entry; entry()"
 DRIVER = Path(__file__).with_name("driver.py")
@@ -114,3 +116,10 @@ def test_a_training_by_two_processes_saves_when_it_is_terminated(recipe_file, tm
     assert not hidden(tmp_path)
     newest = folder / "checkpoints" / (folder / "checkpoints" / "LATEST").read_text().strip()
     assert json.loads((newest / "state.json").read_text())["num_processes"] == 2
+
+
+def test_a_log_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    log = RunLog(tmp_path)
+    os.mkfifo(tmp_path / "log.jsonl")
+    with pytest.raises(DataError, match=r"log\.jsonl: cannot be written"):
+        log.write("step", step=1)

@@ -8,6 +8,7 @@ damage, mix-ups and edits of the manifest; it does not say who made the bundle.
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -254,7 +255,9 @@ def _parse(values: Any, where: str) -> Manifest:
 def _check_file(folder: Path, name: str, entry: dict[str, Any]) -> None:
     """Check that a listed file is a plain file of this folder with the length and hash it should have."""
     file = folder / name
-    if not _PLAIN_NAME.fullmatch(name) or file.resolve().parent != folder.resolve():
+    if not _PLAIN_NAME.fullmatch(name) or Path(os.path.realpath(file)).parent != Path(
+        os.path.realpath(folder)
+    ):
         raise WeightsError(
             f"{folder}: the manifest lists {name!r}, which is not a file of the bundle's own folder"
         )

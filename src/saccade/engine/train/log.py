@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from saccade.errors import SaccadeError
 from saccade.extras import require
 from saccade.files import convert, read_lines, usable_cores, write_text
+from saccade.files.regular import open_kept
 from saccade.shown import escape
 
 PLAIN_SECONDS = 10.0
@@ -75,8 +76,8 @@ class RunLog:
         """Add one line, and for kind "epoch" one row of the table."""
         if self.quiet:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, **values}) + "\n")
+        with open_kept(self.path, append=True) as file:
+            file.write(f"{json.dumps({'kind': kind, **values})}\n".encode())
         if kind == "epoch":
             self.rows.append(values)
             self._write_table()
