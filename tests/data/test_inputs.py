@@ -201,3 +201,31 @@ def test_shards_are_no_pictures(address, picture):
     if not picture and "://" in address:
         with pytest.raises((DataError, ConfigError)):
             open_list([address], open_one)
+
+
+def test_text_files_of_a_task_whose_inputs_they_are(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("nowhere.jpg\n")
+    places = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
+    assert not is_plain(places[0])
+    assert is_plain(places[0], text_lists=False)
+    opened = []
+
+    def open_one(place):
+        opened.append(place)
+        return TwoSamples()
+
+    assert len(open_list(places, open_one, text_lists=False)) == 4
+    assert opened == places
+
+
+class TwoSamples:
+    """What a task of one's own opens."""
+
+    names = ("x", "y")
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, place):
+        return {"index": place, "name": self.names[place], "skipped": []}

@@ -10,6 +10,7 @@ import torch
 from saccade.cli.main import main
 from saccade.data.config import AugmentConfig, DataConfig
 from saccade.engine.evaluate.evaluate import evaluate
+from saccade.engine.evaluate.probe import probe
 from saccade.engine.predict import predict
 from saccade.engine.train.loop import train
 from saccade.engine.train.recipe import build_recipe
@@ -83,6 +84,8 @@ def test_eval_and_its_views(run, folder, capsys):
         evaluate(run, str(folder.parent), threads=1)
     with pytest.raises(ConfigError, match="run with torch; for onnx, export them first"):
         evaluate(run, backend="onnx")
+    with pytest.raises(ConfigError, match="training samples come augmented only"):
+        probe(run, str(folder))
 
 
 def test_views_are_averaged_as_probabilities(run, folder):

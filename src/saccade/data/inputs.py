@@ -113,18 +113,17 @@ def is_plain(place: str, *, text_lists: bool = True) -> bool:
         place: As of `open_list`.
         text_lists: As of `Task.text_lists`.
     """
-    if place.lower().endswith(".txt") and Path(place).is_file():
-        return not text_lists
-    return not (_is_list(place) or _is_pattern(place) or is_picture_address(place))
+    return not (_is_list(place, text_lists) or _is_pattern(place) or is_picture_address(place))
 
 
-def open_list(places: Sequence[str], open_one: Open) -> InputList:
+def open_list(places: Sequence[str], open_one: Open, *, text_lists: bool = True) -> InputList:
     """Open what a user named.
 
     Args:
         places: Files, folders, archives, patterns (`*`, `?`, `[..]`, `**`), lists of names (`@list`, `list.txt`, or
             `-` for the standard input), and http(s) addresses of pictures.
         open_one: Opens a place for the task.
+        text_lists: As of `Task.text_lists`.
 
     Raises:
         DataError: A place that is not there, a pattern that nothing matches, a list that cannot be read, no inputs.
@@ -132,7 +131,7 @@ def open_list(places: Sequence[str], open_one: Open) -> InputList:
     """
     parts: list[tuple[str, Opened]] = []
     for place in places:
-        if _is_list(place) or _is_pattern(place):
+        if _is_list(place, text_lists) or _is_pattern(place):
             found = _matches(place) if _is_pattern(place) else _read_list(place)
             parts += [(shown, _open_listed(each, open_one)) for shown, each in found]
         elif is_picture_address(place):
@@ -170,10 +169,10 @@ def _is_single(place: str) -> bool:
     return is_image_name(place) or is_video_name(place)
 
 
-def _is_list(place: str) -> bool:
+def _is_list(place: str, text_lists: bool) -> bool:
     if place == STDIN or (place.startswith("@") and not Path(place).exists()):
         return True
-    return place.lower().endswith(".txt") and Path(place).is_file()
+    return text_lists and place.lower().endswith(".txt") and Path(place).is_file()
 
 
 def _is_pattern(place: str) -> bool:

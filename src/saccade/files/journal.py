@@ -326,6 +326,7 @@ def check_out(out: Path | str) -> Path:
 
     Raises:
         ConfigError: A folder, or a suffix that is not one of `FORMATS`.
+        MissingExtraError: .parquet without pyarrow.
     """
     out = Path(out)
     if out.is_dir():
@@ -334,6 +335,8 @@ def check_out(out: Path | str) -> Path:
         raise ConfigError(
             f"{out}: results are written as .csv, .jsonl, .npz or .parquet; change the end of --out"
         )
+    if out.suffix.lower() == ".parquet":
+        require("pyarrow.parquet", "kinematics", "to write .parquet files")
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload, runtime_checkable
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 M = TypeVar("M", bound=nn.Module)
@@ -79,13 +79,4 @@ class Folds(Protocol):
 
     def fold(self) -> nn.Module:
         """Return it; see `saccade.fold`."""
-        ...
-
-
-@runtime_checkable
-class Features(Protocol):
-    """A network that stops before its head, as timm's does."""
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Return the last map or tokens."""
         ...

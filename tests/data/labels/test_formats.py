@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from faster_coco_eval.core import mask as mask_utils
 from PIL import Image
 
+from saccade.cli.main import main
+from saccade.data.dense import ObjectDataset
 from saccade.data.labels.formats import find_objects, read_objects
 from saccade.data.labels.write import write_coco
+from saccade.data.whole import WholePreprocess
 from saccade.errors import DataError
 
 # Picture 40 x 20: a bus at 4..14 x 2..12, a car with the corners (20, 4), (36, 4), (36, 16), (20, 16).
@@ -150,3 +154,30 @@ def test_two_formats_in_one_place_and_none_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"also read: YOLO \(data.yaml\); Pascal VOC"):
         find_objects(str(tmp_path / "empty"))
+
+
+def test_the_command_writes_coco_with_the_counts_said(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    yolo(tmp_path / "in")
+    words = ["data", "convert", str(tmp_path / "in"), "--form", "coco", "--out", str(tmp_path / "out")]
+    assert main([*words, "--dry-run"]) == 0
+    assert not (tmp_path / "out").exists()
+    capsys.readouterr()
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "2 lines are no box" in said.out + said.err
+    index = read_objects(find_objects(str(tmp_path / "out"))["train"])
+    assert index.labels == ["bus", "car"]
+    assert np.allclose(index.annotations[0].boxes, [BUS, CAR], atol=1e-4)
+
+
+def test_outlines_of_a_picture_that_is_not_square(tmp_path):
+    (tmp_path / "in").mkdir()
+    yolo(tmp_path / "in")
+    part = find_objects(str(tmp_path / "in"))["train"]
+    truth = ObjectDataset(read_objects(part), WholePreprocess(size=20, max_size=40), masks=True).truth(
+        0, (20, 40)
+    )
+    high, wide = np.nonzero(mask_utils.decode(truth["runs"][1]))
+    assert truth["runs"][1]["size"] == [20, 40]
+    assert (wide.min(), high.min(), wide.max() + 1, high.max() + 1) == tuple(CAR)

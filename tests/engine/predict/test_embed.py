@@ -1,5 +1,7 @@
 """Vectors in place of answers: what they are, where they go, what is refused."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from PIL import Image
 import saccade
 from saccade.cli.main import main
 from saccade.engine.export import export
-from saccade.errors import ConfigError
+from saccade.errors import ConfigError, MissingExtraError
 from saccade.tasks.classify.task import preprocess_of
 from saccade.tasks.dense.nets import build_dense
 from saccade.weights import Card
@@ -109,3 +111,12 @@ def test_refusals(room, tmp_path, capsys):
     with pytest.raises(ConfigError, match="a bundle gives no vectors"):
         saccade.predict(home / "pics", bundle, tmp_path / "v.npz", embed=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundles", "dense.safetensors"]
+
+
+def test_a_missing_package_is_said_before_any_work(room, tmp_path, monkeypatch):
+    home = room[0]
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setattr("saccade.engine.sessions.pool.open_runner", lambda *a, **k: pytest.fail("opened"))
+    with pytest.raises(MissingExtraError, match=r"saccade\[kinematics\]"):
+        saccade.predict(home / "pics", home / "net.safetensors", tmp_path / "a.parquet")
+    assert list(tmp_path.iterdir()) == []

@@ -86,7 +86,12 @@ def probe(
     part = task.open(
         DataConfig(source=data, val=val, size=size, workers=0), AugmentConfig(), blank, seed=seed
     )
-    train: Samples = part.train if part.plain is None else part.plain
+    train: Samples | None = part.plain
+    if train is None:
+        raise ConfigError(
+            f"{weights} is for the task {task.name}, whose training samples come augmented only; a probe judges "
+            "classifiers of images"
+        )
     total, begin = len(train) + len(part.val), time.perf_counter()
     with open_pool(
         weights,

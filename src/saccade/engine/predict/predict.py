@@ -27,8 +27,6 @@ from saccade.tasks.base import Batch, PredictSettings, Samples
 from saccade.weights import Card, Source, locate
 
 Log = Callable[[str], None]
-EMBEDDED = "vector"
-"""The column of vectors in a result of `embed`."""
 
 
 @dataclass
@@ -117,7 +115,9 @@ def predict(
     if len(places) == 1 and is_plain(places[0], text_lists=task.text_lists):
         samples = task.open_inputs(places[0], card, asked)
     else:
-        samples = open_list(places, lambda place: task.open_inputs(place, card, asked))
+        samples = open_list(
+            places, lambda place: task.open_inputs(place, card, asked), text_lists=task.text_lists
+        )
     for note in samples.notes if isinstance(samples, TolerantDataset | InputList) else ():
         log(note)
     with open_pool(
@@ -142,9 +142,9 @@ def predict(
         width = task.vector_width(pool.card) if target.suffix.lower() in WITH_VECTORS else 0
         if embed:
             width = pool.probe().shape[1]
-        column = EMBEDDED if embed else "logits"
+        column = "vector" if embed else "logits"
         with Journal(target, facts, width=width, column=column, restart=restart) as journal:
-            return fill(journal, pool, samples, batch, asked, log, progress)
+            return fill(journal, pool, samples, batch, asked, log, progress, embed=embed)
 
 
 def settings_of(task: Task, values: Mapping[str, Any]) -> PredictSettings:
@@ -168,6 +168,8 @@ def fill(
     settings: PredictSettings,
     log: Log,
     progress: Callable[[int, int], None],
+    *,
+    embed: bool = False,
 ) -> Prediction:
     """Run what a journal does not hold yet, and make the result."""
     task, card = pool.task, pool.card
@@ -185,7 +187,7 @@ def fill(
             one["file"] = [names[place] for place in one["index"].tolist()]
             rows: list[dict[str, Any]] = []
             vectors = None
-            if outputs is not None and journal.column == EMBEDDED:
+            if outputs is not None and embed:
                 rows, vectors = [{"name": name} for name in one["name"]], outputs
             elif outputs is not None:
                 one, outputs, rows = _answers(task, outputs, one, card, settings, journal.out.parent)
@@ -214,7 +216,7 @@ def fill(
         journal.resumed,
         seconds,
         rate,
-        {**setting, **({} if journal.column == EMBEDDED else _deciding(settings))},
+        {**setting, **({} if embed else _deciding(settings))},
     )
 
 

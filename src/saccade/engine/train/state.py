@@ -6,26 +6,25 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
 from saccade.engine.train.checkpoint import Progress, Snapshot, load_optimizer, optimizer_tensors
 from saccade.engine.train.setup import Session
 from saccade.errors import SaccadeError, WeightsError
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-"""Gather sharded tensors in the first process."""
+
+def _whole() -> Any:
+    """Gather sharded tensors in the first process. Imported where it is needed: a second of every start else."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions
+
+    return StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def model_tensors(session: Session) -> dict[str, Tensor]:
     """Return the network's tensors by name, whole; with FSDP every process must call this."""
     if session.sharded:
-        return cast("dict[str, Tensor]", get_model_state_dict(session.model, options=WHOLE))
+        from torch.distributed.checkpoint.state_dict import get_model_state_dict
+
+        return cast("dict[str, Tensor]", get_model_state_dict(session.model, options=_whole()))
     return session.plain.state_dict()
 
 
@@ -35,7 +34,9 @@ def gather_snapshot(session: Session, progress: Progress) -> Snapshot:
         progress.ema_count = session.ema.count
     optimizer = session.optimizer.optimizer  # pyright: ignore[reportAttributeAccessIssue]
     if session.sharded:
-        state: Any = get_optimizer_state_dict(session.model, optimizer, options=WHOLE)["state"]
+        from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+        state: Any = get_optimizer_state_dict(session.model, optimizer, options=_whole())["state"]
         moments = {f"{name}/{entry}": value for name, item in state.items() for entry, value in item.items()}
     else:
         moments = optimizer_tensors(optimizer)
@@ -100,10 +101,17 @@ def restore_snapshot(session: Session, snapshot: Snapshot) -> None:
 
 def _restore_sharded(session: Session, snapshot: Snapshot, optimizer: torch.optim.Optimizer) -> None:
     """Spread whole tensors over the processes again."""
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        get_optimizer_state_dict,
+        set_model_state_dict,
+        set_optimizer_state_dict,
+    )
+
     set_model_state_dict(
         session.model, cast("Any", snapshot.model), options=StateDictOptions(full_state_dict=True)
     )
-    blank: dict[str, Any] = dict(get_optimizer_state_dict(session.model, optimizer, options=WHOLE))
+    blank: dict[str, Any] = dict(get_optimizer_state_dict(session.model, optimizer, options=_whole()))
     state: dict[str, dict[str, Tensor]] = {}
     for key, value in snapshot.optimizer.items():
         name, _, entry = key.rpartition("/")
