@@ -231,3 +231,17 @@ def test_unknown_names_and_options_are_refused_with_the_nearest():
     assert saccade.list_models("shvit*") == ["shvit_s1", "shvit_s2", "shvit_s3", "shvit_s4"]
     assert len(saccade.list_models("efficientvim*")) == 8
     assert len(saccade.list_models("stvit*")) == 11
+
+
+@pytest.mark.parametrize("name", SMALL[:2])
+def test_trains_in_mixed_precision(name):
+    torch.manual_seed(0)
+    model = saccade.create_model(name, num_classes=3).train()
+    pictures = torch.randn(4, 3, 64, 96)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(pictures)
+    half.float().square().sum().backward()
+    unused = ("mixer.A",)  # of EfficientViM: a published tensor that its outputs do not depend on
+    used = [p for name, p in model.named_parameters() if not name.endswith(unused)]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in used)
+    torch.testing.assert_close(half.float(), model(pictures), atol=0.1, rtol=0.1)

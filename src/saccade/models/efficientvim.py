@@ -109,7 +109,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, C, H, W) to the same shape and the mixer's hidden states (B, N, C)."""
-        gates = torch.sigmoid(self.alpha).view(4, 1, -1, 1, 1)
+        # Under mixed precision the maps are of half precision, and lerp takes one type.
+        gates = torch.sigmoid(self.alpha).view(4, 1, -1, 1, 1).to(x.dtype)
         x = x.lerp(self.dwconv1(x), gates[0])
         mixed, states = self.mixer(self.norm(x))
         x = x.lerp(mixed, gates[1])
