@@ -199,7 +199,7 @@ def tune(file: Path, card: Card, run: Path, seed: int, epochs: int, work: Path, 
     }  # fmt: skip
     recipe, _ = build_recipe("sparsify_small", args.config, tune_settings(FAMILIES["vit"], seed, **changes))
     folder = work / f"{file.stem}-{seed}"
-    train(recipe, folder, say=lambda line: None)
+    train(recipe, folder, log=lambda line: None)
     return top1(folder, run)
 
 

@@ -51,7 +51,7 @@ def teacher(few_photos, tmp_path_factory):
         "run.max_steps": 1,
     }
     flags |= {"model.options": {"img_size": 32}, "model.pretrained": "no", "data.workers": 0}
-    train(build_recipe("finetune_small", "", flags)[0], folder, say=lambda line: None)
+    train(build_recipe("finetune_small", "", flags)[0], folder, log=lambda line: None)
     return folder
 
 

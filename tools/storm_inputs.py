@@ -187,7 +187,7 @@ def _vlm(home: Path, here: Path) -> None:
         "data.labels": f"{made}/tracks.jsonl", "data.pictures": str(made), "data.workers": 0, "data.batch": 6,
         "schedule.epochs": 1, "optim.lr": 1e-3, "ema.decay": 0.0, "run.device": "cpu", "run.threads": 1,
     }  # fmt: skip
-    train(build_recipe("", "", settings)[0], here / "run", say=lambda line: None)
+    train(build_recipe("", "", settings)[0], here / "run", log=lambda line: None)
 
 
 def _journal(home: Path, here: Path) -> None:

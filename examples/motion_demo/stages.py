@@ -76,7 +76,7 @@ def run_demo(
     *,
     workers: int = 0,
     others: dict[str, Path] | None = None,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Comparison:
     """Do all of it.
@@ -86,7 +86,7 @@ def run_demo(
         plan: How much.
         workers: Processes that draw clips; 0: this one.
         others: Further contenders of the report's questions, see `compare_answers`.
-        say: Takes lines for the user; None: stderr.
+        log: Takes lines for the user; None: stderr.
         progress: Called with what is done, how much of it, and how much there is.
 
     Returns:
@@ -97,7 +97,7 @@ def run_demo(
         MissingExtraError: numba (extra `worlds`) or transformers (extra `vlm`) is not installed.
     """
     with writing(out, "demonstration"):
-        return _run_held(Path(out), plan, workers, others, say, progress)
+        return _run_held(Path(out), plan, workers, others, log, progress)
 
 
 def _run_held(
@@ -105,7 +105,7 @@ def _run_held(
     plan: DemoPlan,
     workers: int,
     others: dict[str, Path] | None,
-    say: Callable[[str], None] | None,
+    log: Callable[[str], None] | None,
     progress: Progress,
 ) -> Comparison:
     """As `run_demo`, in a folder whose lock is held."""
@@ -128,7 +128,7 @@ def _run_held(
             write_records(made.questions, questions)
     bench = write_bench(MotionSet(out / "report"), out / "bench")
     eyes = _train(
-        out / "eyes", "motion_small", plan, say,
+        out / "eyes", "motion_small", plan, log,
         {"model.name": plan.eyes, "data.source": out / "train", "data.val": out / "develop"}, plan.eyes_steps,
     )  # fmt: skip
     if not (out / "base" / "config.json").is_file():
@@ -138,7 +138,7 @@ def _run_held(
         text = TextPlan(width=plan.width, layers=plan.layers, vocabulary=800)
         new_base(out / "base", eyes=seeing, words=words, plan=text, seed=plan.seed)
     tuned = _train(
-        out / "text", "motion_answer", plan, say,
+        out / "text", "motion_answer", plan, log,
         {
             "model.name": out / "base", "data.source": out / "train.jsonl", "data.val": out / "develop.jsonl",
             "data.labels": out / "train", "data.pictures": out / "develop",
@@ -207,7 +207,7 @@ def _train(
     folder: Path,
     recipe: str,
     plan: DemoPlan,
-    say: Callable[[str], None] | None,
+    log: Callable[[str], None] | None,
     settings: dict[str, Any],
     steps: int,
 ) -> TrainResult:
@@ -218,4 +218,4 @@ def _train(
         "schedule.steps": steps,
     }  # fmt: skip
     made, _ = build_recipe(file=RECIPES / f"{recipe}.yaml", flags=flags)
-    return train(made, folder, resume=(folder / "recipe.yaml").is_file(), say=say)
+    return train(made, folder, resume=(folder / "recipe.yaml").is_file(), log=log)

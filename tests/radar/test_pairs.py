@@ -200,7 +200,7 @@ class TestTask:
                  "augment.hflip": 0.0, "ema.decay": 0.0, "run.threads": 1, "run.device": "cpu"}  # fmt: skip
         recipe, _ = build_recipe("radar_sharpen", "", flags)
         lines = []
-        result = train(recipe, tmp_path / "run", say=lines.append)
+        result = train(recipe, tmp_path / "run", log=lines.append)
         assert result.metrics["psnr"] > 20
         assert any(" dB" in line for line in lines)
         first = float(next(line for line in lines if "epoch 1/12" in line).split("psnr ")[1].split()[0])

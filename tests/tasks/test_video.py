@@ -140,7 +140,7 @@ def test_a_run_continues_from_a_classifier(folder, tmp_path):
     }
     flags |= {"data.workers": 0, "optim.lr": 1e-9, "ema.decay": 0.0, "run.device": "cpu", "run.threads": 1}
     said = []
-    train(build_recipe("video_small", "", flags)[0], tmp_path / "run", say=said.append)
+    train(build_recipe("video_small", "", flags)[0], tmp_path / "run", log=said.append)
     assert any("gives the backbone" in line for line in said)
     model, card = load_model(tmp_path / "run")
     assert (card.head, card.head_options) == ("transformer", {"frames": 2})

@@ -121,7 +121,7 @@ def _run(plan: Any, folder: Path, resume: bool, seconds: float, json: bool) -> N
     from saccade.engine.train.convert import CONVERTED, sparsify_and_tune
     from saccade.engine.train.setup import alone, is_first_process
 
-    base = sparsify_and_tune(plan, folder, resume=resume, say=show.note)
+    base = sparsify_and_tune(plan, folder, resume=resume, log=show.note)
     if not is_first_process():
         return
     with alone(folder, "comparing"):
@@ -134,7 +134,7 @@ def _run(plan: Any, folder: Path, resume: bool, seconds: float, json: bool) -> N
             threads=plan.recipe.run.threads or 1,
             seconds=seconds,
             command=f"saccade sparsify --resume {folder}",
-            say=show.note,
+            log=show.note,
         )
     if json:
         from dataclasses import asdict

@@ -185,19 +185,19 @@ def look_at(source: Source, index: int, max_pixels: int = MAX_PIXELS) -> Look:
     name = source.names[index]
     look = Look()
 
-    def say(level: str, kind: str, detail: str) -> None:
+    def report(level: str, kind: str, detail: str) -> None:
         look.findings.append(Finding(level, kind, name, detail))
 
     try:
         with decoding("image"):
-            _describe(look, name, source.read(index), max_pixels, say)
+            _describe(look, name, source.read(index), max_pixels, report)
     except DataError as error:
-        say("error", "unreadable", str(error).removeprefix("image: "))
+        report("error", "unreadable", str(error).removeprefix("image: "))
     return look
 
 
 def _describe(
-    look: Look, name: str, encoded: Encoded, max_pixels: int, say: Callable[[str, str, str], None]
+    look: Look, name: str, encoded: Encoded, max_pixels: int, report: Callable[[str, str, str], None]
 ) -> None:
     """Decode an image and fill in what it looks like.
 
@@ -210,36 +210,36 @@ def _describe(
     else:
         data = read_bytes(encoded)
         look.digest = hashlib.sha256(data).digest()
-        _check_format(name, open_picture(data, max_pixels=max_pixels), say)
+        _check_format(name, open_picture(data, max_pixels=max_pixels), report)
         pixels = decode_rgb(data, max_pixels=max_pixels)
-        _check_damage(data, say)
+        _check_damage(data, report)
     height, width = pixels.shape[:2]
     if min(height, width) < TINY_SIDE:
-        say("warning", "tiny", f"{width} x {height} pixels")
+        report("warning", "tiny", f"{width} x {height} pixels")
     if height * width > HUGE_PIXELS:
-        say("warning", "huge", f"{width} x {height} pixels; a smaller copy would train faster")
+        report("warning", "huge", f"{width} x {height} pixels; a smaller copy would train faster")
     if max(height, width) > LONG_ASPECT * min(height, width):
-        say("warning", "long", f"{width} x {height} pixels; a centre crop sees little of it")
+        report("warning", "long", f"{width} x {height} pixels; a centre crop sees little of it")
     grey = Image.fromarray(pixels).convert("L")
     look.thumbnail = np.asarray(grey.resize((16, 16), Image.Resampling.BOX))
     look.fingerprint = _fingerprint(grey)
 
 
-def _check_format(name: str, picture: Image.Image, say: Callable[[str, str, str], None]) -> None:
+def _check_format(name: str, picture: Image.Image, report: Callable[[str, str, str], None]) -> None:
     """Compare a file's kind with its name, and name the unusual kinds."""
     suffix = Path(name).suffix.lower()
     expected = FORMATS.get(picture.format or "")
     if expected and is_image_name(name) and suffix not in expected:
-        say("warning", "extension", f"is a {picture.format} file; rename it to {expected[0]}")
+        report("warning", "extension", f"is a {picture.format} file; rename it to {expected[0]}")
     if picture.mode == "CMYK":
-        say("warning", "cmyk", "CMYK colours are converted without a colour profile")
+        report("warning", "cmyk", "CMYK colours are converted without a colour profile")
     if picture.mode.startswith("I"):
-        say("warning", "16-bit", "16-bit grey values are reduced to 8 bits")
+        report("warning", "16-bit", "16-bit grey values are reduced to 8 bits")
     if picture.format != "MPO" and getattr(picture, "is_animated", False):  # a count would read them all
-        say("warning", "animated", "only the first frame is used")
+        report("warning", "animated", "only the first frame is used")
 
 
-def _check_damage(data: bytes, say: Callable[[str, str, str], None]) -> None:
+def _check_damage(data: bytes, report: Callable[[str, str, str], None]) -> None:
     """Report JPEG files that Pillow reads although something inside is wrong."""
     header = read_jpeg_header(data)
     if header is None or not header.plain:
@@ -251,7 +251,7 @@ def _check_damage(data: bytes, say: Callable[[str, str, str], None]) -> None:
     try:
         simplejpeg.decode_jpeg(data, strict=True)
     except Exception as error:  # it was read before, by Pillow
-        say("warning", "damaged", f"readable, but {error}".strip().rstrip("."))
+        report("warning", "damaged", f"readable, but {error}".strip().rstrip("."))
 
 
 def _fingerprint(grey: Image.Image) -> int | None:

@@ -27,7 +27,7 @@ def test_a_run_is_marked_as_training_marked_it(scenes, tmp_path, task, mark):
         "run.threads": 1,
     }
     recipe, _ = build_recipe(f"scenes_{task}", "", flags)
-    result = train(recipe, tmp_path / "run", say=lambda line: None)
+    result = train(recipe, tmp_path / "run", log=lambda line: None)
     found = evaluate(tmp_path / "run", threads=1)
     assert found.metrics[mark] == pytest.approx(result.metrics[mark], abs=1e-6)
     assert found.count == 3

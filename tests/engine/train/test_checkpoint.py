@@ -30,7 +30,7 @@ def quiet(line):
 def whole(settings_for, tmp_path_factory):
     """A run that was stopped by its number of steps, with two checkpoints."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    train(build_recipe("", "", settings_for(run__save_steps=5))[0], folder, say=quiet)
+    train(build_recipe("", "", settings_for(run__save_steps=5))[0], folder, log=quiet)
     return folder
 
 
@@ -94,7 +94,7 @@ def test_last_weights_edited_in_place_are_found(run, capsys):
 def test_a_part_that_was_never_saved_is_refused(settings_for, tmp_path, capsys):
     run = tmp_path / "run"
     plain = settings_for(ema__decay=0.0, run__max_steps=1)
-    train(build_recipe("", "", plain)[0], run, say=quiet)
+    train(build_recipe("", "", plain)[0], run, log=quiet)
     (newest,) = checkpoints(run)
     shutil.copyfile(newest / "model.safetensors", newest / "ema.safetensors")
     assert main(["train", "--resume", str(run)]) == 2
@@ -152,7 +152,7 @@ def test_checkpoints_without_sums_still_load(run):
     for folder in checkpoints(run):
         old_format(folder)
     older = checkpoints(run)[1]
-    result = train(load_recipe(run / "recipe.yaml"), run, resume=older.name, say=quiet)
+    result = train(load_recipe(run / "recipe.yaml"), run, resume=older.name, log=quiet)
     assert result.steps == 12
     assert (checkpoints(run)[0] / "state.sha256").is_file()
 

@@ -60,8 +60,8 @@ def plan_for(photos):
 def whole(plan_for, tmp_path_factory):
     """A conversion run from a bare name to its comparison, and what it said."""
     folder, lines = tmp_path_factory.mktemp("whole") / "run", []
-    base = sparsify_and_tune(plan_for(), folder, say=lines.append)
-    found = compare(folder, base.source, folder / CONVERTED, seconds=0, command="again", say=lines.append)
+    base = sparsify_and_tune(plan_for(), folder, log=lines.append)
+    found = compare(folder, base.source, folder / CONVERTED, seconds=0, command="again", log=lines.append)
     return folder, base, found, lines
 
 
@@ -73,7 +73,7 @@ def trained(plan_for, photos, tmp_path_factory):
         "run.threads": 1, "run.seed": 7, "model.name": f"timm/{NAME}", **BARE, "schedule.epochs": 1,
     }  # fmt: skip
     folder = tmp_path_factory.mktemp("trained") / "run"
-    train(build_recipe("finetune_small", "", flags)[0], folder, say=lambda line: None)
+    train(build_recipe("finetune_small", "", flags)[0], folder, log=lambda line: None)
     return folder
 
 
@@ -134,9 +134,9 @@ def test_a_stopped_run_ends_with_the_same_bits(whole, plan_for, tmp_path, stage)
 
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        sparsify_and_tune(plan_for(), folder, say=stop)
+        sparsify_and_tune(plan_for(), folder, log=stop)
     assert (folder / CONVERTED).exists() == (stage == "tune")
-    sparsify_and_tune(load_plan(folder), folder, resume=True, say=lambda line: None)
+    sparsify_and_tune(load_plan(folder), folder, resume=True, log=lambda line: None)
     for name in ("base/best.safetensors", CONVERTED, "best.safetensors", "last.safetensors"):
         want, have = read_weights(whole[0] / name)[0], read_weights(folder / name)[0]
         assert want.keys() == have.keys()
@@ -149,7 +149,7 @@ def test_a_base_trained_on_the_data_teaches_at_once(trained, plan_for, photos, t
     assert "divided as it was" in notes[0]
     assert plan.recipe.run.seed == 7
     lines = []
-    base = sparsify_and_tune(plan, tmp_path / "run", say=lines.append)
+    base = sparsify_and_tune(plan, tmp_path / "run", log=lines.append)
     assert base.source == str(trained)
     assert not (tmp_path / "run" / "base").exists()
     found = compare(tmp_path / "run", base.source, tmp_path / "run" / CONVERTED, seconds=0)
@@ -165,13 +165,13 @@ def test_other_teachers_leave_the_base_alone(teacher, trained, plan_for, tmp_pat
     folder, lines = tmp_path / "run", []
     source = str(trained) if teacher == "trained" else teacher
     plan = plan_for(teacher=source, schedule__epochs=1, loss__distill="hard")
-    base = sparsify_and_tune(plan, folder, say=lines.append)
+    base = sparsify_and_tune(plan, folder, log=lines.append)
     assert not base.trained
     assert any("no accuracy before" in line for line in lines)
     assert read_weights(folder / BASE)[1].origin == UNTRAINED
     has_teacher = "loss_teacher" in (folder / "log.jsonl").read_text()
     assert has_teacher == (teacher == "trained")
-    again = sparsify_and_tune(load_plan(folder), folder, resume=True, say=lines.append)
+    again = sparsify_and_tune(load_plan(folder), folder, resume=True, log=lines.append)
     assert not again.trained
     found = compare(folder, base.source, folder / CONVERTED, judged=base.trained, seconds=0)
     assert found.change is None
@@ -238,13 +238,13 @@ def test_plans_survive_the_file(plan_for, tmp_path):
 )
 def test_refusals(base, changes, message, plan_for, tmp_path):
     with pytest.raises(SaccadeError, match=message):
-        sparsify_and_tune(plan_for(base, **changes), tmp_path / "run", say=lambda line: None)
+        sparsify_and_tune(plan_for(base, **changes), tmp_path / "run", log=lambda line: None)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_is_not_used_twice(whole, plan_for):
     with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
-        sparsify_and_tune(plan_for(), whole[0], say=lambda line: None)
+        sparsify_and_tune(plan_for(), whole[0], log=lambda line: None)
 
 
 def test_the_command_end_to_end(trained, photos, tmp_path, capsys):
@@ -305,7 +305,7 @@ def test_a_named_base_with_other_classes_starts_from_its_file(trained, plan_for,
         weights=str(tmp_path / "w.ckpt"), schedule__epochs=1, optim__lr=1e-12, model__pretrained="auto"
     )
     folder, lines = tmp_path / "run", []
-    sparsify_and_tune(plan, folder, say=lines.append)
+    sparsify_and_tune(plan, folder, log=lines.append)
     assert any("has 5 other classes" in line for line in lines)
     base, _ = load_model(folder / "base")
     x = torch.randn(2, 3, 32, 32)

@@ -151,6 +151,6 @@ def test_training_feeds_the_teacher_so(settings_for, tmp_path):
     said = []
     flags = {"loss__distill": "soft", "loss__teacher": str(tmp_path / "teacher.safetensors")}
     small = settings_for(**flags, run__max_steps=2, model__name="shvit_s1", model__options={}, data__size=48)
-    result = train(build_recipe("", "", small)[0], tmp_path / "run", say=said.append)
+    result = train(build_recipe("", "", small)[0], tmp_path / "run", log=said.append)
     assert result.steps == 2
     assert "loss_teacher" in (tmp_path / "run/log.jsonl").read_text()

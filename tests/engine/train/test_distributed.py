@@ -37,7 +37,7 @@ def test_two_processes_train_as_one_does(settings_for, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     train(
-        build_recipe("", "", settings_for(**same, data__batch=10))[0], tmp_path / "one", say=lambda line: None
+        build_recipe("", "", settings_for(**same, data__batch=10))[0], tmp_path / "one", log=lambda line: None
     )
     state = json.loads(next((tmp_path / "two/checkpoints").glob("step-*/state.json")).read_text())
     assert state["num_processes"] == 2

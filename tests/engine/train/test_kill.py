@@ -58,9 +58,9 @@ def test_killed_in_an_epoch_and_resumed_in_another_process(settings_for, tmp_pat
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     folder = tmp_path / "killed"
-    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=lambda line: None)
+    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, log=lambda line: None)
     assert result.reason == "all epochs done"
-    train(build_recipe("", "", settings)[0], tmp_path / "whole", say=lambda line: None)
+    train(build_recipe("", "", settings)[0], tmp_path / "whole", log=lambda line: None)
     assert_same(folder, tmp_path / "whole")
 
 
@@ -68,7 +68,7 @@ def test_killed_in_an_epoch_and_resumed_in_another_process(settings_for, tmp_pat
 def test_killed_again_and_again_at_random_moments(settings_for, tmp_path):
     """At random times, so also while a checkpoint, the best weights or the log are being written."""
     settings = settings_for(**SHVIT | {"schedule__epochs": 8}, run__save_steps=1, run__keep=2)
-    train(build_recipe("", "", settings)[0], tmp_path / "whole", say=lambda line: None)
+    train(build_recipe("", "", settings)[0], tmp_path / "whole", log=lambda line: None)
     folder, rng, kills = tmp_path / "killed", random.Random(0), 0
     for _ in range(60):
         begun = (folder / "recipe.yaml").exists()

@@ -32,7 +32,7 @@ def quiet(line):
 def whole(recipe_for, tmp_path_factory):
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    result = train(recipe_for(), folder, say=quiet)
+    result = train(recipe_for(), folder, log=quiet)
     return folder, result
 
 
@@ -96,7 +96,7 @@ def test_best_weights_carry_a_card_with_labels_and_numbers(whole):
 
 def test_loss_falls_and_two_colours_are_told_apart(recipe_for, tmp_path):
     recipe = recipe_for(schedule__epochs=12, augment__mixup=0.0, optim__lr=2e-3)
-    result = train(recipe, tmp_path / "run", say=quiet)
+    result = train(recipe, tmp_path / "run", log=quiet)
     losses = [float(row["train_loss"]) for row in table(tmp_path / "run")]
     assert losses[-1] < losses[0] - 0.1
     assert result.metrics["top1"] == 1.0
@@ -117,11 +117,11 @@ def test_interrupted_and_resumed_ends_with_the_same_bits(recipe_for, whole, tmp_
     monkeypatch.setattr(Run, "step", step)
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(recipe_for(), folder, say=said.append)
+        train(recipe_for(), folder, log=said.append)
     assert said[-1] == f"interrupted and saved; go on with: saccade train --resume {folder}"
     monkeypatch.setattr(Run, "step", original)
     torch.manual_seed(99)  # whatever happened in between must not matter
-    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=quiet)
+    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, log=quiet)
     assert_same(folder, whole[0])
     assert result.metrics == whole[1].metrics
     ours = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -136,7 +136,7 @@ def test_resuming_a_finished_run_changes_nothing(photos, whole, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(whole[0], folder)
     said = []
-    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=said.append)
+    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, log=said.append)
     assert "this run is over" in said[-1]
     assert result.metrics == whole[1].metrics
     assert_same(folder, whole[0])
@@ -144,7 +144,7 @@ def test_resuming_a_finished_run_changes_nothing(photos, whole, tmp_path):
 
 def test_a_new_run_does_not_overwrite_an_old_one(recipe_for, whole):
     with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
-        train(recipe_for(), whole[0], say=quiet)
+        train(recipe_for(), whole[0], log=quiet)
 
 
 def test_changed_settings_are_refused_on_resume(whole):
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(recipe
         SaccadeError,
         match=r"the loss is nan at step 3 \(epoch 1, learning rate \d.*what was saved before is kept in",
     ):
-        train(recipe_for(run__save_steps=1), folder, say=quiet)
+        train(recipe_for(run__save_steps=1), folder, log=quiet)
     snapshot = load_snapshot(folder)
     assert snapshot is not None
     assert snapshot.progress.step == 2
@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(recipe
 def test_a_run_that_fails_before_anything_was_saved_says_so(recipe_for, tmp_path, spoil):
     spoil({1}, lambda loss: loss * float("nan"))
     with pytest.raises(SaccadeError, match=r"the loss is nan at step 1 .*; nothing had been saved yet"):
-        train(recipe_for(), tmp_path / "run", say=quiet)
+        train(recipe_for(), tmp_path / "run", log=quiet)
 
 
 @pytest.mark.parametrize("clip", ["norm", "none", "agc"])
@@ -227,7 +227,7 @@ def test_a_step_whose_gradient_is_not_finite_changes_nothing(recipe_for, tmp_pat
     }
     folder = tmp_path / "run"
     spoil({step}, endless_slope)
-    result = train(recipe_for(**flags), folder, say=said.append)
+    result = train(recipe_for(**flags), folder, log=said.append)
     assert result.reason == "all epochs done"
     assert all_finite(folder)
     states = [
@@ -254,7 +254,7 @@ def test_gradients_that_stay_infinite_end_the_run(recipe_for, tmp_path, spoil):
     with pytest.raises(
         SaccadeError, match=r"the gradients of 10 steps in a row were not finite, the last at step 13 "
     ):
-        train(recipe_for(schedule__epochs=20), folder, say=quiet)
+        train(recipe_for(schedule__epochs=20), folder, log=quiet)
     assert [entry["step"] for entry in entries(folder, "skipped")] == list(range(4, 14))
     assert all_finite(folder)
 
@@ -262,7 +262,7 @@ def test_gradients_that_stay_infinite_end_the_run(recipe_for, tmp_path, spoil):
 def test_a_whole_run_without_a_finite_gradient_is_no_success(recipe_for, tmp_path, spoil):
     spoil(range(100), endless_slope)
     with pytest.raises(SaccadeError, match="the gradients of 3 steps in a row were not finite"):
-        train(recipe_for(run__max_steps=3), tmp_path / "run", say=quiet)
+        train(recipe_for(run__max_steps=3), tmp_path / "run", log=quiet)
 
 
 @pytest.mark.parametrize("model", ["timm/test_vit2", "shvit_s1"])
@@ -273,7 +273,7 @@ def test_a_far_too_high_learning_rate_is_an_error_and_spoils_no_file(recipe_for,
     with pytest.raises(
         SaccadeError, match=r"at step \d+ \(epoch \d+, learning rate \d.*try a lower --optim\.lr"
     ):
-        train(recipe, folder, say=quiet)
+        train(recipe, folder, log=quiet)
     assert entries(folder, "epoch")
     assert all_finite(folder) or not list(folder.rglob("*.safetensors"))
 
@@ -290,7 +290,7 @@ def test_answers_that_are_not_numbers_are_never_the_best(recipe_for, tmp_path, m
     monkeypatch.setattr(Classify, "run", run)
     folder = tmp_path / "run"
     said = []
-    result = train(recipe_for(ema__decay=0.0, schedule__epochs=2), folder, say=said.append)
+    result = train(recipe_for(ema__decay=0.0, schedule__epochs=2), folder, log=said.append)
     assert result.epoch == 1
     assert any("model top1 NaN" in line and "best" not in line for line in said)
     first, second = entries(folder, "epoch")
@@ -312,7 +312,7 @@ def test_weights_that_are_not_finite_are_not_written_over_good_ones(recipe_for, 
     monkeypatch.setattr(Run, "step", step)
     folder = tmp_path / "run"
     with pytest.raises(SaccadeError, match=r"exp_avg_sq is not finite, so it was not saved, at step 2"):
-        train(recipe_for(run__save_steps=1), folder, say=quiet)
+        train(recipe_for(run__save_steps=1), folder, log=quiet)
     snapshot = load_snapshot(folder)
     assert snapshot is not None
     assert snapshot.progress.step == 1
@@ -333,7 +333,7 @@ def test_a_full_disk_costs_a_sentence_and_nothing_else(recipe_for, tmp_path, mon
 
     monkeypatch.setattr(saccade.engine.train.checkpoint, "save_file", save_file)
     with pytest.raises(SaccadeError, match=r"the disk is full; nothing saved before is lost.*--resume"):
-        train(recipe_for(run__save_steps=2), folder, say=quiet)
+        train(recipe_for(run__save_steps=2), folder, log=quiet)
     monkeypatch.undo()
     snapshot = load_snapshot(folder)
     assert snapshot is not None
@@ -347,7 +347,7 @@ def test_broken_images_are_listed_and_do_not_stop_the_run(recipe_for, photos, tm
     for name in ("red/0.png", "blue/3.png"):
         (data / name).write_bytes((data / name).read_bytes()[:40])
     said = []
-    result = train(recipe_for(data__source=str(data), schedule__epochs=2), tmp_path / "run", say=said.append)
+    result = train(recipe_for(data__source=str(data), schedule__epochs=2), tmp_path / "run", log=said.append)
     rows = list(csv.DictReader((tmp_path / "run/skipped.csv").read_text().splitlines()))
     assert {row["name"] for row in rows} == {"red/0.png", "blue/3.png"}
     assert result.skipped == 2
@@ -362,13 +362,13 @@ def test_accumulating_batches_equals_one_large_batch(recipe_for, tmp_path):
         "optim__clip": "none",
         "run__max_steps": 3,
     }
-    train(recipe_for(data__batch=12, **plain), tmp_path / "a", say=quiet)
+    train(recipe_for(data__batch=12, **plain), tmp_path / "a", log=quiet)
     train(
         recipe_for(data__batch=6, run__accumulate=2, optim__lr=1e-3, **plain),
         tmp_path / "c",
-        say=quiet,
+        log=quiet,
     )
-    train(recipe_for(data__batch=12, optim__lr=1e-3, **plain), tmp_path / "b", say=quiet)
+    train(recipe_for(data__batch=12, optim__lr=1e-3, **plain), tmp_path / "b", log=quiet)
     one, other = load_file(tmp_path / "b/last.safetensors"), load_file(tmp_path / "c/last.safetensors")
     for name in one:
         # AdamW divides by the gradient's size, so rounding shows up to a share of the step, 1e-3.
@@ -378,7 +378,7 @@ def test_accumulating_batches_equals_one_large_batch(recipe_for, tmp_path):
 def test_one_batch_can_be_learnt_by_heart(recipe_for, tmp_path):
     recipe = recipe_for(run__overfit=True, schedule__epochs=20, optim__lr=2e-3, loss__label_smoothing=0.0)
     recipe.model.options = {"img_size": 32}
-    train(recipe, tmp_path / "run", say=quiet)
+    train(recipe, tmp_path / "run", log=quiet)
     assert recipe.augment.mixup == 0.0
     losses = [float(row["train_loss"]) for row in table(tmp_path / "run")]
     assert losses[-1] < 0.05 < losses[0]
@@ -387,17 +387,17 @@ def test_one_batch_can_be_learnt_by_heart(recipe_for, tmp_path):
 def test_data_that_changed_is_refused_on_resume(photos, recipe_for, tmp_path):
     data = tmp_path / "photos"
     shutil.copytree(photos, data)
-    train(recipe_for(data__source=str(data), run__max_steps=1), tmp_path / "run", say=quiet)
+    train(recipe_for(data__source=str(data), run__max_steps=1), tmp_path / "run", log=quiet)
     for i in range(6):
         (data / "red" / f"{i}.png").unlink()
     with pytest.raises(ConfigError, match=r"had 20 training images when .* was begun and has 15 now"):
-        train(load_recipe(tmp_path / "run/recipe.yaml"), tmp_path / "run", resume=True, say=quiet)
+        train(load_recipe(tmp_path / "run/recipe.yaml"), tmp_path / "run", resume=True, log=quiet)
 
 
 @pytest.mark.parametrize("precision", ["bf16"])
 def test_mixed_precision_and_recomputation_train(recipe_for, tmp_path, precision):
     flags = {"model__name": "shvit_s1", "model__options": {}, "run__recompute": True, "run__max_steps": 2}
-    result = train(recipe_for(run__precision=precision, **flags), tmp_path / "run", say=quiet)
+    result = train(recipe_for(run__precision=precision, **flags), tmp_path / "run", log=quiet)
     assert result.steps == 2
     assert {t.dtype for t in load_file(tmp_path / "run/last.safetensors").values()} == {
         torch.float32,
@@ -407,31 +407,31 @@ def test_mixed_precision_and_recomputation_train(recipe_for, tmp_path, precision
 
 def test_tensorboard_is_written_when_asked_for(recipe_for, tmp_path):
     pytest.importorskip("tensorboard")
-    train(recipe_for(run__tensorboard=True, run__max_steps=1), tmp_path / "run", say=quiet)
+    train(recipe_for(run__tensorboard=True, run__max_steps=1), tmp_path / "run", log=quiet)
     assert [path.name.startswith("events") for path in (tmp_path / "run/tensorboard").iterdir()] == [True]
 
 
 def test_sharding_where_there_is_none_is_refused(recipe_for, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match="FSDP was asked for, but it needs several GPU processes"):
-        train(recipe_for(), tmp_path / "run", say=quiet)
+        train(recipe_for(), tmp_path / "run", log=quiet)
 
 
 def test_early_stopping_and_target(recipe_for, tmp_path):
     early = recipe_for(run__patience=1, schedule__epochs=30, optim__lr=1e-12, ema__decay=0.0)
     early.schedule.min_lr = early.schedule.warmup_lr = 0.0
-    result = train(early, tmp_path / "early", say=quiet)
+    result = train(early, tmp_path / "early", log=quiet)
     assert result.reason == "no better top1 for 1 epochs"
     assert result.epochs == 2
     target = recipe_for(run__target=0.4, schedule__epochs=30)
-    assert train(target, tmp_path / "target", say=quiet).reason == "top1 reached 0.4"
+    assert train(target, tmp_path / "target", log=quiet).reason == "top1 reached 0.4"
 
 
 def test_fine_tuning_from_a_run_starts_from_its_weights(recipe_for, whole, tmp_path):
     recipe = recipe_for(
         model__weights=str(whole[0]), optim__freeze=("backbone",), run__max_steps=1, ema__decay=0.0
     )
-    train(recipe, tmp_path / "run", say=quiet)
+    train(recipe, tmp_path / "run", log=quiet)
     before, after = load_file(whole[0] / "best.safetensors"), load_file(tmp_path / "run/last.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
@@ -441,7 +441,7 @@ def test_fine_tuning_from_a_run_starts_from_its_weights(recipe_for, whole, tmp_p
 def test_weights_of_another_model_are_refused(recipe_for, whole, tmp_path):
     recipe = recipe_for(model__weights=str(whole[0]), model__name="shvit_s1", model__options={})
     with pytest.raises(ConfigError, match=r"holds timm/test_vit2 and model\.name is shvit_s1"):
-        train(recipe, tmp_path / "run", say=quiet)
+        train(recipe, tmp_path / "run", log=quiet)
 
 
 def test_published_weights_asked_for_and_not_to_be_had(recipe_for, tmp_path, monkeypatch):
@@ -453,7 +453,7 @@ def test_published_weights_asked_for_and_not_to_be_had(recipe_for, tmp_path, mon
     monkeypatch.setattr(saccade.zoo.published, "fetch_file", fetch)
     flags = {"model__name": "shvit_s1", "model__options": {}, "run__max_steps": 1}
     with pytest.raises(WeightsError, match="the hub cannot be reached"):
-        train(recipe_for(model__pretrained="yes", **flags), tmp_path / "yes", say=quiet)
+        train(recipe_for(model__pretrained="yes", **flags), tmp_path / "yes", log=quiet)
     said = []
-    train(recipe_for(model__pretrained="auto", **flags), tmp_path / "auto", say=said.append)
+    train(recipe_for(model__pretrained="auto", **flags), tmp_path / "auto", log=said.append)
     assert any(line.startswith("starting from random weights: the hub cannot") for line in said)

@@ -94,9 +94,9 @@ def test_a_terminated_training_saves_and_ends_with_the_same_bits(recipe_file, se
     assert f"interrupted and saved; go on with: saccade train --resume {folder}" in said
     assert "Traceback" not in said
     assert not hidden(tmp_path)
-    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=lambda line: None)
+    result = train(load_recipe(folder / "recipe.yaml"), folder, resume=True, log=lambda line: None)
     assert result.reason == "all epochs done"
-    train(build_recipe("", "", settings_for(**changes))[0], tmp_path / "whole", say=lambda line: None)
+    train(build_recipe("", "", settings_for(**changes))[0], tmp_path / "whole", log=lambda line: None)
     assert_same(folder, tmp_path / "whole")
 
 

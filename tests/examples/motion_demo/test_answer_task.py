@@ -119,7 +119,7 @@ def test_the_recipe_trains_and_what_is_tuned_fits_the_base(home, tmp_path):
     result = train(
         build_recipe(file=RECIPES / "motion_answer.yaml", flags=flags)[0],
         tmp_path / "run",
-        say=lambda line: None,
+        log=lambda line: None,
     )
     assert 0 < result.metrics["likelihood"] < 1
     from saccade.tasks.open import load_model

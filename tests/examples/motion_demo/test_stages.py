@@ -33,7 +33,7 @@ def test_another_plan_is_refused(tmp_path):
 @pytest.mark.slow
 def test_from_nothing_to_a_table_and_again(tmp_path):
     said: list[str] = []
-    found = run_demo(tmp_path, SMALLEST, say=said.append)
+    found = run_demo(tmp_path, SMALLEST, log=said.append)
     assert list(found.rows) == [
         "model", "question only", "boxes only", "pixels only", "constant", "untuned",
     ]  # fmt: skip
@@ -41,7 +41,7 @@ def test_from_nothing_to_a_table_and_again(tmp_path):
     assert (tmp_path / "score" / "score.json").is_file()
     drawn = (tmp_path / "train" / "images-00000.npy").stat().st_mtime_ns
     again = run_demo(
-        tmp_path, SMALLEST, say=said.append, others={"exact": tmp_path / "bench" / "tracks.jsonl"}
+        tmp_path, SMALLEST, log=said.append, others={"exact": tmp_path / "bench" / "tracks.jsonl"}
     )
     assert (tmp_path / "train" / "images-00000.npy").stat().st_mtime_ns == drawn  # nothing is done twice
     assert again.rows["model"] == found.rows["model"]

@@ -184,7 +184,7 @@ def test_the_recipe_trains_and_its_weights_open_again(sets, tmp_path):
     result = train(
         build_recipe(file=RECIPES / "motion_small.yaml", flags=flags)[0],
         tmp_path / "run",
-        say=lambda line: None,
+        log=lambda line: None,
     )
     assert set(result.metrics) >= {"mean", "blind", "hour", "way"}
     model, card = load_model(tmp_path / "run")

@@ -42,7 +42,7 @@ def flags_for(bases, stkit):
 
 
 def tune(flags, folder, **more):
-    return train(build_recipe("", "", flags | more)[0], folder, say=lambda line: None)
+    return train(build_recipe("", "", flags | more)[0], folder, log=lambda line: None)
 
 
 def losses_of(folder):
@@ -114,7 +114,7 @@ def test_a_run_that_died_ends_with_the_same_bits(flags_for, family, options, tmp
         tune(flags, tmp_path / "died")
     monkeypatch.undo()
     recipe = load_recipe(tmp_path / "died" / "recipe.yaml")
-    train(recipe, tmp_path / "died", resume=True, say=lambda line: None)
+    train(recipe, tmp_path / "died", resume=True, log=lambda line: None)
     assert_same(tmp_path / "whole", tmp_path / "died")
 
 
@@ -131,7 +131,7 @@ def test_killed_and_resumed_in_another_process(flags_for, tmp_path):
         assert any(step >= 3 for step in steps), process.stderr.read()
         process.send_signal(signal.SIGKILL)
     folder = tmp_path / "killed"
-    train(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=lambda line: None)
+    train(load_recipe(folder / "recipe.yaml"), folder, resume=True, log=lambda line: None)
     tune(flags, tmp_path / "whole")
     assert_same(folder, tmp_path / "whole")
 

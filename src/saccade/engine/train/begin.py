@@ -195,7 +195,7 @@ def carry_out(
     from saccade.engine.train.loop import train as run
 
     return run(
-        plan.recipe, plan.folder, resume=plan.resume, say=log, quiet=quiet,
+        plan.recipe, plan.folder, resume=plan.resume, log=log, quiet=quiet,
         allow_pipe=allow_pipe, allow_address=allow_address,
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ from saccade.engine.bench.run import Row, bench
 from saccade.engine.evaluate.compare import accuracy_change, comparison_section
 from saccade.engine.evaluate.evaluate import SHOWN, evaluate
 from saccade.engine.evaluate.page import write_report, write_summary
+from saccade.engine.train.log import Log
 from saccade.files import write_text
 from saccade.tasks.evaluation import Evaluation
 from saccade.tasks.intervals import Interval
 
-Say = Callable[[str], None]
 STAGES = ("base", "converted", "fine-tuned")
 
 
@@ -59,7 +58,7 @@ class Comparison:
 
 def compare_speed(
     base: Path | str, after: Path | str, *, threads: int = 1, backend: str = "torch", seconds: float = 5.0,
-    say: Say = lambda text: None,
+    log: Log = lambda text: None,
 ) -> Comparison:  # fmt: skip
     """Measure two networks in turn in this process, both in the same runtime on the CPU.
 
@@ -69,14 +68,14 @@ def compare_speed(
         threads: Of both.
         backend: A backend of `saccade bench`.
         seconds: For each of latency (batch 1) and throughput (the best of a few batches).
-        say: Takes lines for the user.
+        log: Takes lines for the user.
 
     Returns:
         Rows without accuracies, first the base, last the converted network.
     """
     before = torch.get_num_threads()
     try:
-        found = bench([str(base), str(after)], [backend], threads=threads, seconds=seconds, log=say)
+        found = bench([str(base), str(after)], [backend], threads=threads, seconds=seconds, log=log)
     finally:
         torch.set_num_threads(before)
     rows = [_speed_row(stage, found[i], found[2 + i]) for i, stage in enumerate((STAGES[0], STAGES[2]))]
@@ -97,7 +96,7 @@ def compare(
     seconds: float = 5.0,
     seed: int = 0,
     command: str = "",
-    say: Say = lambda text: None,
+    log: Log = lambda text: None,
 ) -> Comparison:
     """Measure a finished conversion run and write comparison.json, report.html and report.md into it.
 
@@ -112,13 +111,13 @@ def compare(
         seconds: See `compare_speed`.
         seed: Of the bootstrap.
         command: How to make this again, for the page.
-        say: Takes lines for the user.
+        log: Takes lines for the user.
     """
     folder = Path(folder)
     sources = {STAGES[2]: folder} | ({STAGES[0]: base, STAGES[1]: converted} if judged else {})
     found: dict[str, Evaluation] = {}
     for stage, source in sources.items():
-        say(f"measuring the accuracy: {stage}")
+        log(f"measuring the accuracy: {stage}")
         found[stage] = evaluate(
             source,
             like=folder,
@@ -127,7 +126,7 @@ def compare(
             seed=seed,
             shown=SHOWN // 2 if source == folder else 0,
         )
-    say("measuring the speed, both in turn")
+    log("measuring the speed, both in turn")
     result = compare_speed(base, folder, threads=threads, backend=backend, seconds=seconds)
     if judged:
         result.rows.insert(1, dict.fromkeys(result.rows[0]) | {"stage": STAGES[1]})

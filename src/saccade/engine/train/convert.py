@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from torch import nn
 from saccade.data.config import read_split, same_place
 from saccade.data.opening import is_divided, open_pair
 from saccade.engine.bench.cost import count_macs, count_params
+from saccade.engine.train.log import Log
 from saccade.engine.train.loop import Interrupted, train, train_held
 from saccade.engine.train.recipe import (
     PLACES,
@@ -52,7 +53,6 @@ from saccade.zoo.loading import save_weights
 from saccade.zoo.registry import create_model, list_models
 from saccade.zoo.sparse import sparsify
 
-Say = Callable[[str], None]
 PLAN = "sparsify.yaml"
 CONVERTED = "converted.safetensors"
 START = "start.safetensors"
@@ -116,13 +116,13 @@ def check_plan(plan: ConvertPlan) -> ConvertPlan:
     return plan
 
 
-def open_base(plan: ConvertPlan, say: Say) -> Base:
+def open_base(plan: ConvertPlan, log: Log) -> Base:
     """Build the network to be converted, with its weights.
 
     Args:
         plan: Its `base`, `weights`, and of the recipe `model` and `data.size`, which is filled in when the model's
             options say it.
-        say: Takes lines for the user.
+        log: Takes lines for the user.
 
     Raises:
         ConfigError: No such model, one that is no timm model, or settings that do not go with a file.
@@ -172,7 +172,7 @@ def open_base(plan: ConvertPlan, say: Say) -> Base:
         except WeightsError as error:
             if recipe.model.pretrained == "yes" or not recipe.data.source:
                 raise
-            say(f"starting from random weights: {error}")
+            log(f"starting from random weights: {error}")
     return Base(create_model(card.model, **options).eval(), card, "", False)
 
 
@@ -235,7 +235,7 @@ def convert(base: Base, options: Mapping[str, Any]) -> tuple[nn.Module, Card]:
     return model.eval(), card
 
 
-def convert_only(plan: ConvertPlan, folder: Path | str, say: Say) -> Path:
+def convert_only(plan: ConvertPlan, folder: Path | str, log: Log) -> Path:
     """Convert without data: write the base and its STViT form into a folder.
 
     Returns:
@@ -245,7 +245,7 @@ def convert_only(plan: ConvertPlan, folder: Path | str, say: Say) -> Path:
         SaccadeError: As `open_base` and `convert`.
     """
     folder = Path(folder)
-    base = open_base(check_plan(plan), say)
+    base = open_base(check_plan(plan), log)
     model, card = convert(base, plan.options)
     with alone(folder, "sparsify"):
         save_weights(base.model, folder / BASE, base.card)
@@ -254,7 +254,7 @@ def convert_only(plan: ConvertPlan, folder: Path | str, say: Say) -> Path:
 
 
 def sparsify_and_tune(
-    plan: ConvertPlan, folder: Path | str, *, resume: bool = False, say: Say = print
+    plan: ConvertPlan, folder: Path | str, *, resume: bool = False, log: Log = print
 ) -> Base:
     """Convert a base, fine-tune it with a teacher, and leave an ordinary run folder.
 
@@ -267,7 +267,7 @@ def sparsify_and_tune(
         plan: What to do.
         folder: Run folder; made when absent.
         resume: Go on with the folder's run; `plan` as `load_plan` read it.
-        say: Takes lines for the user.
+        log: Takes lines for the user.
 
     Returns:
         The base that the result is compared with; its `trained` is False when it has no accuracy on this data.
@@ -277,13 +277,13 @@ def sparsify_and_tune(
         KeyboardInterrupt: Ctrl-C or SIGTERM; everything was saved and `resume` goes on.
     """
     folder = Path(folder)
-    say = say if is_first_process() else lambda line: None
+    log = log if is_first_process() else lambda line: None
     check_plan(plan)
     with alone(folder, "sparsify"):
-        return _sparsify_held(plan, folder, say, resume=resume)
+        return _sparsify_held(plan, folder, log, resume=resume)
 
 
-def _sparsify_held(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) -> Base:
+def _sparsify_held(plan: ConvertPlan, folder: Path, log: Log, *, resume: bool) -> Base:
     """As `sparsify_and_tune`, in a folder whose lock is held."""
     first = is_first_process()
     if not resume and first and ((folder / PLAN).exists() or (folder / "recipe.yaml").exists()):
@@ -291,15 +291,15 @@ def _sparsify_held(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) -
             f"{folder} holds a run already; go on with --resume {folder}, or choose another --out"
         )
     try:
-        base = _prepare_base(plan, folder, say, resume=resume)
+        base = _prepare_base(plan, folder, log, resume=resume)
         if first and not (folder / CONVERTED).is_file():
             model, card = convert(base, plan.options)
             save_weights(model, folder / CONVERTED, card)
-            say(_cost_line(base, model))
+            log(_cost_line(base, model))
         _wait(plan)
-        _tune(plan, base, folder, say)
+        _tune(plan, base, folder, log)
     except Interrupted:
-        say(f"the whole conversion goes on with: saccade sparsify --resume {folder}")
+        log(f"the whole conversion goes on with: saccade sparsify --resume {folder}")
         raise
     return base
 
@@ -351,16 +351,16 @@ def _check_timm(model: str, given: str) -> None:
         )
 
 
-def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) -> Base:
+def _prepare_base(plan: ConvertPlan, folder: Path, log: Log, *, resume: bool) -> Base:
     """Bring the base into a form that may be converted and may teach; see `sparsify_and_tune`."""
     own, first = folder / "base", is_first_process()
     if resume and (own / "recipe.yaml").is_file():
-        train(load_recipe(own / "recipe.yaml"), own, resume=True, say=say)
+        train(load_recipe(own / "recipe.yaml"), own, resume=True, log=log)
         return Base(*load_model(own), str(own), True)
     if resume and (folder / BASE).is_file():
         model, card = load_model(folder / BASE)
         return Base(model, card, str(folder / BASE), card.origin != UNTRAINED)
-    base = open_base(plan, say)
+    base = open_base(plan, log)
     labels = open_pair(plan.recipe.data, seed=plan.recipe.run.seed).labels
     fits = base.trained and base.card.num_classes == len(labels) and base.card.labels in ([], labels)
     if first:
@@ -380,7 +380,7 @@ def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) ->
     theirs = f"the {len(labels)} classes of {plan.recipe.data.source}"
     if plan.teacher == "self":
         why = f"{base.card.num_classes} other classes" if base.trained else "no trained weights"
-        say(
+        log(
             f"{plan.base} has {why}, so it cannot teach {theirs} yet: it is trained on them first, in {own} (to skip "
             "this, give the run folder of a base trained on this data, or --teacher none)"
         )
@@ -389,9 +389,9 @@ def _prepare_base(plan: ConvertPlan, folder: Path, say: Say, *, resume: bool) ->
             if first:
                 save_weights(base.model, folder / START, base.card)
             _wait(plan)
-        train(_base_recipe(plan, base), own, say=say)
+        train(_base_recipe(plan, base), own, log=log)
         return Base(*load_model(own), str(own), True)
-    say(
+    log(
         f"{plan.base} does not know {theirs}: the classifier starts fresh, and there is no accuracy "
         "before to compare with (--teacher self would fine-tune the base first)"
     )
@@ -419,10 +419,10 @@ def _base_recipe(plan: ConvertPlan, base: Base) -> Recipe:
     return recipe
 
 
-def _tune(plan: ConvertPlan, base: Base, folder: Path, say: Say) -> None:
+def _tune(plan: ConvertPlan, base: Base, folder: Path, log: Log) -> None:
     """Fine-tune the converted network, or go on with that."""
     if (folder / "recipe.yaml").is_file():
-        train_held(load_recipe(folder / "recipe.yaml"), folder, resume=True, say=say)
+        train_held(load_recipe(folder / "recipe.yaml"), folder, resume=True, log=log)
         return
     recipe = copy.deepcopy(plan.recipe)
     _, card = read_weights(folder / CONVERTED)
@@ -434,11 +434,11 @@ def _tune(plan: ConvertPlan, base: Base, folder: Path, say: Say) -> None:
     else:
         recipe.loss.distill = "soft" if recipe.loss.distill == "none" else recipe.loss.distill
         recipe.loss.teacher = base.source if plan.teacher == "self" else plan.teacher
-    train_held(recipe, folder, say=say)
+    train_held(recipe, folder, log=log)
 
 
 def _cost_line(base: Base, model: nn.Module) -> str:
-    """Say what the conversion saves on paper."""
+    """Log what the conversion saves on paper."""
     size = int(base.card.preprocess.get("size", 0)) or int(getattr(base.model, "default_size", 224))
     size = int(base.card.options.get("img_size", size))
     before, after = (count_macs(m, size, in_chans=base.card.in_chans) for m in (base.model, model))

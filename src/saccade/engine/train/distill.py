@@ -81,7 +81,7 @@ class Teacher(nn.Module):
 
 
 def build_teacher(
-    source: str, student: Card, device: torch.device | str, say: Callable[[str], None] = lambda line: None
+    source: str, student: Card, device: torch.device | str, log: Callable[[str], None] = lambda line: None
 ) -> Teacher:
     """Build a frozen network in evaluation mode on `device`.
 
@@ -90,7 +90,7 @@ def build_teacher(
             weights file, with its model and labels where it does not say them (`saccade.Source`).
         student: Card of the network that learns: task, classes in order, evaluation transform.
         device: Where it runs.
-        say: Takes lines for the user.
+        log: Takes lines for the user.
 
     Raises:
         ConfigError: The student's task has no distillation, or the teacher does something else or has other classes.
@@ -128,12 +128,12 @@ def build_teacher(
             f"loss.teacher: {source} takes {own.get('frames')} frames and the student {theirs.get('frames')}; "
             "give both as many"
         )
-    order = _order(source, card.labels, student.labels, say)
+    order = _order(source, card.labels, student.labels, log)
     teacher = Teacher(net, own, theirs, order)
     return teacher.to(device).eval().requires_grad_(False)
 
 
-def _order(source: str, own: list[str], wanted: list[str], say: Callable[[str], None]) -> list[int] | None:
+def _order(source: str, own: list[str], wanted: list[str], log: Callable[[str], None]) -> list[int] | None:
     """Find each of the student's classes among the teacher's; None where the order is the same or unknown.
 
     Raises:
@@ -141,7 +141,7 @@ def _order(source: str, own: list[str], wanted: list[str], say: Callable[[str], 
     """
     if not own or not wanted:
         shown = ", ".join(wanted[:SHOWN]) + (", ..." if len(wanted) > SHOWN else "")
-        say(
+        log(
             f"{source} does not name its classes as the data does, so they are taken to be in the order of the "
             f"data's: {shown}"
         )

@@ -58,7 +58,7 @@ def evaluate(run: Run) -> None:
         }
         save_best(run, source)
     mean = progress.loss_sum / max(1, progress.loss_count)
-    run.log.write(
+    run.journal.write(
         "epoch",
         epoch=progress.epoch,
         step=progress.step,
@@ -70,7 +70,7 @@ def evaluate(run: Run) -> None:
     shown = "  ".join(
         f"{n} {main} {session.task.show_metric(m[main]) if n in ranks else 'NaN'}" for n, m in metrics.items()
     )
-    run.tell(
+    run.report(
         f"epoch {progress.epoch + 1}/{session.schedule.num_epochs}  loss {mean:.4f}  {shown}"
         f"{'  (best so far)' if better else ''}"
     )

@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from saccade.extras import require
 from saccade.files import convert, read_lines, usable_cores, write_text
 from saccade.files.regular import open_kept
 from saccade.shown import escape
+
+Log = Callable[[str], None]
+"""Takes lines for the user."""
 
 PLAIN_SECONDS = 10.0
 """Off a terminal, at most one progress line in so many seconds."""
@@ -149,9 +153,9 @@ class Ticker:
             self.bar.update(self.item, completed=done, description=epoch, info=info)
         elif now - self.spoken >= PLAIN_SECONDS:
             self.spoken = now
-            self.say(f"{epoch}  step {done}/{self.total}  {info}")
+            self.print(f"{epoch}  step {done}/{self.total}  {info}")
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Write a line on stderr, above the bar when there is one."""
         if self.quiet:
             return

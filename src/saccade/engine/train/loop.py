@@ -101,7 +101,7 @@ def train(
     folder: Path | str,
     *,
     resume: bool | str = False,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     quiet: bool = False,
     allow_pipe: bool = False,
     allow_address: bool = False,
@@ -113,7 +113,7 @@ def train(
         folder: Run folder; made when absent.
         resume: Go on from the folder's newest checkpoint (from the start when it has none yet), or from the one
             of this name; newer ones are then removed.
-        say: Takes lines for the user; None: stderr, from the first process only.
+        log: Takes lines for the user; None: stderr, from the first process only.
         quiet: Show no progress.
         allow_pipe: Run the commands that `data.source` and `data.val` are (pipe:...), unless they come from a file.
         allow_address: Fetch addresses and hub ids that come from a file, such as a recipe that was loaded.
@@ -127,7 +127,7 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state was saved and `resume` goes on from it.
     """
     with trusting(pipe=allow_pipe, address=allow_address), alone(folder, "training"):
-        return train_held(recipe, Path(folder), resume=resume, say=say, quiet=quiet)
+        return train_held(recipe, Path(folder), resume=resume, log=log, quiet=quiet)
 
 
 def train_held(
@@ -135,7 +135,7 @@ def train_held(
     folder: Path,
     *,
     resume: bool | str = False,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     quiet: bool = False,
 ) -> TrainResult:
     """As `train`, in a folder whose lock the caller holds."""
@@ -159,7 +159,7 @@ def train_held(
         progress = snapshot.progress
     else:
         torch.manual_seed(sample_seed(recipe.run.seed, 0, accelerator.process_index))
-    log = RunLog(folder, tensorboard=recipe.run.tensorboard, quiet=not first)
+    journal = RunLog(folder, tensorboard=recipe.run.tensorboard, quiet=not first)
     if first:
         with saving(folder / "recipe.yaml"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -168,16 +168,16 @@ def train_held(
             elif isinstance(resume, str):
                 go_back_to(folder, resume)
             write_environment(folder, **describe(session))
-            log.rewind(progress.step if snapshot else -1, progress.epoch)
+            journal.rewind(progress.step if snapshot else -1, progress.epoch)
     total = min(session.schedule.num_steps, recipe.run.max_steps or session.schedule.num_steps)
     with Ticker(total, progress.step, quiet=quiet or not first) as ticker, _watch_interrupts() as interrupted:
-        run = Run(session, folder, progress, log, ticker, say or ticker.say, interrupted, total)
+        run = Run(session, folder, progress, journal, ticker, log or ticker.print, interrupted, total)
         for line in lines:
-            run.tell(line)
-        run.tell(_opening(session, progress))
+            run.report(line)
+        run.report(_opening(session, progress))
         if not progress.finished:
             run.until_done()
-    log.close()
+    journal.close()
     return _finish(run)
 
 
@@ -208,14 +208,14 @@ class Run:
         session: Session,
         folder: Path,
         progress: Progress,
-        log: RunLog,
+        journal: RunLog,
         ticker: Ticker,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         interrupted: list[int],
         total: int,
     ):
         self.session, self.folder, self.progress = session, folder, progress
-        self.log, self.ticker, self.say, self.interrupted = log, ticker, say, interrupted
+        self.journal, self.ticker, self.log, self.interrupted = journal, ticker, log, interrupted
         self.total = total
         self.begun = time.monotonic() - progress.seconds
         self.saved_at = time.monotonic()
@@ -384,12 +384,12 @@ class Run:
     def note_skipped_step(self, report: Report) -> None:
         """Log a step that was left out, and say so once; under a loss scaler that is nothing unusual."""
         norm = report.values[GRAD_NORM]
-        self.log.write(
+        self.journal.write(
             "skipped", step=report.step, epoch=self.progress.epoch, lr=report.lr, grad_norm=str(norm)
         )
         self.progress.skipped_steps += 1
         if self.progress.skipped_steps == 1 and self.session.accelerator.scaler is None:
-            self.tell(
+            self.report(
                 f"step {report.step} was left out: the norm of its gradient is {norm}, though its loss is finite "
                 "(log.jsonl lists all such steps)"
             )
@@ -443,7 +443,7 @@ class Run:
         """
         self.look_at_losses()
         self.save()
-        self.tell(f"interrupted and saved; go on with: saccade train --resume {self.folder}")
+        self.report(f"interrupted and saved; go on with: saccade train --resume {self.folder}")
         raise Interrupted(number)
 
     def agree(self, wish: int) -> int:
@@ -470,7 +470,7 @@ class Run:
 
     def show(self, lr: float, rate: float) -> None:
         """Log the latest step and move the bar."""
-        self.log.write(
+        self.journal.write(
             "step",
             step=self.progress.step,
             epoch=self.progress.epoch,
@@ -487,17 +487,17 @@ class Run:
             if name not in self.progress.skipped:
                 self.progress.skipped[name] = reason
                 if len(self.progress.skipped) <= SHOWN_SKIPPED:
-                    self.tell(f"left out: {reason}")
+                    self.report(f"left out: {reason}")
 
     def skipped_everywhere(self) -> None:
         """Join the lists of unreadable images of all processes."""
         for other in self.session.gather(self.progress.skipped):
             self.progress.skipped.update(other)
 
-    def tell(self, text: str) -> None:
-        """Say a line from the first process."""
+    def report(self, text: str) -> None:
+        """Log a line from the first process."""
         if self.session.accelerator.is_main_process:
-            self.say(text)
+            self.log(text)
 
 
 def _finish(run: Run) -> TrainResult:
@@ -507,11 +507,11 @@ def _finish(run: Run) -> TrainResult:
         rows = [{"name": name, "reason": reason} for name, reason in sorted(progress.skipped.items())]
         with saving(run.folder / "skipped.csv"):
             write_rows(run.folder / "skipped.csv", rows)
-        run.tell(
+        run.report(
             f"{len(progress.skipped)} samples could not be read; they are listed in {run.folder / 'skipped.csv'}"
         )
     if progress.skipped_steps:
-        run.tell(
+        run.report(
             f"{progress.skipped_steps} of {progress.step} steps were left out, because their gradient was not "
             f"finite; {run.folder / 'log.jsonl'} lists them"
         )

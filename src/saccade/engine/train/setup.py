@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from saccade.data.sampler import EpochSampler, OrderedSampler
 from saccade.engine.train.adapt import adapt, without_augmentation
 from saccade.engine.train.distill import build_teacher
 from saccade.engine.train.ema import Ema
+from saccade.engine.train.log import Log
 from saccade.engine.train.optim import build_optimizer, freeze
 from saccade.engine.train.recipe import Recipe, chosen_value
 from saccade.engine.train.schedule import Schedule, make_schedule, peak_lr
@@ -39,8 +40,6 @@ from saccade.zoo.registry import FOREIGN
 SMALLEST_CHANNELS_LAST = 32
 """Up to this size the last maps are 1 x 1, and there torch 2.15's CPU kernel for the gradient of a channels-last
 bfloat16 depthwise convolution with stride 2 returns what happens to lie in memory (seen as NaN or 5e6)."""
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -102,12 +101,12 @@ class FixedBatch:
         self.start_step = start_step
 
 
-def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Session:
+def build_session(recipe: Recipe, log: Log, *, card: Card | None = None) -> Session:
     """Build the parts of a run and fill in the recipe's automatic settings, in place.
 
     Args:
         recipe: Checked.
-        say: Takes lines for the user.
+        log: Takes lines for the user.
         card: Of the checkpoint whose tensors will replace all weights; None: a fresh start.
 
     Raises:
@@ -126,14 +125,14 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     if data.train is None or len(data.train) == 0:
         raise ConfigError(f"data.source {recipe.data.source!r} has no training images")
     for note in data.notes:
-        say(note)
+        log(note)
     card.labels, card.num_classes, card.preprocess = data.labels, len(data.labels), data.preprocess
     torch.manual_seed(recipe.run.seed)
     with accelerator.main_process_first():
-        plain, trained = build_network(recipe, task, card, say) if fresh else (task.build(card), True)
+        plain, trained = build_network(recipe, task, card, log) if fresh else (task.build(card), True)
     num_images = len(data.train)
     for line in adapt(recipe, num_images, trained=trained, num_processes=accelerator.num_processes):
-        say(line)
+        log(line)
     torch.set_num_threads(chosen_value(recipe.run.threads))
     train_loader, val_loader, sampler = build_loaders(recipe, task, data, accelerator)
     if recipe.schedule.steps:
@@ -155,7 +154,7 @@ def build_session(recipe: Recipe, say: Say, *, card: Card | None = None) -> Sess
     teacher = None
     if recipe.loss.distill != "none":
         with accelerator.main_process_first():
-            teacher = build_teacher(recipe.loss.teacher, card, accelerator.device, say)
+            teacher = build_teacher(recipe.loss.teacher, card, accelerator.device, log)
     sharded = accelerator.distributed_type == DistributedType.FSDP
     check_sharded(recipe, sharded)
     global_batch = chosen_value(recipe.data.batch) * accelerator.num_processes * recipe.run.accumulate
@@ -281,7 +280,7 @@ def plan_model(recipe: Recipe, task: Task) -> Card:
     return start
 
 
-def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.Module, bool]:
+def build_network(recipe: Recipe, task: Task, card: Card, log: Log) -> tuple[nn.Module, bool]:
     """Build the network with the weights it starts from.
 
     Returns:
@@ -296,12 +295,12 @@ def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.
         if found.task != recipe.task:
             model = task.build(card)
             task.adopt(model, old, found)
-            say(f"{source} gives the backbone; the rest starts fresh")
+            log(f"{source} gives the backbone; the rest starts fresh")
             return model, True
         same = found.num_classes == card.num_classes and (not found.labels or found.labels == card.labels)
         if (found.options, found.head, found.head_options) == (card.options, card.head, card.head_options):
             if not same:
-                say(f"{source} knows {found.num_classes} other classes; the classifier starts fresh")
+                log(f"{source} knows {found.num_classes} other classes; the classifier starts fresh")
                 assert isinstance(old, Headed)
                 old.reset_classifier(card.num_classes)
             return old.train(), True
@@ -321,7 +320,7 @@ def build_network(recipe: Recipe, task: Task, card: Card, say: Say) -> tuple[nn.
         except WeightsError as error:
             if recipe.model.pretrained == "yes":
                 raise
-            say(f"starting from random weights: {error}")
+            log(f"starting from random weights: {error}")
     return task.build(card), False
 
 
@@ -383,7 +382,7 @@ class AutocastCopy(nn.Module):
 
 
 def describe(session: Session) -> dict[str, Any]:
-    """Say in plain values what is about to be trained, for env.json and the first line."""
+    """Log in plain values what is about to be trained, for env.json and the first line."""
     return {
         "model": session.card.model,
         "classes": session.card.num_classes,
