@@ -7,6 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saccade.engine.train.adapt import adapt
 from saccade.engine.train.recipe import (
     AUTOMATIC,
     Recipe,
@@ -209,3 +210,13 @@ def test_ranges_grow_from_above_zero(name, values):
     with pytest.raises(ConfigError, match=name):
         build_recipe(flags={name: values})
     build_recipe(flags={name: (0.5, 0.5)})
+
+
+@pytest.mark.parametrize(
+    ("images", "processes", "batch"),
+    [(60, 1, 16), (60, 2, 8), (60, 8, 4), (300, 1, 32), (3000, 1, 64), (0, 1, 64)],
+)
+def test_few_images_still_give_batch_norm_sixteen(images, processes, batch):
+    recipe = Recipe()
+    adapt(recipe, images, trained=False, num_processes=processes)
+    assert recipe.data.batch == batch

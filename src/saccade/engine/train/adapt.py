@@ -9,7 +9,9 @@ import torch
 from saccade.engine.train.recipe import Recipe
 
 MIN_STEPS = 8
-"""An epoch should have so many steps, if the images suffice for batches of 4."""
+"""An epoch should have so many steps, if the images suffice for batches of `MIN_BATCH`."""
+MIN_BATCH = 16
+"""Smallest global batch chosen, because statistics of fewer images are too noisy for batch norm."""
 STEPS = {"scratch": 6000, "trained": 2500}
 """Steps of a whole run that we aim for."""
 EPOCHS = {"scratch": (20, 150), "trained": (8, 40)}
@@ -33,7 +35,8 @@ def adapt(recipe: Recipe, num_images: int, *, trained: bool, num_processes: int 
     """
     start, chosen = "trained" if trained else "scratch", []
     if recipe.data.batch is None:
-        wanted = num_images // (MIN_STEPS * num_processes * recipe.run.accumulate) if num_images else 64
+        parts = num_processes * recipe.run.accumulate
+        wanted = max(num_images // MIN_STEPS, MIN_BATCH) // parts if num_images else 64
         recipe.data.batch = min(64, 1 << max(2, wanted.bit_length() - 1))
         chosen.append(f"batch {recipe.data.batch}")
     global_batch = recipe.data.batch * num_processes * recipe.run.accumulate

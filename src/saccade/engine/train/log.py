@@ -106,7 +106,7 @@ class RunLog:
 
 
 class Ticker:
-    """Shows loss, rate and time left: a bar on a terminal, now and then a plain line elsewhere."""
+    """Shows loss, gradient norm, rate and time left: a bar on a terminal, now and then a plain line elsewhere."""
 
     def __init__(self, total: int, done: int, *, quiet: bool = False):
         self.total, self.first, self.done, self.quiet = total, done, done, quiet
@@ -133,13 +133,14 @@ class Ticker:
         if self.bar is not None:
             self.bar.stop()
 
-    def step(self, done: int, epoch: str, loss: float | None, rate: float) -> None:
+    def step(self, done: int, epoch: str, loss: float, norm: float, rate: float) -> None:
         """Show that `done` steps are done.
 
         Args:
             done: Steps of the whole run.
             epoch: Such as "epoch 3/20".
             loss: The latest known.
+            norm: Global norm of its gradient before clipping.
             rate: Images a second over all processes.
         """
         if self.quiet:
@@ -147,8 +148,7 @@ class Ticker:
         self.done = done
         now = time.monotonic()
         left = (now - self.begun) / max(1, done - self.first) * (self.total - done)
-        known = f"loss {loss:.4f}  " if loss is not None else ""
-        info = f"{known}{rate:.0f} images/s  {_clock(left)} left"
+        info = f"loss {loss:.4f}  gradient norm {norm:.3g}  {rate:.0f} images/s  {_clock(left)} left"
         if self.bar is not None:
             self.bar.update(self.item, completed=done, description=epoch, info=info)
         elif now - self.spoken >= PLAIN_SECONDS:

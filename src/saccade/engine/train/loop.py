@@ -479,7 +479,7 @@ class Run:
             **finite(self.values),
         )
         epoch = f"epoch {self.progress.epoch + 1}/{self.session.schedule.num_epochs}"
-        self.ticker.step(self.progress.step, epoch, self.values["loss"], rate)
+        self.ticker.step(self.progress.step, epoch, self.values["loss"], self.values[GRAD_NORM], rate)
 
     def note_skipped(self, batch: Batch) -> None:
         """Remember images that could not be read, and name the first few."""

@@ -108,11 +108,14 @@ class LossConfig:
 
     label_smoothing: Annotated[float, within(0, 0.999)] = 0.1
     distill: Literal["none", "hard", "soft"] = "none"
-    """none, hard (teacher's answer as label) or soft (teacher's shares)."""
+    """none, hard (teacher's answer as label) or soft (KL to the teacher's shares, mean over the batch, times
+    distill_tau ** 2)."""
     teacher: str = ""
     """timm/NAME (published weights are fetched), a run folder or a weights file."""
     distill_alpha: Annotated[float, within(0, 1)] = 0.5
+    """Share of the teacher in the loss; the labels have the rest."""
     distill_tau: Annotated[float, within(0.001, 1000)] = 1.0
+    """Temperature of both networks' logits in soft distillation."""
     mesa: Annotated[float, within(0, 100)] = 0.0
     """Weight of self-distillation from the running average of the weights."""
     mesa_start: Annotated[float, within(0, 1)] = 0.25
