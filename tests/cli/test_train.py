@@ -101,6 +101,34 @@ def test_dry_run_lists_every_setting_and_writes_nothing(photos, tmp_path, capsys
     assert json.loads(capsys.readouterr().out)["optim"]["clip_value"] == 0.02
 
 
+def test_dry_run_prints_what_the_run_uses(photos, tmp_path, capsys):
+    tokens = [
+        "--data",
+        str(photos),
+        "--model",
+        "timm/test_vit2",
+        "--model.pretrained",
+        "no",
+        "--data.workers",
+        "0",
+    ]
+    tokens += ["--run.max_steps", "1", "--out", str(tmp_path / "run")]
+    assert main(["train", *tokens, "--dry-run"]) == 0
+    said = yaml.safe_load(capsys.readouterr().out)
+    assert said["data"].pop("size") == 160
+    assert said["run"].pop("device") in ("cpu", "cuda", "mps")
+    assert list(tmp_path.iterdir()) == []
+    assert main(["train", *tokens]) == 0
+    used = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert used["data"].pop("size") is None
+    assert used["run"].pop("device") == "auto"
+    assert said == used
+    assert said["data"]["batch"] >= 4
+    assert None not in (said["schedule"]["epochs"], said["optim"]["lr"], said["run"]["threads"])
+    assert said["schedule"]["warmup_epochs"] > 0
+    assert said["run"]["patience"] >= 10
+
+
 def test_digits_has_a_recipe_of_its_own(capsys):
     assert main(["train", "--data", "digits", "--dry-run"]) == 0
     recipe = yaml.safe_load(capsys.readouterr().out)

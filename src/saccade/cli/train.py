@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from saccade.cli import show
 from saccade.cli.flags import recipe_flags, show_recipe, show_result
 
 Hidden = Parameter(show=False)
@@ -61,10 +62,10 @@ def train(
         size: Side of the square input in pixels (detect, segment: the shorter side); the model's own when left out.
         allow_pipe: Run a command that is given here as --data or --data.val (pipe:...); one in a file never runs.
         allow_address: Fetch addresses and hub ids that stand in a recipe file or run folder.
-        dry_run: Print the resolved recipe and stop.
+        dry_run: Print the recipe with every automatic setting filled in, and stop.
         json: Print the result as one JSON object.
     """
-    from saccade.engine.train.begin import carry_out, plan_run
+    from saccade.engine.train.begin import carry_out, plan_run, resolve
     from saccade.weights import Source
 
     if weights is not None:
@@ -83,6 +84,7 @@ def train(
     )
     plan = plan_run(flags, recipe=recipe or "", config=config or "", resume=resume, out=out)
     if dry_run:
+        resolve(plan, show.note, allow_pipe=allow_pipe, allow_address=allow_address)
         show_recipe(plan.recipe, plan.folder, "trained", as_json=json)
         return
     show_result(carry_out(plan, allow_pipe=allow_pipe, allow_address=allow_address), as_json=json)

@@ -200,6 +200,34 @@ def carry_out(
     )  # fmt: skip
 
 
+def resolve(
+    plan: RunPlan, log: Callable[[str], None], *, allow_pipe: bool = False, allow_address: bool = False
+) -> None:
+    """Fill in every automatic setting of a plan, in place, by building all that its run would begin with.
+
+    Args:
+        plan: Planned. A run to go on with has been filled in before, and without data there is nothing to go by.
+        log: Takes lines about what is chosen.
+        allow_pipe: As for `train`.
+        allow_address: As for `train`.
+
+    Raises:
+        SaccadeError: What the run itself would be refused for: data, weights, settings, device.
+    """
+    from saccade.engine.train.recipe import check_places
+    from saccade.engine.train.setup import build_session
+
+    recipe = plan.recipe
+    if plan.resume or not recipe.data.source:
+        return
+    with trusting(pipe=allow_pipe, address=allow_address):
+        check_places(recipe)
+        session = build_session(recipe, log)
+    recipe.data.size = session.card.preprocess["size"]
+    recipe.run.device = session.accelerator.device.type  # pyright: ignore[reportAttributeAccessIssue]
+    log(f"{session.schedule.num_epochs} epochs of {session.schedule.steps_per_epoch} steps")
+
+
 def free_folder(source: str, model: str) -> Path:
     """Return runs/DATA-MODEL, with a number behind it when that is taken."""
     stem = Path(source.rstrip("/")).stem or "data"
