@@ -174,7 +174,8 @@ def test_class_maps(tmp_path):
     parts, names, none = find_maps(str(tmp_path))
     pictures = sorted(parts["train"].pictures[0].iterdir())
     maps = sorted(parts["train"].annotations.iterdir())
-    dataset = MapDataset(pictures, maps, names, SMALL, where="x", zero_is_none=none)
+    assert not none
+    dataset = MapDataset(pictures, maps, names, SMALL, where="x")
     truth = dataset[0]["truth"]
     assert truth.unique().tolist() == [0, 2, IGNORED]
     dataset.augment = build_dense_augmentation(AugmentConfig(geometry="crop"), SMALL)
@@ -186,13 +187,13 @@ def test_class_maps(tmp_path):
 def test_ade_counts_from_one(tmp_path):
     maps_folder(tmp_path)
     path = tmp_path / "masks" / "train" / "0.png"
-    assert np.unique(read_map(path, (32, 48), 150, True)).tolist() == [1, IGNORED]
-    assert np.unique(read_map(path, (32, 48), 3, False)).tolist() == [0, 2, IGNORED]
+    assert np.unique(read_map(path, (32, 48), range(1, 151), (0,))).tolist() == [1, IGNORED]
+    assert np.unique(read_map(path, (32, 48), range(3))).tolist() == [0, 2, IGNORED]
     for size, classes in (((32, 47), 3), ((32, 48), 2)):
         with pytest.raises(DataError):
-            read_map(path, size, classes, False)
+            read_map(path, size, range(classes))
     with pytest.raises(DataError, match="mode RGB"):
-        read_map(tmp_path / "images" / "train" / "0.jpg", (32, 48), 3, False)
+        read_map(tmp_path / "images" / "train" / "0.jpg", (32, 48), range(3))
 
 
 def test_ade20k_layout(tmp_path):
@@ -299,10 +300,36 @@ def test_levels_that_do_not_fit_the_names_are_refused(tmp_path):
         paths.append(tmp_path / f"{name}.png")
         Image.fromarray(np.resize(np.array(values, np.uint8), (4, 6))).save(paths[-1])
     with pytest.raises(DataError, match=r"3 values 0, 100, 200, which are no numbers of the 2 classes"):
-        find_levels(paths[:1], False, 2)
-    assert find_levels(paths[1:], False, 3) == ((0, 1, 2), [])  # 255 counts for nothing beside three names
-    with pytest.raises(DataError, match="value 100 is none of 0, 255"):
-        read_map(paths[0], (4, 6), 2, False, (0, 255))
+        find_levels(paths[:1], (), 2)
+    assert find_levels(paths[1:], (), 3) == ((0, 1, 2), [])  # 255 counts for nothing beside three names
+    with pytest.raises(DataError, match="value 200 is no class; expected 0, 255, and 255"):
+        read_map(paths[0], (4, 6), (0, 255))
+
+
+@pytest.mark.parametrize(
+    ("ignored", "names", "classes", "labels"),
+    [
+        ((3,), None, [0, 1, 2, IGNORED], ["class 0", "class 1", "class 2"]),
+        ((1,), None, [0, 1, 2, IGNORED], ["class 0", "class 2", "class 3"]),
+        ((3,), ["sky", "road", "car", "none"], [0, 1, 2, IGNORED], ["sky", "road", "car"]),
+        ((0, 2), ["none", "sky", "void", "car"], [0, 1, IGNORED], ["sky", "car"]),
+    ],
+)
+def test_values_that_count_for_nothing(tmp_path, ignored, names, classes, labels):
+    for side in ("train", "val"):
+        for kind in ("images", "masks"):
+            (tmp_path / kind / side).mkdir(parents=True)
+        Image.new("RGB", (48, 32)).save(tmp_path / "images" / side / "a.png")
+        rows = np.repeat(np.resize(np.arange(4, dtype=np.uint8), 32)[:, None], 48, 1)
+        Image.fromarray(rows).save(tmp_path / "masks" / side / "a.png")
+    if names:
+        (tmp_path / "classes.txt").write_text("\n".join(names))
+    data = DataConfig(source=str(tmp_path), ignored=ignored)
+    opened = Segment().open(data, AugmentConfig(), Card("shvit_s1", task="segment"), seed=0)
+    assert opened.labels == labels
+    assert np.unique(opened.val[0]["truth"]).tolist() == classes
+    again = Card("shvit_s1", task="segment", num_classes=len(labels), labels=labels)
+    assert Segment().open(data, AugmentConfig(), again, seed=0).val[0]["truth"].equal(opened.val[0]["truth"])
 
 
 def test_the_truth_has_outlines_in_the_files_pixels(scenes):

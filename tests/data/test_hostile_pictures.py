@@ -76,7 +76,7 @@ READERS = {
     "network": lambda path: Preprocess(32).fast(path),
     "reference": lambda path: Preprocess(32).reference(load_rgb(path)),
     "whole": lambda path: WholePreprocess(size=32, max_size=64).fast(path),
-    "class map": lambda path: read_map(path, (0, 0), 0, False),
+    "class map": lambda path: read_map(path, (0, 0), range(2)),
     "frame": open_image,
     "silhouette": silhouette,
     "instances": lambda path: MaskFolder(path.parent)(np.zeros((1, 1, 60_000, 3), np.uint8), ["0"]),

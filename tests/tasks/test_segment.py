@@ -131,7 +131,7 @@ def test_numbers_beyond_the_classes_are_named(scenes, tmp_path):
         (tmp_path / name).symlink_to(f"{scenes}/{source}")
     task, card = get_task("segment"), Card("shvit_s1", labels=list("abc"))
     found = task.open(DataConfig(source=str(tmp_path)), AugmentConfig(), card, seed=0)
-    assert "beyond the 3 classes" in found.val[0]["skipped"][0][1]
+    assert "is no class; expected 0 to 2 of the 3 classes" in found.val[0]["skipped"][0][1]
 
 
 def test_class_maps_of_large_files_are_the_same_in_pieces(monkeypatch):

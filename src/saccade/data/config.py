@@ -25,6 +25,9 @@ class DataConfig:
     """Side of the square input in pixels, of dense tasks the shorter side; unset: the model's own."""
     max_size: Annotated[int, within(1, 16384)] | None = None
     """Longest side in pixels, dense tasks only; unset: 5/3 of the shorter side (1333 for 800)."""
+    ignored: tuple[Annotated[int, within(0, 65535)], ...] = ()
+    """Of segmentation: values of class maps that count for nothing, beside 255, such as [11] (CamVid's unlabelled);
+    the classes are the other values, in rising order."""
     keep_empty: bool = True
     """Of detection: learn from pictures without objects too (COCO's usual recipes leave them out)."""
     batch: Annotated[int, within(1, 1_000_000)] | None = 64

@@ -175,8 +175,8 @@ class MapDataset(DenseDataset):
         preprocess: WholePreprocess,
         *,
         where: str,
-        zero_is_none: bool = False,
-        levels: tuple[int, ...] = (),
+        levels: Sequence[int] = (),
+        ignored: Sequence[int] = (),
         **options: Any,
     ):
         """Join pictures and maps.
@@ -187,14 +187,14 @@ class MapDataset(DenseDataset):
             labels: Class names.
             preprocess: The evaluation transform.
             where: What the user called this.
-            zero_is_none: Class number 0 counts for nothing and the others start at 1 (ADE20K).
-            levels: As of `read_map`.
+            levels: As of `read_map`; empty: the numbers of the labels.
+            ignored: As of `read_map`.
             **options: As of `DenseDataset`.
         """
         super().__init__(preprocess, **options)
         self.pictures, self.maps, self.labels = pictures, maps, labels
-        self.names, self.where, self.zero_is_none = [path.name for path in pictures], where, zero_is_none
-        self.levels = levels
+        self.names, self.where = [path.name for path in pictures], where
+        self.levels, self.ignored = levels or range(len(labels)), ignored
 
     def source(self, index: int) -> Path:
         """Return the picture's file."""
@@ -202,8 +202,7 @@ class MapDataset(DenseDataset):
 
     def truth(self, index: int, size: tuple[int, int]) -> Tensor:
         """Return the class map (height, width) int64 at the file's own size."""
-        values = read_map(self.maps[index], size, len(self.labels), self.zero_is_none, self.levels)
-        return torch.from_numpy(values)
+        return torch.from_numpy(read_map(self.maps[index], size, self.levels, self.ignored))
 
     def parts(self, index: int, size: tuple[int, int]) -> dict[str, Any]:
         """Return the class map."""
@@ -257,20 +256,19 @@ def map_values(path: Path) -> np.ndarray:
 
 
 def read_map(
-    path: Path, size: tuple[int, int], num_classes: int, zero_is_none: bool, levels: tuple[int, ...] = ()
+    path: Path, size: tuple[int, int], levels: Sequence[int], ignored: Sequence[int] = ()
 ) -> np.ndarray:
     """Read a PNG of class numbers: (height, width) int64, 255 where nothing counts.
 
     Args:
-        path: An 8- or 16-bit grey or palette PNG; 255 (65535) counts for nothing.
-        size: Height and width that it must have; None-like zeros: any.
-        num_classes: Larger numbers are refused; 0: any.
-        zero_is_none: As of `MapDataset`.
-        levels: Values that stand for class 0, 1, ..., in rising order, as of masks of 0 and 255; empty: numbers are
-            classes.
+        path: An 8- or 16-bit grey or palette PNG.
+        size: Height and width that it must have; zeros: any.
+        levels: Values that stand for class 0, 1, ..., in [0, 65535]: 0, 1, ... themselves, 1, 2, ... of ADE20K, or 0
+            and 255 of a mask.
+        ignored: Values that count for nothing; 255 and 65535 do so too where they are no level.
 
     Raises:
-        DataError: Not such a file, of another size, or with numbers that are no class.
+        DataError: Not such a file, of another size, or with other values.
     """
     values = map_values(path)
     if any(size) and values.shape != tuple(size):
@@ -278,22 +276,21 @@ def read_map(
             f"{path}: the class map is {values.shape[1]} x {values.shape[0]} pixels, "
             f"its picture {size[1]} x {size[0]}"
         )
-    ignored = ((values == 255) | (values == 65_535)) & ~np.isin(values, levels)
-    if levels:
-        if (strange := values[~ignored & ~np.isin(values, levels)]).size:
-            raise DataError(
-                f"{path}: value {strange[0]} is none of {', '.join(map(str, levels))}; 255 means none"
-            )
-        values = np.where(ignored, values, np.searchsorted(np.array(levels), values))
-    if zero_is_none:
-        ignored |= values == 0
-        values = values - 1
-    worst = int(values[~ignored].max(initial=-1))
-    if num_classes and worst >= num_classes:
-        number = worst + zero_is_none
-        raise DataError(f"{path}: class number {number} is beyond the {num_classes} classes; 255 means none")
-    values[ignored] = IGNORED
-    return values
+    classes = np.full(65_536, -1, np.int64)
+    classes[[IGNORED, 65_535, *ignored]] = IGNORED
+    classes[list(levels)] = np.arange(len(levels))
+    found = np.where((values >= 0) & (values < len(classes)), classes[values.clip(0, len(classes) - 1)], -1)
+    if (strange := values[found < 0]).size:
+        expected = (
+            f"{levels[0]} to {levels[-1]} of the {len(levels)} classes"
+            if levels[-1] - levels[0] < len(levels)
+            else ", ".join(map(str, levels))
+        )
+        raise DataError(
+            f"{path}: value {strange.max()} is no class; expected {expected}, and 255 or what --data.ignored names "
+            "where nothing counts"
+        )
+    return found
 
 
 def collate_dense(samples: Sequence[dict[str, Any]], preprocess: WholePreprocess) -> dict[str, Any]:

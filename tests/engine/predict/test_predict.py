@@ -80,7 +80,10 @@ def test_dense_rows_say_everything(room, task):
         assert (row["height"], row["width"]) == (70, 50)
         assert {**row, "name": ""} == {**other, "name": ""}
         if task == "detect":
-            assert len(row["detections"]) == len(predictor.outputs(file)[0]["scores"]) > 1
+            raw = predictor.outputs(file)[0]
+            assert len(row["detections"]) > 1
+            # Digits that are cut make ties, and with them another average precision than `eval` has.
+            assert [np.float32(entry["score"]) for entry in row["detections"]] == raw["scores"].tolist()
         else:
             assert sum(row["shares"].values()) == pytest.approx(1, abs=0.01)
 

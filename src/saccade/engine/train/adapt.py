@@ -11,7 +11,7 @@ from saccade.engine.train.recipe import Recipe
 MIN_STEPS = 8
 """An epoch should have so many steps, if the images suffice for batches of `MIN_BATCH`."""
 MIN_BATCH = 16
-"""Smallest global batch chosen, because statistics of fewer images are too noisy for batch norm."""
+"""Smallest global batch chosen: better than 4 in a first comparison of two seeds, and twice as fast."""
 STEPS = {"scratch": 6000, "trained": 2500}
 """Steps of a whole run that we aim for."""
 EPOCHS = {"scratch": (20, 150), "trained": (8, 40)}

@@ -255,3 +255,8 @@ def file_size(batch: Batch, number: int) -> tuple[int, int]:
     """Return height and width of a sample's file; of plain tensors, of what the network saw."""
     height, width = batch["file_size"][number] if "file_size" in batch else batch["size"][number].tolist()
     return height, width
+
+
+def shortest(values: Tensor) -> list[float]:
+    """Give float32 numbers the fewest digits that restore them, as files hold them: 0.1, not 0.10000000149."""
+    return [float(str(value)) for value in values.float().numpy()]

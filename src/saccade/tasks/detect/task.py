@@ -29,7 +29,14 @@ from saccade.tasks.dense.exported import PaddedFile, Size
 from saccade.tasks.dense.nets import HEADS
 from saccade.tasks.dense.nets.paste import to_file
 from saccade.tasks.dense.nets.retinanet import RetinaNet
-from saccade.tasks.dense.task import DenseSettings, DenseTask, file_size, save_picture, split_indices
+from saccade.tasks.dense.task import (
+    DenseSettings,
+    DenseTask,
+    file_size,
+    save_picture,
+    shortest,
+    split_indices,
+)
 from saccade.tasks.detect.export import JoinedBoxes, count_lost, split_boxes
 from saccade.weights.card import Card
 
@@ -242,11 +249,12 @@ class Detect(DenseTask):
 
 def _entries(found: dict[str, Tensor], labels: list[str]) -> Iterator[dict[str, Any]]:
     """Turn detections into JSON objects, best first."""
-    for number, box in enumerate(found["boxes"].tolist()):
+    scores = shortest(found["scores"])
+    for number, box in enumerate(found["boxes"]):
         entry: dict[str, Any] = {
             "label": labels[int(found["labels"][number])],
-            "score": round(float(found["scores"][number]), 4),
-            "box": [round(edge, 2) for edge in box],
+            "score": scores[number],
+            "box": shortest(box),
         }
         if "masks" in found:
             entry["mask"] = pack_mask(found["masks"][number].numpy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +25,7 @@ from saccade.tasks.base import Batch, Exported, LossContext, Metrics, Net, TaskD
 from saccade.tasks.dense.draw import draw_map
 from saccade.tasks.dense.exported import PaddedFile
 from saccade.tasks.dense.nets.segmenter import Segmenter
-from saccade.tasks.dense.task import DenseTask, file_size, save_picture, split_indices
+from saccade.tasks.dense.task import DenseTask, file_size, save_picture, shortest, split_indices
 from saccade.weights.card import Card
 
 SCANNED = 200
@@ -77,20 +77,21 @@ class Segment(DenseTask):
             chosen = other.get("val") or other.get("all") or other["train"]
             pairs["val"] = _pairs(chosen, data.val)
         whole = pairs.get("train") or pairs.get("all") or pairs["val"]
+        ignored = (*data.ignored, 0) if ade else data.ignored
+        names = [name for value, name in enumerate(names, start=int(ade)) if value not in ignored]
         if card.labels and names and names != card.labels:
             raise DataError(
                 f"{where}: its {len(names)} classes ({names[0]}, ...) are not the model's {len(card.labels)} "
                 f"({card.labels[0]}, ...), in the same order"
             )
-        levels, said = find_levels(whole[1], ade, len(card.labels or names))
+        levels, said = find_levels(whole[1], ignored, len(card.labels or names))
         notes += said
-        names = list(card.labels) or names or [f"class {number}" for number in range(len(levels))]
-        grey = () if levels == tuple(range(len(levels))) else levels
+        names = list(card.labels) or names or [f"class {value}" for value in levels]
         sizes = np.array([_size(path) for path in whole[0][:50]])
         preprocess = self._preprocess(card, data, sizes)
 
         def dataset(files: tuple[list[Path], list[Path]], **options: Any) -> MapDataset:
-            options |= {"where": where, "zero_is_none": ade, "levels": grey, "max_pixels": data.max_pixels}
+            options |= {"where": where, "levels": levels, "ignored": ignored, "max_pixels": data.max_pixels}
             return MapDataset(files[0], files[1], names, preprocess, **options)
 
         if "val" in pairs:
@@ -144,11 +145,11 @@ class Segment(DenseTask):
             height, width = file_size(batch, number)
             classes = self._map(outputs, batch, number)
             shares = torch.bincount(classes.flatten(), minlength=len(card.labels)) / classes.numel()
-            named = zip(card.labels, shares.tolist(), strict=True)
+            named = zip(card.labels, shortest(shares), strict=True)
             row: dict[str, Any] = {"name": name, "height": height, "width": width}
             if "file" in batch:  # what `write` calls it
                 row["map"] = f"maps/{batch['file'][number]}.png"
-            row["shares"] = {label: round(share, 4) for label, share in named if share > 0.001}
+            row["shares"] = {label: share for label, share in named if share > 0.001}
             rows.append(row)
         return rows
 
@@ -300,15 +301,18 @@ def _is_map(path: Path) -> bool:
     return "_gtFine_" not in path.stem or path.stem.endswith("_gtFine_labelTrainIds")
 
 
-def find_levels(maps: list[Path], ade: bool, num_classes: int) -> tuple[tuple[int, ...], list[str]]:
+def find_levels(
+    maps: list[Path], ignored: Sequence[int], num_classes: int
+) -> tuple[tuple[int, ...], list[str]]:
     """Find which values of class maps stand for class 0, 1, ....
 
     Evenly spread levels from 0 to 255, as of masks of 0 and 255 or of 0, 128 and 255, are classes in rising order,
-    and so are values at least `LEAST_STEP` apart; else the values are class numbers and 255 counts for nothing.
+    and so are values at least `LEAST_STEP` apart; else, and where some are ignored, the values are class numbers and
+    255 counts for nothing.
 
     Args:
         maps: Files, of which up to `SCANNED`, evenly spread, are read.
-        ade: As `zero_is_none` of `MapDataset`.
+        ignored: Values that count for nothing, beside 255.
         num_classes: Of the names known; 0: none.
 
     Returns:
@@ -317,8 +321,8 @@ def find_levels(maps: list[Path], ade: bool, num_classes: int) -> tuple[tuple[in
     Raises:
         DataError: More levels than names, or not one file that is a class map.
     """
-    if ade:
-        return tuple(range(num_classes)), []
+    if ignored and num_classes:
+        return _numbers(num_classes, ignored), []
     found: set[int] = set()
     wrong: list[DataError] = []
     for path in maps[:: max(1, len(maps) // SCANNED)]:
@@ -332,9 +336,11 @@ def find_levels(maps: list[Path], ade: bool, num_classes: int) -> tuple[tuple[in
     spread = len(values) > 1 and all(
         abs(value - 255 * place / (len(values) - 1)) <= 1 for place, value in enumerate(values)
     )
-    classes = values if spread else [value for value in values if value != IGNORED]
+    classes = values if spread else [value for value in values if value not in (IGNORED, *ignored)]
     gaps = [after - before for before, after in itertools.pairwise(classes)]
     numbered = bool(num_classes) and max(found - {IGNORED}, default=0) < num_classes != len(classes)
+    if ignored:
+        return tuple(value for value in range(max(classes, default=0) + 1) if value not in ignored), []
     if numbered or not gaps or (min(gaps) < LEAST_STEP and not spread):
         return tuple(range(num_classes or max(classes, default=0) + 1)), []
     if num_classes and len(classes) != num_classes:
@@ -345,6 +351,11 @@ def find_levels(maps: list[Path], ade: bool, num_classes: int) -> tuple[tuple[in
         )
     listed = ", ".join(f"{value} is class {place}" for place, value in enumerate(classes))
     return tuple(classes), [f"the class maps hold levels of grey: {listed}"]
+
+
+def _numbers(count: int, ignored: Sequence[int]) -> tuple[int, ...]:
+    """First `count` whole numbers that are not ignored."""
+    return tuple(itertools.islice((value for value in itertools.count() if value not in ignored), count))
 
 
 def _size(path: Path) -> tuple[int, int]:
