@@ -50,6 +50,24 @@ def test_frames_of_a_steady_video(tmp_path):
     assert facts.duration_s == pytest.approx(2.0, abs=0.15)
 
 
+@pytest.mark.parametrize("turn", [0, 90, -90, 180])
+def test_frames_stand_upright(tmp_path, turn):
+    upright = np.zeros((96, 160, 3), np.uint8)
+    upright[:32, :80] = 200  # the upper left corner
+    stored = np.ascontiguousarray(np.rot90(upright, -turn // 90))
+    with av.open(str(tmp_path / "phone.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *stored.shape[:2], "yuv420p"
+        stream.set_display_rotation(turn)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        container.mux(stream.encode())
+    frames = [frame for _, frame in read_frames(tmp_path / "phone.mp4", [0.0, 0.2])]
+    assert [frame.shape for frame in frames] == [(96, 160, 3)] * 2
+    for frame in frames:
+        assert np.abs(frame.astype(int) - upright).mean() < 6
+
+
 def test_frames_of_a_video_of_variable_rate(tmp_path):
     times = [0, 0.1, 0.2, 0.9, 1.0, 1.05, 1.1, 1.15, 1.2, 1.6, 2.0]
     path = write(tmp_path / "v.mp4", times)

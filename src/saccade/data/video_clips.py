@@ -100,37 +100,23 @@ class VideoPreprocess(Fields):
             rng: Draws for training; None: the temporal views of evaluation.
 
         Returns:
-            Places in `times_s`, (T,) int64, rising, for each temporal view; one in training.
-
-        Raises:
-            DataError: The clip is shorter than the sampling.
+            Places in `times_s`, (T,) int64, not falling, for each temporal view; one in training. Uniform sampling
+            takes the frame that is shown at a second, so a clip of few frames shows some of them more than once;
+            dense sampling beyond the end of a clip repeats its last frame.
         """
-        count, wanted = len(times_s), self.frames
+        wanted = self.frames
         views = 1 if rng is not None else VIEWS[self.views][0]
+        # The last frame is shown for a while too: as long as a usual one.
+        period = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
         if self.sampling == "uniform":
-            if count < wanted:
-                raise DataError(
-                    f"the clip has {count} frames and the network takes {wanted}; lower --frames or leave it out"
-                )
-            begins = np.arange(wanted)
+            step = float(times_s[-1] - times_s[0] + period) / wanted
             if rng is not None:
                 shares = [rng.random(wanted)]
             else:
                 shares = [np.full(wanted, (view + 0.5) / views) for view in range(views)]
-            return [
-                np.minimum(((begins + share) * count / wanted).astype(np.int64), count - 1)
-                for share in shares
-            ]
-        span = (wanted - 1) * self.step_s
-        # The last frame is shown for a while too; half a usual frame is within the rounding of its neighbours.
-        period = float(np.median(np.diff(times_s))) if count > 1 else 0.0
-        spare = float(times_s[-1] - times_s[0]) - span
-        if spare < -period / 2:
-            raise DataError(
-                f"the clip lasts {times_s[-1] - times_s[0]:.2f} s and {wanted} frames {self.step_s:g} s apart take "
-                f"{span:.2f} s; lower --frames or data.step_s"
-            )
-        spare = max(spare, 0.0)
+            begins = np.arange(wanted)
+            return [shown_at(times_s, times_s[0] + (begins + share) * step) for share in shares]
+        spare = max(0.0, float(times_s[-1] - times_s[0]) - (wanted - 1) * self.step_s)
         starts = [rng.random()] if rng is not None else [0.5] if views == 1 else np.linspace(0, 1, views)
         return [
             nearest(times_s, times_s[0] + spare * start + self.step_s * np.arange(wanted)) for start in starts
@@ -170,6 +156,12 @@ class VideoPreprocess(Fields):
         """Turn what `normalise` gave back into uint8."""
         scaled = frames * torch.tensor(self.std).view(3, 1, 1) + torch.tensor(self.mean).view(3, 1, 1)
         return (scaled * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def shown_at(times_s: np.ndarray, wanted_s: np.ndarray) -> np.ndarray:
+    """Find the frames that are shown at given seconds: places in `times_s`, the last that is not later."""
+    # A microsecond, because times are rounded in files and sums of them here.
+    return (np.searchsorted(times_s, wanted_s + 1e-6, side="right") - 1).clip(0)
 
 
 def nearest(times_s: np.ndarray, wanted_s: np.ndarray) -> np.ndarray:
@@ -255,7 +247,7 @@ class ClipDataset(TolerantDataset):
         """Decode and transform a clip.
 
         Raises:
-            DataError: The video cannot be read or is shorter than the sampling.
+            DataError: The video cannot be read.
         """
         if self.augment is None:
             return {"image": self.views(index)}
@@ -267,7 +259,7 @@ class ClipDataset(TolerantDataset):
         """Make all views of a clip for evaluation, (V, T, C, S, S), temporal views outermost.
 
         Raises:
-            DataError: The video cannot be read or is shorter than the sampling.
+            DataError: The video cannot be read.
         """
         clips = self.decode(index, None)
         return torch.stack(
@@ -280,7 +272,7 @@ class ClipDataset(TolerantDataset):
         In evaluation (`rng` is None) they are resized, each as soon as it is decoded.
 
         Raises:
-            DataError: The video cannot be read or is shorter than the sampling.
+            DataError: The video cannot be read.
         """
         path = self.source.read(index)
         facts = video_facts(path)
@@ -293,10 +285,7 @@ class ClipDataset(TolerantDataset):
         times = times[(times >= start - 1e-6) & (times < end)]
         if not len(times):
             raise DataError(f"{path}: no frames from {start:g} s to {end:g} s; the video is shorter")
-        try:
-            chosen = self.preprocess.choose(times, rng)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+        chosen = self.preprocess.choose(times, rng)
         places = np.unique(np.concatenate(chosen))
         pixels: list[Tensor] = []
         for _, frame in read_frames(path, times[places].tolist()):
