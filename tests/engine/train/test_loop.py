@@ -405,6 +405,12 @@ def test_mixed_precision_and_recomputation_train(recipe_for, tmp_path, precision
     }
 
 
+def test_a_batch_of_one_is_refused_where_the_network_needs_more(recipe_for, tmp_path):
+    flags = {"model__name": "shvit_s1", "model__options": {}, "data__batch": 1}
+    with pytest.raises(ConfigError, match=r"data.batch is 1, .* use --batch 2 or more"):
+        train(recipe_for(**flags), tmp_path / "run", log=quiet)
+
+
 def test_tensorboard_is_written_when_asked_for(recipe_for, tmp_path):
     pytest.importorskip("tensorboard")
     train(recipe_for(run__tensorboard=True, run__max_steps=1), tmp_path / "run", log=quiet)

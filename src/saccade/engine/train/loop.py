@@ -49,6 +49,7 @@ from saccade.engine.train.steps import (
     Reports,
     finite,
     first_not_finite,
+    several_values,
     skip_limit,
     take_step,
 )
@@ -262,7 +263,7 @@ class Run:
         clock, images = time.monotonic(), 0
         for batches in self.groups():
             lr = session.schedule.lr(progress.step)
-            with memory_enough(LESS_MEMORY):
+            with memory_enough(LESS_MEMORY), several_values():
                 losses = self.step(batches, lr)
             progress.step += 1
             progress.epoch_step += 1

@@ -8,7 +8,8 @@ norm, which clipping computes anyhow, and on the device, so that no step waits f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
+
+from saccade.errors import ConfigError
 
 GRAD_NORM = "grad_norm"
 """Name of the gradient's global norm, before clipping, among what a step says."""
@@ -47,6 +50,24 @@ def take_step(accelerator: Accelerator, optimizer: Any, norm: Tensor) -> None:
         optimizer.step()
     elif bool(norm.isfinite()):
         optimizer.step()
+
+
+@contextmanager
+def several_values() -> Iterator[None]:
+    """Turn batch normalisation's refusal of a single value into a sentence.
+
+    Raises:
+        ConfigError: A batch of one whose map has shrunk to one pixel.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            "data.batch is 1, but the network normalises by its batch and one picture has nothing to be compared "
+            "with; use --batch 2 or more"
+        ) from None
 
 
 @dataclass(frozen=True)
