@@ -55,6 +55,21 @@ def test_mixed_targets_are_smoothed_as_timm_does(batch, logits):
     assert torch.allclose(ours, theirs)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.2])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_bce_is_timms(batch, logits, threshold, mixed):
+    from timm.data.mixup import mixup_target
+    from timm.loss import BinaryCrossEntropy
+
+    context = LossContext(0.0, kind="bce", label_smoothing=0.1, target_threshold=threshold)
+    theirs = BinaryCrossEntropy(smoothing=0.1, target_threshold=threshold or None)
+    taught = mixup_target(batch["label"], 4, lam=0.3, smoothing=0.1) if mixed else batch["label"]
+    plain = {"target": mixup_target(batch["label"], 4, lam=0.3, smoothing=0.0)} if mixed else {}
+    assert torch.allclose(
+        TASK.loss(Fixed(logits), {**batch, **plain}, context)["loss"], theirs(logits, taught)
+    )
+
+
 def test_hard_distillation_teaches_the_second_head(batch, logits):
     other, teacher = torch.randn(6, 4), torch.randn(6, 4)
     context = LossContext(0.0, teacher=Fixed(teacher), distill="hard", distill_alpha=0.3)

@@ -475,6 +475,8 @@ class LossContext:
 
     progress: float
     """Fraction of the whole training done, in [0, 1]."""
+    kind: str = "cross_entropy"
+    target_threshold: float = 0.0
     label_smoothing: float = 0.0
     teacher: nn.Module | None = None
     """Maps the batch's inputs to answers in the order of the student's classes; frozen, on the batch's device."""

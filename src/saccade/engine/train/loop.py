@@ -344,6 +344,8 @@ class Run:
         session, loss = self.session, self.session.recipe.loss
         return LossContext(
             progress=session.schedule.progress(self.progress.step),
+            kind=loss.kind,
+            target_threshold=loss.target_threshold,
             label_smoothing=loss.label_smoothing,
             teacher=session.teacher,
             distill=loss.distill,

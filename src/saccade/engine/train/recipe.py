@@ -106,6 +106,10 @@ class ScheduleConfig:
 class LossConfig:
     """What is minimised."""
 
+    kind: Literal["cross_entropy", "bce"] = "cross_entropy"
+    """Of classifiers: cross_entropy, or bce, a yes or no for each class (mean over batch and classes, as timm's)."""
+    target_threshold: Annotated[float, within(0, 0.999)] = 0.0
+    """Of bce: mixed and smoothed targets above it count as 1 and others as 0; 0: they are taken as they are."""
     label_smoothing: Annotated[float, within(0, 0.999)] = 0.1
     distill: Literal["none", "hard", "soft"] = "none"
     """none, hard (teacher's answer as label) or soft (KL to the teacher's shares, mean over the batch, times

@@ -225,7 +225,7 @@ class Classify(Task):
         return identify(state, self.name, where=where)
 
     def loss(self, model: nn.Module, batch: Batch, context: LossContext) -> dict[str, Tensor]:
-        """Cross-entropy with optional smoothing, mixing, a teacher (DeiT) and self-distillation (MESA).
+        """Cross-entropy or BCE with optional smoothing, mixing, a teacher (DeiT) and self-distillation (MESA).
 
         A network with two heads returns a pair in training: the first head learns from the labels, the
         second from the teacher; without a teacher both learn from the labels. With one head, teacher and
@@ -241,15 +241,14 @@ class Classify(Task):
         outputs = model(batch["image"])
         logits, distilled = outputs if isinstance(outputs, tuple) else (outputs, outputs)
         target = batch.get("target", batch["label"])
-        smoothing = context.label_smoothing
-        base = F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
+        base = _label_loss(logits.float(), target, context)
         parts = {"loss_label": base}
         if context.distill != "none":
             taught = _teacher_loss(distilled.float(), batch["image"], context)
             parts["loss_teacher"] = taught
             total = (1 - context.distill_alpha) * base + context.distill_alpha * taught
         elif distilled is not logits:
-            total = (base + F.cross_entropy(distilled.float(), target, label_smoothing=smoothing)) / 2
+            total = (base + _label_loss(distilled.float(), target, context)) / 2
         else:
             total = base
         if context.mesa and context.progress >= context.mesa_start:
@@ -453,6 +452,22 @@ def calibration_error(confidence: Tensor, hit: Tensor, bins: int = BINS) -> floa
     # In a bin, count * |mean confidence - share of hits| is the absolute sum of (confidence - hit).
     gaps = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, confidence.double() - hit.double())
     return (gaps.abs().sum() / len(confidence)).item()
+
+
+def _label_loss(logits: Tensor, target: Tensor, context: LossContext) -> Tensor:
+    """Loss of logits (batch, classes) against class numbers (batch,) or shares (batch, classes).
+
+    bce takes every class as a question of its own (Wightman et al., 2021, arXiv 2110.00476, section 2); smoothing
+    makes its targets 1 - s + s / classes and s / classes.
+    """
+    if context.kind == "cross_entropy":
+        return F.cross_entropy(logits, target, label_smoothing=context.label_smoothing)
+    classes = logits.shape[1]
+    shares = F.one_hot(target, classes).to(logits) if target.ndim == 1 else target.to(logits)
+    shares = shares * (1 - context.label_smoothing) + context.label_smoothing / classes
+    if context.target_threshold:
+        shares = (shares > context.target_threshold).to(logits)
+    return F.binary_cross_entropy_with_logits(logits, shares)
 
 
 def _teacher_loss(logits: Tensor, images: Tensor, context: LossContext) -> Tensor:
